@@ -1,0 +1,29 @@
+//! Every bound of the core, with its unit, and the sums between them.
+
+/// Most consumers of one group.
+pub const CONSUMERS_PER_GROUP_MAX: usize = 10_000;
+/// Most groups of one stream.
+pub const GROUPS_PER_STREAM_MAX: usize = 1_000;
+/// Most partitions of a stream.
+pub const PARTITIONS_MAX: u16 = 1_024;
+/// Most credit of one consumer, deliveries.
+pub const CREDIT_MAX: u32 = 65_536;
+/// Bytes in flight per consumer where the plan says nothing.
+pub const BYTES_PER_CONSUMER: u32 = 8 << 20;
+/// Messages a group keeps facts of (waiting, in flight, delayed, parked); beyond
+/// it the group takes no more from its log.
+pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;
+/// Longest lease, delay or timer, ms (7 days).
+pub const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
+/// Timers a policy may have open per group.
+pub const WAKES_PER_GROUP_MAX: usize = 10_000;
+/// Longest wait of a pull, ms.
+pub const PULL_MS_MAX: u32 = 60_000;
+/// Most bytes one read of a stream returns.
+pub const READ_BYTES_MAX: u32 = 1 << 20;
+/// Longest queue, stream or group name, bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Deepest subject or pattern, tokens.
+pub const TOKENS_MAX: usize = 32;
+/// Messages a policy is asked about in one call.
+pub const POLICY_BATCH_ROWS: usize = 512;

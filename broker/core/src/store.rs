@@ -1,0 +1,186 @@
+//! Port one: what keeps records. Named, ordered logs; snapshots beside them; a
+//! small key-value catalogue with compare-and-set; blobs by digest. It speaks of
+//! records and positions, never of files.
+
+use bytes::Bytes;
+use weir_message::Batch;
+
+use crate::command::Level;
+
+/// An open log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(pub u32);
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// First offset kept.
+    pub start: u64,
+    /// One past the last offset appended.
+    pub end: u64,
+    /// One past the last offset that is as safe as it was asked to be.
+    pub stable: u64,
+    /// Bytes kept.
+    pub bytes: u64,
+}
+
+/// Neighbouring records that were appended together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// Offset of the first.
+    pub offset: u64,
+    /// When they were appended, ms since the epoch.
+    pub time_ms: u64,
+    /// The records.
+    pub batch: Batch,
+}
+
+/// Why the store could not do it. Anything but these ends the process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The log's end is not where the caller thinks: another owner wrote.
+    #[error("log moved on to {actual}, expected {expected}")]
+    Moved {
+        /// What the caller expected.
+        expected: u64,
+        /// Where the end is.
+        actual: u64,
+    },
+    /// No room.
+    #[error("no space left")]
+    NoSpace,
+    /// The catalogue entry has another revision.
+    #[error("revision is {actual}, expected {expected}")]
+    Conflict {
+        /// What the caller expected.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// Damaged bytes in this range.
+    #[error("damaged from {from} to {to}")]
+    Damaged {
+        /// First offset.
+        from: u64,
+        /// One past the last.
+        to: u64,
+    },
+    /// The store has stopped after a failed write or sync.
+    #[error("the store has stopped: {0}")]
+    Fenced(String),
+}
+
+/// What keeps a shard's records. One owner; calls do not wait for the disk:
+/// `append` hands over, `bounds().stable` tells later how far it is safe.
+pub trait Store: Send {
+    /// The safest level this store can reach.
+    fn level_max(&self) -> Level;
+
+    /// Opens the log `name`, empty when it is new.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn open(&mut self, name: &str) -> Result<LogId, StoreError>;
+
+    /// Removes a log and what it holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn remove(&mut self, log: LogId) -> Result<(), StoreError>;
+
+    /// Appends `batch` at `expected`, which must be the log's end.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing was appended.
+    fn append(
+        &mut self,
+        log: LogId,
+        expected: u64,
+        time_ms: u64,
+        batch: &Batch,
+        level: Level,
+    ) -> Result<(), StoreError>;
+
+    /// What the log holds.
+    fn bounds(&self, log: LogId) -> Bounds;
+
+    /// Appends to `into` the records from `from` on, until `bytes_max` is
+    /// reached or the stable end: at least one record when there is one.
+    /// Released records are skipped; the first may start after `from`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    fn read(
+        &self,
+        log: LogId,
+        from: u64,
+        bytes_max: usize,
+        into: &mut Vec<Records>,
+    ) -> Result<(), StoreError>;
+
+    /// First offset appended at or after `time_ms`; the end when there is none.
+    fn offset_at(&self, log: LogId, time_ms: u64) -> u64;
+
+    /// Drops everything below `to`.
+    fn trim(&mut self, log: LogId, to: u64);
+
+    /// Says that records `from..to` will not be read again: a hint that lets the
+    /// store free them before `trim` can.
+    fn release(&mut self, log: LogId, from: u64, to: u64);
+
+    /// Ends a turn: what was appended goes to the journal as one batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`].
+    fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// Replaces the snapshot `name`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// The last snapshot `name`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn snapshot(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// An entry of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its value.
+    pub value: Bytes,
+    /// Changes with every write, rises over the whole catalogue.
+    pub revision: u64,
+}
+
+/// The catalogue: small values by key, with compare-and-set and watch, and blobs
+/// by digest.
+pub trait Catalogue: Send {
+    /// The entry at `key`.
+    fn get(&self, key: &str) -> Option<Entry>;
+
+    /// Writes `value` (`None` removes) when the entry's revision is `expected`
+    /// (0: there is none). Returns the new revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`].
+    fn put(&mut self, key: &str, value: Option<Bytes>, expected: u64) -> Result<u64, StoreError>;
+
+    /// Keys under `prefix` with their entries, in order.
+    fn list(&self, prefix: &str) -> Vec<(String, Entry)>;
+
+    /// What changed after `revision`, in order; a removed key has no entry.
+    fn changes(&self, revision: u64) -> Vec<(String, Option<Entry>)>;
+
+    /// Keeps `bytes` under their digest (hex SHA-256, computed by the caller).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_blob(&mut self, digest: &str, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// The blob of that digest.
+    fn blob(&self, digest: &str) -> Option<Bytes>;
+}

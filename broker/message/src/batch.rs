@@ -1,0 +1,120 @@
+//! Neighbouring messages in one buffer.
+
+use bytes::Bytes;
+
+use crate::{MessageError, View, parse};
+
+/// Messages laid end to end. Message `i` is `bytes[ends[i - 1]..ends[i]]`, with 0
+/// before the first; `ends` rises strictly and its last entry is the length.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The encoded messages.
+    pub bytes: Bytes,
+    /// Where each message ends in `bytes`.
+    pub ends: Vec<u32>,
+}
+
+impl Batch {
+    /// Reads `bytes` as messages laid end to end.
+    ///
+    /// # Errors
+    /// The first message that is not well formed.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, MessageError> {
+        let mut ends = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            at = parse(&bytes, at)?.end as usize;
+            ends.push(at as u32);
+        }
+        Ok(Self { bytes, ends })
+    }
+
+    /// Number of messages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True when there is no message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Encoded bytes of message `row`.
+    #[must_use]
+    pub fn message(&self, row: usize) -> &[u8] {
+        &self.bytes[self.start(row)..self.ends[row] as usize]
+    }
+
+    /// Where message `row` starts in `bytes`; for `row == len()`, the end.
+    #[must_use]
+    pub fn start(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.ends[row - 1] as usize }
+    }
+
+    /// The messages in order, as their encoded bytes.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|row| self.message(row))
+    }
+
+    /// Decoded view of message `row`.
+    ///
+    /// # Panics
+    /// When the bytes of that row are not a message; a `Batch` is built from
+    /// validated bytes only.
+    #[must_use]
+    pub fn view(&self, row: usize) -> View<'_> {
+        View::of(self.message(row)).expect("a batch holds validated messages")
+    }
+}
+
+/// Collects messages into one buffer.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl BatchBuilder {
+    /// Appends one encoded message.
+    pub fn push(&mut self, message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Appends a run of encoded messages that lie end to end in `run`; `ends`
+    /// are their ends relative to its start.
+    pub fn push_run(&mut self, run: &[u8], ends: impl IntoIterator<Item = u32>) {
+        let base = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(run);
+        self.ends.extend(ends.into_iter().map(|end| base + end));
+    }
+
+    /// Messages so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True when nothing was pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The finished batch; the builder starts anew.
+    #[must_use]
+    pub fn take(&mut self) -> Batch {
+        Batch {
+            bytes: Bytes::from(std::mem::take(&mut self.bytes)),
+            ends: std::mem::take(&mut self.ends),
+        }
+    }
+}
