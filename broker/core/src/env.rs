@@ -42,14 +42,44 @@ pub struct DirEntry {
     pub modified_ms: u64,
 }
 
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A pipe, socket or device: never to be opened, a read could wait for ever.
+    Special,
+}
+
+/// Where a path leads, found without opening anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The path with every link followed.
+    pub real_path: PathBuf,
+    /// What is there.
+    pub kind: FileKind,
+    /// Length in bytes, 0 for a folder.
+    pub len: u64,
+    /// Last change, milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+}
+
 /// Whole-file access to a folder tree, for policies and configuration. (The
 /// journal's file access is a port of its own.)
 pub trait Disk: Send + Sync {
-    /// Entries of `folder`, in name order.
+    /// Entries of `folder`, in name order; a link that leads nowhere is left out.
     ///
     /// # Errors
     /// What the operating system says, with the path added.
     fn list(&self, folder: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Where `path` leads.
+    ///
+    /// # Errors
+    /// As `list`; `NotFound` when nothing is there.
+    fn locate(&self, path: &Path) -> io::Result<Place>;
 
     /// The whole file at `path`, refused when longer than `bytes_max`.
     ///
