@@ -9,6 +9,7 @@ pub mod command;
 pub mod effect;
 pub mod env;
 pub mod limits;
+pub mod memory_store;
 pub mod policy;
 pub mod rejection;
 pub mod store;

@@ -1,0 +1,202 @@
+//! A store that keeps everything in memory: the one behind `memory` level, and
+//! the one that tests and the simulator hold back and fill up at will.
+//!
+//! Owned by one shard. Records lie in chunks, one per append; a chunk is freed
+//! when its last record is released or trimmed. Invariants: offsets of a log
+//! never go back, its stable position neither, and the bytes held never exceed
+//! the store's bound.
+
+mod catalogue;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use weir_message::Batch;
+
+use crate::command::Level;
+use crate::store::{Bounds, LogId, Records, Store, StoreError};
+
+pub use catalogue::MemoryCatalogue;
+use log::Log;
+
+/// Switches with which a test makes a [`MemoryStore`] slow or full. They stay
+/// in the test's hands while the shard owns the store.
+#[derive(Debug, Default)]
+pub struct Faults {
+    hold_stable: AtomicBool,
+    no_space: AtomicBool,
+}
+
+impl Faults {
+    /// While set, stable positions stay where they are, as if a sync were
+    /// running. Lifted, they catch up with the next append or commit.
+    pub fn hold_stable(&self, on: bool) {
+        self.hold_stable.store(on, Ordering::Relaxed);
+    }
+
+    /// While set, every append fails with [`StoreError::NoSpace`].
+    pub fn no_space(&self, on: bool) {
+        self.no_space.store(on, Ordering::Relaxed);
+    }
+
+    fn holds(&self) -> bool {
+        self.hold_stable.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.no_space.load(Ordering::Relaxed)
+    }
+}
+
+/// Logs and snapshots in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// By number; a removed log leaves an empty place, so numbers stay unique.
+    logs: Vec<Option<Log>>,
+    names: HashMap<String, LogId>,
+    snapshots: HashMap<String, Bytes>,
+    /// Logs whose end is ahead of their stable position.
+    unstable: Vec<LogId>,
+    bytes_held: u64,
+    bytes_max: u64,
+    faults: Arc<Faults>,
+}
+
+impl MemoryStore {
+    /// An empty store that holds at most `bytes_max` bytes of records, 0 for no
+    /// bound. Beyond it, appends fail with [`StoreError::NoSpace`].
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// The store's switches, for tests.
+    #[must_use]
+    pub fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
+    }
+
+    /// Bytes of records held, those of half-released chunks included.
+    #[must_use]
+    pub fn bytes_held(&self) -> u64 {
+        self.bytes_held
+    }
+
+    fn log(&self, log: LogId) -> &Log {
+        self.logs[log.0 as usize].as_ref().expect("the shard uses open logs only")
+    }
+
+    fn log_mut(&mut self, log: LogId) -> &mut Log {
+        self.logs[log.0 as usize].as_mut().expect("the shard uses open logs only")
+    }
+}
+
+impl Store for MemoryStore {
+    fn level_max(&self) -> Level {
+        Level::Memory
+    }
+
+    fn open(&mut self, name: &str) -> Result<LogId, StoreError> {
+        if let Some(&log) = self.names.get(name) {
+            return Ok(log);
+        }
+        let log = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
+        self.logs.push(Some(Log::new(name)));
+        self.names.insert(name.to_owned(), log);
+        Ok(log)
+    }
+
+    fn remove(&mut self, log: LogId) -> Result<(), StoreError> {
+        if let Some(removed) = self.logs[log.0 as usize].take() {
+            self.names.remove(removed.name());
+            self.bytes_held -= removed.bytes_held();
+        }
+        self.unstable.retain(|&other| other != log);
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        log: LogId,
+        expected: u64,
+        time_ms: u64,
+        batch: &Batch,
+        _level: Level,
+    ) -> Result<(), StoreError> {
+        let added = batch.bytes.len() as u64;
+        let over = self.bytes_max > 0 && self.bytes_held + added > self.bytes_max;
+        let (full, holds) = (over || self.faults.is_full(), self.faults.holds());
+        let target = self.log_mut(log);
+        let actual = target.bounds().end;
+        if actual != expected {
+            return Err(StoreError::Moved { expected, actual });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if full {
+            return Err(StoreError::NoSpace);
+        }
+        let was_stable = target.is_stable();
+        target.append(time_ms, batch);
+        if !holds {
+            target.settle();
+        } else if was_stable {
+            self.unstable.push(log);
+        }
+        self.bytes_held += added;
+        Ok(())
+    }
+
+    fn bounds(&self, log: LogId) -> Bounds {
+        self.log(log).bounds()
+    }
+
+    fn read(
+        &self,
+        log: LogId,
+        from: u64,
+        bytes_max: usize,
+        into: &mut Vec<Records>,
+    ) -> Result<(), StoreError> {
+        self.log(log).read(from, bytes_max, into);
+        Ok(())
+    }
+
+    fn offset_at(&self, log: LogId, time_ms: u64) -> u64 {
+        self.log(log).offset_at(time_ms)
+    }
+
+    fn trim(&mut self, log: LogId, to: u64) {
+        let freed = self.log_mut(log).trim(to);
+        self.bytes_held -= freed;
+    }
+
+    fn release(&mut self, log: LogId, from: u64, to: u64) {
+        let freed = self.log_mut(log).release(from, to);
+        self.bytes_held -= freed;
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if !self.unstable.is_empty() && !self.faults.holds() {
+            for log in std::mem::take(&mut self.unstable) {
+                self.log_mut(log).settle();
+            }
+        }
+        Ok(())
+    }
+
+    fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.snapshots.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn snapshot(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.snapshots.get(name).cloned())
+    }
+}
