@@ -1,0 +1,181 @@
+//! Routers: where a message goes.
+
+use crate::bindings::exports::weir::policy::routing::Routes;
+use crate::bindings::weir::policy::types::{Batch, Blobs, Cells, Column};
+use crate::message::{Columns, Message};
+use crate::policy::Policy;
+
+/// Decides where messages go, one at a time.
+pub trait Router: Policy {
+    /// Names the subjects that `message` goes to, by [`Targets::send`]. Naming
+    /// none sends it nowhere: the publisher is told that it reached nobody.
+    fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>);
+}
+
+/// The number that stands for "nowhere".
+const NOWHERE: u32 = u32::MAX;
+/// Column id of the delays among the extras of an answer.
+const DELAY_COLUMN: u16 = 64;
+
+/// Collects the targets of one message.
+#[derive(Debug)]
+pub struct Targets<'a> {
+    sheet: &'a mut Sheet,
+}
+
+impl Targets<'_> {
+    /// Sends the message to `subject`; call it again to send copies.
+    #[inline]
+    pub fn send(&mut self, subject: &str) {
+        self.sheet.pick(subject.as_bytes(), 0);
+    }
+
+    /// Sends the message to `subject` after `delay_ms`.
+    pub fn send_after(&mut self, subject: &str, delay_ms: u32) {
+        self.sheet.pick(subject.as_bytes(), delay_ms);
+    }
+
+    /// Gives up on the whole batch: nothing of it is routed and the binding's
+    /// failure rule decides. For messages that cannot be judged, not for those
+    /// that go nowhere.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.sheet.failure.get_or_insert(reason.into());
+    }
+}
+
+/// The answer for one batch, as it grows. Different targets are few, so each is
+/// found again by a look at the previous one, then in a small table.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    picks: Vec<u32>,
+    row_ends: Vec<u32>,
+    delays: Vec<u32>,
+    /// Open addressing, a power of two long; entries are target number + 1.
+    table: Vec<u32>,
+    row_start: usize,
+    failure: Option<String>,
+}
+
+impl Sheet {
+    fn with_rows(rows: usize) -> Self {
+        Self { picks: Vec::with_capacity(rows), table: vec![0; 64], ..Self::default() }
+    }
+
+    #[inline]
+    fn pick(&mut self, target: &[u8], delay_ms: u32) {
+        let last = self.picks.last().copied().unwrap_or(NOWHERE);
+        let number =
+            if last != NOWHERE && self.target(last) == target { last } else { self.number(target) };
+        if delay_ms != 0 || !self.delays.is_empty() {
+            self.delays.resize(self.picks.len(), 0);
+            self.delays.push(delay_ms);
+        }
+        self.picks.push(number);
+    }
+
+    #[inline]
+    fn target(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = if number == 0 { 0 } else { self.ends[number - 1] as usize };
+        &self.bytes[start..self.ends[number] as usize]
+    }
+
+    fn number(&mut self, target: &[u8]) -> u32 {
+        let mask = self.table.len() - 1;
+        let mut slot = hash(target) as usize & mask;
+        loop {
+            match self.table[slot] {
+                0 => break,
+                entry if self.target(entry - 1) == target => return entry - 1,
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+        let number = self.ends.len() as u32;
+        self.bytes.extend_from_slice(target);
+        self.ends.push(self.bytes.len() as u32);
+        self.table[slot] = number + 1;
+        if self.ends.len() * 2 > self.table.len() {
+            self.grow();
+        }
+        number
+    }
+
+    fn grow(&mut self) {
+        let mut table = vec![0; self.table.len() * 2];
+        let mask = table.len() - 1;
+        for number in 0..self.ends.len() as u32 {
+            let mut slot = hash(self.target(number)) as usize & mask;
+            while table[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            table[slot] = number + 1;
+        }
+        self.table = table;
+    }
+
+    /// Closes row `row`. Ends are written down only from the first row on that
+    /// has more than one pick.
+    #[inline]
+    fn end_row(&mut self, row: usize) {
+        let picked = self.picks.len() - self.row_start;
+        if picked == 0 {
+            if !self.delays.is_empty() {
+                self.delays.push(0);
+            }
+            self.picks.push(NOWHERE);
+        }
+        if picked > 1 && self.row_ends.is_empty() {
+            self.row_ends.extend(1..=row as u32);
+            self.row_ends.push(self.picks.len() as u32);
+        } else if !self.row_ends.is_empty() {
+            self.row_ends.push(self.picks.len() as u32);
+        }
+        self.row_start = self.picks.len();
+    }
+
+    fn finish(mut self) -> Result<Routes, String> {
+        if let Some(reason) = self.failure {
+            return Err(reason);
+        }
+        let mut extras = Vec::new();
+        if !self.delays.is_empty() {
+            self.delays.resize(self.picks.len(), 0);
+            extras.push(Column { id: DELAY_COLUMN, cells: Cells::Words(self.delays) });
+        }
+        let targets = Blobs { bytes: self.bytes, ends: self.ends };
+        Ok(Routes { targets, picks: self.picks, ends: self.row_ends, extras })
+    }
+}
+
+/// Eight bytes at a time; only has to spread a few hundred subjects.
+#[inline]
+fn hash(bytes: &[u8]) -> u32 {
+    let mut state = bytes.len() as u64;
+    let mut chunks = bytes.chunks_exact(8);
+    for chunk in &mut chunks {
+        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
+        state = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        state ^= state >> 29;
+    }
+    for &byte in chunks.remainder() {
+        state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (state ^ state >> 32) as u32
+}
+
+/// Runs a router over a batch as the broker sends it.
+pub(crate) fn route_batch<R: Router>(
+    router: &mut R,
+    header_names: &[String],
+    input: &Batch,
+) -> Result<Routes, String> {
+    let columns = Columns::of(&input.columns, header_names);
+    let mut sheet = Sheet::with_rows(input.rows as usize);
+    for row in 0..input.rows as usize {
+        router.route(&Message::new(&columns, row), &mut Targets { sheet: &mut sheet });
+        sheet.end_row(row);
+    }
+    sheet.finish()
+}
