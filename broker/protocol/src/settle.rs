@@ -121,7 +121,7 @@ pub(crate) fn decode_settle(
         _ => return Err(field("`verb` must be 0 ack, 1 nack, 2 extend or 3 reject")),
     };
     let len = cursor.array_len().ok_or_else(|| field("`tags` must be an array"))? as usize;
-    if len % 2 != 0 || len == 0 {
+    if !len.is_multiple_of(2) || len == 0 {
         return Err(field("`tags` must hold pairs of first and last tag"));
     }
     if len / 2 > limits::SETTLE_RANGES_MAX {
