@@ -10,6 +10,8 @@ pub mod effect;
 pub mod env;
 pub mod limits;
 pub mod memory_store;
+pub mod name;
+pub mod pattern_index;
 pub mod policy;
 pub mod rejection;
 pub mod store;

@@ -27,3 +27,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const TOKENS_MAX: usize = 32;
 /// Messages a policy is asked about in one call.
 pub const POLICY_BATCH_ROWS: usize = 512;
+/// Most `*` in one token of a pattern: what the index finds without a search.
+pub const STARS_PER_TOKEN_MAX: usize = 2;
+/// Most patterns one queue or stream listens on.
+pub const PATTERNS_PER_DESTINATION_MAX: usize = 64;
