@@ -1,0 +1,82 @@
+//! Keeps a client connected. One task per client; it ends when the client is
+//! closed, when its last handle is dropped, or when reconnecting is given up.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use weir_protocol::ErrorCode;
+
+use crate::connection::{Connection, connect, serve};
+use crate::shared::Shared;
+use crate::{ConnectionState, Error};
+
+/// A number nobody can foresee; good enough to spread clients and to name inboxes.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// See the module's text.
+pub(crate) async fn drive(shared: Arc<Shared>, address: String, mut connection: Connection) {
+    let mut connections = 1;
+    loop {
+        shared.connection_made(&connection.hello);
+        shared.status.send_replace(ConnectionState::Connected(connections));
+        let ended = serve(&shared, connection).await;
+        shared.connection_lost();
+        let reason = match ended {
+            Ok(()) => return shared.end(&Error::Closed),
+            Err(reason) => reason,
+        };
+        tracing::info!(%address, %reason, "connection lost");
+        connection = match reconnect(&shared, &address, reason).await {
+            Ok(connection) => connection,
+            Err(error) => return shared.end(&error),
+        };
+        connections += 1;
+        tracing::info!(%address, "connected again");
+    }
+}
+
+/// Tries until a connection stands.
+///
+/// # Errors
+/// [`Error::Closed`] when the client was closed meanwhile; the last reason when the
+/// attempts are used up, or when the broker's refusal will not change.
+async fn reconnect(
+    shared: &Arc<Shared>,
+    address: &str,
+    mut reason: Error,
+) -> Result<Connection, Error> {
+    let policy = shared.options.reconnect;
+    let mut attempts = 0;
+    loop {
+        if policy.attempts_max.is_some_and(|max| attempts >= max) || is_final(&reason) {
+            return Err(reason);
+        }
+        shared
+            .status
+            .send_replace(ConnectionState::Reconnecting { attempts, reason: reason.clone() });
+        let deadline = Instant::now() + policy.wait(attempts, random());
+        while Instant::now() < deadline && !shared.lock().closing {
+            tokio::select! {
+                () = sleep_until(deadline) => {}
+                () = shared.wake.notified() => {}
+            }
+        }
+        if shared.lock().closing {
+            return Err(Error::Closed);
+        }
+        attempts += 1;
+        match connect(address, &shared.options).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => reason = error,
+        }
+    }
+}
+
+/// Refusals of the hello that the next attempt would meet again.
+fn is_final(reason: &Error) -> bool {
+    let finals = [ErrorCode::Unauthorized, ErrorCode::UnsupportedVersion, ErrorCode::HelloFirst];
+    reason.refusal().is_some_and(|error| finals.contains(&error.code))
+}

@@ -1,0 +1,411 @@
+//! One subscription's or consumer's side of the connection: deliveries that wait
+//! for their reader, and settlements that wait for the writer.
+//!
+//! The connection's reader pushes, the subscription takes, deliveries settle from
+//! any task. Every loss of the connection begins a new epoch: what was delivered
+//! in an older one can no longer be settled, and saying so is harmless.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::oneshot;
+use weir_protocol::{
+    Consume, Request, RequestId, Run, Subscribe, SubscriptionId, TagRange, Verb, encode_settle,
+};
+
+use crate::limits::SETTLE_RANGES_MAX;
+use crate::shared::Shared;
+use crate::{Delivery, DeliveryBatch, Error};
+
+/// How many kinds of settlement are looked through for one to join.
+const VERBS_LOOKED_AT: usize = 8;
+
+/// What an inbox is for.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Channels.
+    Channel(Subscribe),
+    /// A queue or a group.
+    Consumer(Consume),
+    /// Answers to requests, by the last token of their subject.
+    Replies(Subscribe, Mutex<HashMap<u64, oneshot::Sender<Delivery>>>),
+}
+
+/// Delivery tags `first..first + count`; tag 0 stands for none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TagRun {
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    runs: Vec<Run>,
+    bytes: usize,
+    epoch: u32,
+    /// Nothing more will come; `None` inside when the client ended it.
+    ended: Option<Option<Error>>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Settlements {
+    epoch: u32,
+    /// In the writer's list.
+    queued: bool,
+    verbs: Vec<(Verb, Vec<TagRange>)>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) id: SubscriptionId,
+    source: Source,
+    /// Most bytes kept; beyond it channels skip. Consumers are bounded by credit.
+    bytes_max: usize,
+    shared: Weak<Shared>,
+    established: AtomicBool,
+    /// Credit given after the start.
+    credit_added: AtomicU32,
+    skipped: AtomicU64,
+    resumed: AtomicU32,
+    queue: Mutex<Queue>,
+    settlements: Mutex<Settlements>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inbox {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        source: Source,
+        bytes_max: usize,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        Self {
+            id,
+            source,
+            bytes_max,
+            shared: Arc::downgrade(shared),
+            established: AtomicBool::new(false),
+            credit_added: AtomicU32::new(0),
+            skipped: AtomicU64::new(0),
+            resumed: AtomicU32::new(0),
+            queue: Mutex::default(),
+            settlements: Mutex::default(),
+        }
+    }
+
+    /// The request that begins it.
+    pub(crate) fn request(&self) -> Request {
+        match &self.source {
+            Source::Channel(body) | Source::Replies(body, _) => Request::Subscribe(body.clone()),
+            Source::Consumer(body) => {
+                let mut body = body.clone();
+                body.credit += self.credit_added.load(Ordering::Relaxed);
+                Request::Consume(body)
+            }
+        }
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.established.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn established(&self) {
+        self.established.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn add_credit(&self, amount: u32) {
+        self.credit_added.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Messages missed because reader or network were too slow.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// The broker, or [`Inbox::deliver`], left out so many.
+    pub(crate) fn skip(&self, count: u64) {
+        self.skipped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Connections it has survived.
+    pub(crate) fn resumed(&self) -> u32 {
+        self.resumed.load(Ordering::Relaxed)
+    }
+
+    /// Deliveries arrived.
+    pub(crate) fn deliver(self: &Arc<Self>, runs: Vec<Run>) {
+        if let Source::Replies(_, waiting) = &self.source {
+            return self.deliver_replies(waiting, runs);
+        }
+        let bytes: usize = runs.iter().map(|run| run.batch.bytes.len()).sum();
+        let mut queue = lock(&self.queue);
+        // Only channels may skip; a consumer's deliveries are leased to it.
+        if matches!(self.source, Source::Channel(_))
+            && !queue.runs.is_empty()
+            && queue.bytes + bytes > self.bytes_max
+        {
+            drop(queue);
+            self.skip(runs.iter().map(|run| run.batch.len() as u64).sum());
+            return;
+        }
+        queue.bytes += bytes;
+        if queue.runs.is_empty() {
+            queue.runs = runs;
+        } else {
+            queue.runs.extend(runs);
+        }
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn deliver_replies(
+        &self,
+        waiting: &Mutex<HashMap<u64, oneshot::Sender<Delivery>>>,
+        runs: Vec<Run>,
+    ) {
+        for delivery in (DeliveryBatch { inbox: None, epoch: 0, runs }) {
+            let token = delivery.subject().rsplit('.').next().and_then(|token| token.parse().ok());
+            let caller = token.and_then(|token: u64| lock(waiting).remove(&token));
+            if let Some(caller) = caller {
+                // A caller that stopped waiting needs no answer.
+                let _ = caller.send(delivery);
+            }
+        }
+    }
+
+    /// Who waits for replies; `None` for other inboxes.
+    pub(crate) fn replies(
+        &self,
+    ) -> Option<MutexGuard<'_, HashMap<u64, oneshot::Sender<Delivery>>>> {
+        match &self.source {
+            Source::Replies(_, waiting) => Some(lock(waiting)),
+            _ => None,
+        }
+    }
+
+    /// Everything that is there, or the end.
+    pub(crate) fn poll_batch(
+        self: &Arc<Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<DeliveryBatch>, Error>> {
+        let mut queue = lock(&self.queue);
+        if let Some(batch) = self.take(&mut queue) {
+            return Poll::Ready(Ok(Some(batch)));
+        }
+        match &mut queue.ended {
+            // The reason is told once; afterwards the end is just the end.
+            Some(reason) => Poll::Ready(reason.take().map_or(Ok(None), Err)),
+            None => {
+                queue.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Everything that is there.
+    pub(crate) fn take_batch(self: &Arc<Self>) -> Option<DeliveryBatch> {
+        self.take(&mut lock(&self.queue))
+    }
+
+    fn take(self: &Arc<Self>, queue: &mut Queue) -> Option<DeliveryBatch> {
+        if queue.runs.is_empty() {
+            return None;
+        }
+        queue.bytes = 0;
+        let runs = std::mem::take(&mut queue.runs);
+        Some(DeliveryBatch { inbox: Some(self.clone()), epoch: queue.epoch, runs })
+    }
+
+    /// Nothing more will come: `error` is told to the reader, after what waits.
+    pub(crate) fn end(&self, error: Error) {
+        let reason = match error {
+            Error::Closed => None,
+            error => Some(error),
+        };
+        let mut queue = lock(&self.queue);
+        if queue.ended.is_none() {
+            queue.ended = Some(reason);
+        }
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(replies) = self.replies().as_mut() {
+            replies.clear();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// A new epoch. What a consumer has not looked at yet is dropped: the broker
+    /// hands it out again. What a channel delivered stays.
+    pub(crate) fn connection_lost(&self) {
+        self.resumed.fetch_add(1, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        queue.epoch += 1;
+        if matches!(self.source, Source::Consumer(_)) {
+            queue.runs.clear();
+            queue.bytes = 0;
+        }
+        let epoch = queue.epoch;
+        drop(queue);
+        *lock(&self.settlements) = Settlements { epoch, ..Settlements::default() };
+    }
+
+    /// Notes a settlement for the writer.
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        epoch: u32,
+        verb: Verb,
+        runs: impl IntoIterator<Item = TagRun>,
+    ) {
+        let mut settlements = lock(&self.settlements);
+        if settlements.epoch != epoch {
+            return;
+        }
+        let verbs = &mut settlements.verbs;
+        let mut at = None;
+        for run in runs.into_iter().filter(|run| run.first != 0 && run.count != 0) {
+            let at = *at.get_or_insert_with(|| place_of(verbs, verb));
+            push_range(&mut verbs[at].1, run);
+        }
+        if at.is_none() || std::mem::replace(&mut settlements.queued, true) {
+            return;
+        }
+        drop(settlements);
+        if let Some(shared) = self.shared.upgrade() {
+            let mut state = shared.lock();
+            state.settling.push(self.clone());
+            shared.wake_writer(state);
+        }
+    }
+
+    /// Appends settle frames for what was noted; they ask for no answer.
+    pub(crate) fn write_settlements(&self, out: &mut Vec<u8>) {
+        for (verb, ranges) in self.take_settlements() {
+            encode_settle(out, RequestId(0), self.id, verb, &ranges);
+        }
+    }
+
+    /// What was noted, ordered and joined, in portions that fit a frame.
+    pub(crate) fn take_settlements(&self) -> Vec<(Verb, Vec<TagRange>)> {
+        let mut settlements = lock(&self.settlements);
+        settlements.queued = false;
+        let verbs = std::mem::take(&mut settlements.verbs);
+        drop(settlements);
+        let mut portions = Vec::with_capacity(verbs.len());
+        for (verb, mut ranges) in verbs {
+            join_ranges(&mut ranges);
+            while ranges.len() > SETTLE_RANGES_MAX {
+                let rest = ranges.split_off(SETTLE_RANGES_MAX);
+                portions.push((verb, std::mem::replace(&mut ranges, rest)));
+            }
+            portions.push((verb, ranges));
+        }
+        portions
+    }
+}
+
+fn place_of(verbs: &mut Vec<(Verb, Vec<TagRange>)>, verb: Verb) -> usize {
+    let skip = verbs.len().saturating_sub(VERBS_LOOKED_AT);
+    let found = verbs[skip..].iter().position(|(other, _)| *other == verb);
+    found.map_or_else(
+        || {
+            verbs.push((verb, Vec::new()));
+            verbs.len() - 1
+        },
+        |at| skip + at,
+    )
+}
+
+fn push_range(ranges: &mut Vec<TagRange>, run: TagRun) {
+    let last = run.first + u64::from(run.count) - 1;
+    match ranges.last_mut() {
+        Some(range) if range.last + 1 == run.first => range.last = last,
+        _ => ranges.push(TagRange { first: run.first, last }),
+    }
+}
+
+/// Sorts ranges and joins neighbours: tasks that finish out of order still settle
+/// in a few ranges.
+fn join_ranges(ranges: &mut Vec<TagRange>) {
+    ranges.sort_unstable_by_key(|range| range.first);
+    ranges.dedup_by(|next, kept| {
+        let joins = next.first <= kept.last + 1;
+        if joins {
+            kept.last = kept.last.max(next.last);
+        }
+        joins
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(pairs: &[(u64, u64)]) -> Vec<TagRange> {
+        pairs.iter().map(|&(first, last)| TagRange { first, last }).collect()
+    }
+
+    fn consumer() -> Arc<Inbox> {
+        let shared = Arc::new(Shared::new(crate::ConnectOptions::default()));
+        let source = Source::Consumer(Consume::default());
+        Arc::new(Inbox::new(SubscriptionId(1), source, 0, &shared))
+    }
+
+    #[test]
+    fn acks_in_any_order_become_few_ranges() {
+        let inbox = consumer();
+        for tag in (1..=1000).rev().filter(|tag| tag % 500 != 0) {
+            inbox.settle(0, Verb::Ack, [TagRun { first: tag, count: 1 }]);
+        }
+        inbox.settle(0, Verb::Nack { delay_ms: 5 }, [TagRun { first: 500, count: 1 }]);
+        assert_eq!(
+            inbox.take_settlements(),
+            vec![
+                (Verb::Ack, ranges(&[(1, 499), (501, 999)])),
+                (Verb::Nack { delay_ms: 5 }, ranges(&[(500, 500)])),
+            ]
+        );
+        assert!(inbox.take_settlements().is_empty());
+    }
+
+    #[test]
+    fn settlements_of_a_lost_connection_are_void() {
+        let inbox = consumer();
+        inbox.settle(0, Verb::Ack, [TagRun { first: 1, count: 4 }]);
+        inbox.connection_lost();
+        assert!(inbox.take_settlements().is_empty());
+        inbox.settle(0, Verb::Ack, [TagRun { first: 5, count: 1 }]);
+        assert!(inbox.take_settlements().is_empty());
+        inbox.settle(1, Verb::Ack, [TagRun { first: 1, count: 1 }]);
+        assert_eq!(inbox.take_settlements(), vec![(Verb::Ack, ranges(&[(1, 1)]))]);
+    }
+
+    #[test]
+    fn tag_zero_is_never_settled() {
+        let inbox = consumer();
+        inbox.settle(0, Verb::Ack, [TagRun { first: 0, count: 3 }]);
+        assert!(inbox.take_settlements().is_empty());
+    }
+
+    #[test]
+    fn many_ranges_are_split_into_frames() {
+        let inbox = consumer();
+        for index in 0..SETTLE_RANGES_MAX as u64 + 1 {
+            inbox.settle(0, Verb::Ack, [TagRun { first: 1 + 2 * index, count: 1 }]);
+        }
+        let lengths: Vec<_> =
+            inbox.take_settlements().iter().map(|(_, ranges)| ranges.len()).collect();
+        assert_eq!(lengths, vec![SETTLE_RANGES_MAX, 1]);
+    }
+}

@@ -1,0 +1,20 @@
+//! Every bound of the client, with units.
+
+/// Bytes of messages that may wait for the socket before publishing waits.
+pub const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes published with confirmation and not yet confirmed, per publisher.
+pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes after which a publish frame is closed and the next one begun. Smaller
+/// than what a server takes, so that it can start before the last byte is here.
+pub const FRAME_BYTES_TARGET: u32 = 128 * 1024;
+/// Messages after which a publish frame is closed.
+pub const FRAME_MESSAGES_MAX: u32 = 4096;
+/// Bytes of deliveries a channel's subscription keeps for its reader; beyond it
+/// messages are skipped and counted.
+pub const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Ranges of delivery tags in one settle frame.
+pub const SETTLE_RANGES_MAX: usize = 1024;
+/// Bytes the reader asks the socket for at once.
+pub const READ_BYTES: usize = 64 * 1024;
+/// Deliveries in flight to one consumer when nothing else is asked for.
+pub const CREDIT: u32 = 256;

@@ -1,0 +1,157 @@
+//! Bytes that wait for the writer: publish frames and control frames.
+//!
+//! Publishers append messages to the open frame at the end of one buffer; whoever
+//! comes next (the writer, another publisher, a full frame) closes it. So batches
+//! form from what is there, and nobody waits for one to fill.
+//!
+//! Invariant: an open frame is the last thing in `publish`, holds one message at
+//! least between calls, and becomes valid when it is closed.
+
+use std::sync::Arc;
+
+use weir_protocol::{PublishBuilder, RequestId};
+
+use crate::limits::{FRAME_BYTES_TARGET, FRAME_MESSAGES_MAX};
+use crate::publisher::ReceiptState;
+use crate::{Error, Message};
+
+/// A publish frame on its way, or on the wire and unconfirmed.
+#[derive(Debug)]
+pub(crate) struct FrameInFlight {
+    /// Who waits for it.
+    pub(crate) receipt: Arc<ReceiptState>,
+    /// Position, among the messages of its receipt, of the frame's first one.
+    pub(crate) first: u64,
+    /// Messages in it.
+    pub(crate) count: u32,
+    /// Bytes of its messages, for the window.
+    pub(crate) message_bytes: usize,
+    /// Its bytes, kept where it may have to be sent again.
+    pub(crate) copy: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Open {
+    frame: PublishBuilder,
+    start: usize,
+    message_bytes: usize,
+    id: u32,
+    delay_ms: u32,
+    receipt: Option<Arc<ReceiptState>>,
+    first: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// Publish frames, the last of them perhaps open.
+    publish: Vec<u8>,
+    open: Option<Open>,
+    /// Ids of the confirmed frames in `publish`, open one not counted.
+    pub(crate) publish_ids: Vec<u32>,
+    /// Messages in `publish` that nobody waits for.
+    pub(crate) unconfirmed: u64,
+    /// Control frames.
+    pub(crate) control: Vec<u8>,
+    /// Ids of the requests in `control`.
+    pub(crate) control_ids: Vec<u32>,
+}
+
+impl Outgoing {
+    /// Bytes of messages that wait.
+    pub(crate) fn publish_len(&self) -> usize {
+        self.publish.len()
+    }
+
+    /// Whether a message for `receipt` may join the open frame.
+    pub(crate) fn joins(
+        &self,
+        message: &Message<'_>,
+        receipt: Option<&Arc<ReceiptState>>,
+        frame_bytes_max: u32,
+    ) -> bool {
+        let Some(open) = &self.open else { return false };
+        let same = match (&open.receipt, receipt) {
+            (None, None) => true,
+            (Some(open), Some(receipt)) => Arc::ptr_eq(open, receipt),
+            _ => false,
+        };
+        let bytes_max = frame_bytes_max.min(FRAME_BYTES_TARGET);
+        same && open.delay_ms == message.delay_ms
+            && open.frame.fits(
+                &self.publish,
+                message.encoded_len_max(),
+                bytes_max,
+                FRAME_MESSAGES_MAX,
+            )
+    }
+
+    /// Begins a frame; the one that is open must have been closed. `id` is 0 when
+    /// nobody waits for it; `first` is the position of its first message.
+    pub(crate) fn begin(
+        &mut self,
+        id: u32,
+        delay_ms: u32,
+        receipt: Option<Arc<ReceiptState>>,
+        first: u64,
+    ) {
+        assert!(self.open.is_none(), "the open frame is closed before the next begins");
+        let start = self.publish.len();
+        let frame = PublishBuilder::start(&mut self.publish, delay_ms);
+        self.open = Some(Open { frame, start, message_bytes: 0, id, delay_ms, receipt, first });
+    }
+
+    /// Appends a message to the open frame. Returns its encoded length, bytes.
+    ///
+    /// # Errors
+    /// When a frame with nothing but it is longer than `frame_bytes_max`; that
+    /// frame is then taken back.
+    pub(crate) fn append(
+        &mut self,
+        message: &Message<'_>,
+        frame_bytes_max: u32,
+    ) -> Result<usize, Error> {
+        let mut open = self.open.take().expect("a frame was begun");
+        let before = self.publish.len();
+        message.encode_into(&mut open.frame, &mut self.publish);
+        let bytes = self.publish.len() - before;
+        if open.frame.frame_bytes(&self.publish) > frame_bytes_max as usize {
+            assert!(open.frame.count() == 1, "a message joins only where it fits");
+            open.frame.abandon(&mut self.publish);
+            return Err(Error::MessageTooLarge { bytes, limit: frame_bytes_max });
+        }
+        open.message_bytes += bytes;
+        self.unconfirmed += u64::from(open.id == 0);
+        self.open = Some(open);
+        Ok(bytes)
+    }
+
+    /// Closes the open frame, if there is one. For a confirmed one its id and what
+    /// is known of it; `keep` asks for its bytes too.
+    pub(crate) fn close(&mut self, keep: bool) -> Option<(u32, FrameInFlight)> {
+        let open = self.open.take()?;
+        let count = open.frame.count() as u32;
+        open.frame.finish(&mut self.publish, RequestId(open.id));
+        let receipt = open.receipt?;
+        self.publish_ids.push(open.id);
+        let copy = if keep { self.publish[open.start..].to_vec() } else { Vec::new() };
+        let (first, message_bytes) = (open.first, open.message_bytes);
+        Some((open.id, FrameInFlight { receipt, first, count, message_bytes, copy }))
+    }
+
+    /// Moves every publish frame into `out`, which is empty, and leaves its
+    /// allocation for the next ones. The open frame must have been closed.
+    pub(crate) fn take_publish(&mut self, out: &mut Vec<u8>) {
+        assert!(self.open.is_none(), "only closed frames are written");
+        std::mem::swap(&mut self.publish, out);
+        self.publish.clear();
+        self.publish_ids.clear();
+    }
+
+    /// Puts a closed confirmed frame in front of everything that waits.
+    pub(crate) fn put_first(&mut self, id: u32, frame: &[u8]) {
+        assert!(self.open.is_none(), "an open frame knows where it starts");
+        self.publish.splice(0..0, frame.iter().copied());
+        self.publish_ids.insert(0, id);
+    }
+}

@@ -1,0 +1,396 @@
+//! What the tasks of one client share: bytes to write, requests without an answer,
+//! subscriptions. One lock, taken per message by publishers for some tens of
+//! nanoseconds, per frame by reader and writer, and never held across an await.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot, watch};
+use weir_protocol::{
+    Body, HelloAnswer, Published, Records, RequestId, SubscriptionId, encode_request,
+};
+
+use crate::inbox::Inbox;
+use crate::outgoing::{FrameInFlight, Outgoing};
+use crate::publisher::ReceiptState;
+use crate::{ConnectOptions, Error, Message};
+
+/// Where the client stands.
+#[derive(Clone, Debug)]
+pub enum ConnectionState {
+    /// Connected; counts connections from 1.
+    Connected(u32),
+    /// The connection is lost; the client tries to come back.
+    Reconnecting {
+        /// Attempts so far.
+        attempts: u32,
+        /// Why the last one failed, or why the connection was lost.
+        reason: Error,
+    },
+    /// For good.
+    Closed,
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Ok(Body),
+    Records(Records),
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A caller. When the answer is yes, the inbox counts as established: it is
+    /// asked for again on the next connection.
+    Caller(oneshot::Sender<Result<Reply, Error>>, Option<Arc<Inbox>>),
+    /// The driver, which asked for this subscription again.
+    Resume(Arc<Inbox>),
+    /// Nobody.
+    Nobody,
+}
+
+/// Everything behind the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) outgoing: Outgoing,
+    /// Messages without confirmation in the bytes that the writer holds.
+    pub(crate) writing_unconfirmed: u64,
+    pub(crate) frames: HashMap<u32, FrameInFlight>,
+    pub(crate) pending: HashMap<u32, Pending>,
+    pub(crate) inboxes: HashMap<u32, Arc<Inbox>>,
+    /// Consumers with settlements to write.
+    pub(crate) settling: Vec<Arc<Inbox>>,
+    /// The writer waits for `wake`.
+    pub(crate) writer_idle: bool,
+    pub(crate) connected: bool,
+    /// Longest frame the broker takes, bytes.
+    pub(crate) frame_bytes_max: u32,
+    /// No further calls are taken; what waits is written, then the socket closes.
+    pub(crate) closing: bool,
+    next_id: u32,
+    next_subscription: u32,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: ConnectOptions,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    pub(crate) wake: Notify,
+    /// Wakes publishers that wait for room.
+    pub(crate) room: Notify,
+    pub(crate) status: watch::Sender<ConnectionState>,
+    /// Messages without confirmation that a lost connection may have swallowed.
+    pub(crate) lost: AtomicU64,
+}
+
+impl State {
+    /// The next request's id, never 0.
+    pub(crate) fn next_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        self.next_id
+    }
+
+    /// The next subscription's number.
+    pub(crate) fn next_subscription(&mut self) -> u32 {
+        self.next_subscription = self.next_subscription.wrapping_add(1).max(1);
+        self.next_subscription
+    }
+
+    /// Writes a control frame that asks for an answer. Returns its id.
+    pub(crate) fn ask(&mut self, pending: Pending, encode: impl FnOnce(&mut Vec<u8>, u32)) -> u32 {
+        let id = self.next_id();
+        encode(&mut self.outgoing.control, id);
+        self.outgoing.control_ids.push(id);
+        self.pending.insert(id, pending);
+        id
+    }
+
+    /// Closes the open publish frame and remembers it until it is confirmed.
+    pub(crate) fn close_frame(&mut self, keep: bool) {
+        if let Some((id, frame)) = self.outgoing.close(keep) {
+            self.frames.insert(id, frame);
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(options: ConnectOptions) -> Self {
+        Self {
+            options,
+            state: Mutex::new(State {
+                outgoing: Outgoing::default(),
+                writing_unconfirmed: 0,
+                frames: HashMap::new(),
+                pending: HashMap::new(),
+                inboxes: HashMap::new(),
+                settling: Vec::new(),
+                writer_idle: false,
+                connected: false,
+                frame_bytes_max: weir_protocol::limits::FRAME_BYTES_MAX,
+                closing: false,
+                next_id: 0,
+                next_subscription: 0,
+            }),
+            wake: Notify::new(),
+            room: Notify::new(),
+            status: watch::Sender::new(ConnectionState::Connected(0)),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// The state. A panic elsewhere under the lock leaves plain counters behind,
+    /// so a poisoned lock is taken as it is.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the lock, and wakes the writer if it waits.
+    pub(crate) fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+        let wake = std::mem::take(&mut state.writer_idle);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds a message to what waits for the socket. Returns its encoded length,
+    /// bytes; `None` when there is no room.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::InvalidMessage`], [`Error::MessageTooLarge`].
+    pub(crate) fn push(
+        &self,
+        message: &Message<'_>,
+        receipt: Option<(&Arc<ReceiptState>, u64)>,
+    ) -> Result<Option<usize>, Error> {
+        message.check()?;
+        let mut state = self.lock();
+        if state.closing {
+            return Err(Error::Closed);
+        }
+        if state.outgoing.publish_len() >= self.options.outgoing_bytes_max {
+            return Ok(None);
+        }
+        let limit = state.frame_bytes_max;
+        if !state.outgoing.joins(message, receipt.map(|(receipt, _)| receipt), limit) {
+            state.close_frame(self.options.resend_unconfirmed);
+            let id = if receipt.is_some() { state.next_id() } else { 0 };
+            let first = receipt.map_or(0, |(_, first)| first);
+            state.outgoing.begin(
+                id,
+                message.delay_ms,
+                receipt.map(|(receipt, _)| receipt.clone()),
+                first,
+            );
+        }
+        let bytes = state.outgoing.append(message, limit)?;
+        self.wake_writer(state);
+        Ok(Some(bytes))
+    }
+
+    /// Like [`Shared::push`], and waits for room.
+    pub(crate) async fn push_waiting(
+        &self,
+        message: &Message<'_>,
+        receipt: Option<(&Arc<ReceiptState>, u64)>,
+    ) -> Result<usize, Error> {
+        if let Some(bytes) = self.push(message, receipt)? {
+            return Ok(bytes);
+        }
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if let Some(bytes) = self.push(message, receipt)? {
+                return Ok(bytes);
+            }
+            room.await;
+        }
+    }
+
+    /// Moves everything that waits into `buffer`, which is empty: publish frames,
+    /// then settlements (so that a result is published before its input is
+    /// acked), then requests (so that they see both).
+    pub(crate) fn take_outgoing(&self, buffer: &mut Vec<u8>) -> Taken {
+        let mut state = self.lock();
+        state.close_frame(self.options.resend_unconfirmed);
+        state.outgoing.take_publish(buffer);
+        state.writing_unconfirmed = std::mem::take(&mut state.outgoing.unconfirmed);
+        let settling = std::mem::take(&mut state.settling);
+        for inbox in settling {
+            inbox.write_settlements(buffer);
+        }
+        buffer.append(&mut state.outgoing.control);
+        state.outgoing.control_ids.clear();
+        if !buffer.is_empty() {
+            Taken::Bytes
+        } else if state.closing {
+            Taken::Closing
+        } else {
+            state.writer_idle = true;
+            Taken::Nothing
+        }
+    }
+
+    /// What the writer took is on its way.
+    pub(crate) fn wrote(&self) {
+        self.lock().writing_unconfirmed = 0;
+        self.room.notify_waiters();
+    }
+
+    /// The connection is gone. Whoever waits for an answer that cannot come is
+    /// told; what was not yet written stays for the next connection.
+    pub(crate) fn connection_lost(&self) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.connected = false;
+        state.writer_idle = false;
+        state.close_frame(self.options.resend_unconfirmed);
+        let swallowed = std::mem::take(&mut state.writing_unconfirmed);
+        self.lost.fetch_add(swallowed, Ordering::Relaxed);
+        if swallowed > 0 {
+            tracing::warn!(messages = swallowed, "published without confirmation, may be lost");
+        }
+        self.settle_frames(state);
+        let unsent = &state.outgoing.control_ids;
+        let lost: Vec<u32> =
+            state.pending.keys().filter(|id| !unsent.contains(id)).copied().collect();
+        for id in lost {
+            if let Some(Pending::Caller(caller, _)) = state.pending.remove(&id) {
+                // A caller that stopped waiting is no loss.
+                let _ = caller.send(Err(Error::ConnectionLost { unconfirmed: 0 }));
+            }
+        }
+        state.settling.clear();
+        let inboxes: Vec<_> = state.inboxes.values().cloned().collect();
+        drop(guard);
+        for inbox in inboxes {
+            inbox.connection_lost();
+        }
+    }
+
+    /// Publish frames on the wire: sent again, or reported as lost.
+    fn settle_frames(&self, state: &mut State) {
+        let unsent = &state.outgoing.publish_ids;
+        let mut written: Vec<u32> =
+            state.frames.keys().filter(|id| !unsent.contains(id)).copied().collect();
+        if self.options.resend_unconfirmed {
+            written.sort_unstable();
+            for id in written.iter().rev() {
+                let frame = &state.frames[id];
+                state.outgoing.put_first(*id, &frame.copy);
+            }
+            return;
+        }
+        for id in written {
+            if let Some(frame) = state.frames.remove(&id) {
+                frame.receipt.lost(&frame);
+            }
+        }
+    }
+
+    /// A new connection stands: subscriptions are asked for again, before
+    /// everything that waits.
+    pub(crate) fn connection_made(&self, hello: &HelloAnswer) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.connected = true;
+        state.frame_bytes_max = hello.limits.frame_bytes;
+        let waiting = std::mem::take(&mut state.outgoing.control);
+        let waiting_ids = std::mem::take(&mut state.outgoing.control_ids);
+        let inboxes: Vec<_> =
+            state.inboxes.values().filter(|inbox| inbox.is_established()).cloned().collect();
+        for inbox in inboxes {
+            let request = inbox.request();
+            state.ask(Pending::Resume(inbox), |out, id| {
+                encode_request(out, RequestId(id), &request);
+            });
+        }
+        state.outgoing.control.extend_from_slice(&waiting);
+        state.outgoing.control_ids.extend_from_slice(&waiting_ids);
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, id: u32, answer: Result<Reply, Error>) {
+        let mut state = self.lock();
+        if let Some(frame) = state.frames.remove(&id) {
+            drop(state);
+            match answer {
+                Err(Error::Refused(error)) => frame.receipt.refused(&frame, &error),
+                _ => frame.receipt.lost(&frame),
+            }
+            return;
+        }
+        match state.pending.remove(&id) {
+            Some(Pending::Caller(caller, inbox)) => {
+                if let (Some(inbox), Ok(_)) = (inbox, &answer) {
+                    inbox.established();
+                }
+                // A caller that stopped waiting needs no answer.
+                let _ = caller.send(answer);
+            }
+            Some(Pending::Resume(inbox)) => {
+                if let Err(error) = answer {
+                    state.inboxes.remove(&inbox.id.0);
+                    drop(state);
+                    inbox.end(error);
+                }
+            }
+            Some(Pending::Nobody) | None => {}
+        }
+    }
+
+    /// A publish frame was answered.
+    pub(crate) fn published(&self, id: u32, outcome: Published) {
+        let frame = self.lock().frames.remove(&id);
+        if let Some(frame) = frame {
+            frame.receipt.answered(&frame, outcome);
+        }
+    }
+
+    /// The inbox of a subscription.
+    pub(crate) fn inbox(&self, id: SubscriptionId) -> Option<Arc<Inbox>> {
+        self.lock().inboxes.get(&id.0).cloned()
+    }
+
+    /// Nothing will come any more: everybody who waits is told `error`.
+    pub(crate) fn end(&self, error: &Error) {
+        let mut state = self.lock();
+        state.closing = true;
+        state.connected = false;
+        state.close_frame(false);
+        let frames = std::mem::take(&mut state.frames);
+        let pending = std::mem::take(&mut state.pending);
+        let inboxes = std::mem::take(&mut state.inboxes);
+        state.outgoing = Outgoing::default();
+        drop(state);
+        for frame in frames.into_values() {
+            frame.receipt.lost(&frame);
+        }
+        for waiting in pending.into_values() {
+            if let Pending::Caller(caller, _) = waiting {
+                let _ = caller.send(Err(error.clone()));
+            }
+        }
+        for inbox in inboxes.into_values() {
+            inbox.end(error.clone());
+        }
+        self.status.send_replace(ConnectionState::Closed);
+        self.room.notify_waiters();
+    }
+}
+
+/// What [`Shared::take_outgoing`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Bytes to write.
+    Bytes,
+    /// Nothing; the writer is marked as idle.
+    Nothing,
+    /// Nothing, and nothing will come: the socket may close.
+    Closing,
+}

@@ -1,0 +1,367 @@
+//! Receiving: subscriptions to channels, consumers of queues and groups.
+//!
+//! Both are one inbox and a place in the batch that was last taken from it. Taking
+//! a batch takes everything that is there, under one lock.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use weir_protocol::{
+    Consume, DeliveredCount, Pull, Request, RequestId, SettleCount, Subscribe, SubscriptionId,
+    Unsubscribe, Verb, encode_credit, encode_request, encode_settle,
+};
+
+use crate::client::Handle;
+use crate::delivery::BatchIntoIter;
+use crate::inbox::{Inbox, Source, TagRun};
+use crate::shared::{Pending, Reply};
+use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, SubscribeOptions};
+
+/// An inbox that is asked for, and the place in its deliveries.
+#[derive(Debug)]
+struct Receiver {
+    handle: Arc<Handle>,
+    inbox: Arc<Inbox>,
+    current: Option<BatchIntoIter>,
+    /// Tags to ack when the next deliveries are asked for; `None` for never.
+    auto_ack: Option<(u32, Vec<TagRun>)>,
+}
+
+impl Receiver {
+    /// Makes the inbox and asks the broker to fill it.
+    async fn open(
+        handle: &Arc<Handle>,
+        what: &'static str,
+        bytes_max: usize,
+        auto_ack: bool,
+        source: impl FnOnce(SubscriptionId) -> Source,
+    ) -> Result<Self, Error> {
+        let inbox = open_inbox(handle, what, bytes_max, source).await?;
+        let auto_ack = auto_ack.then(|| (0, Vec::new()));
+        Ok(Self { handle: handle.clone(), inbox, current: None, auto_ack })
+    }
+
+    fn ack_the_last(&mut self) {
+        if let Some((epoch, runs)) = &mut self.auto_ack {
+            self.inbox.settle(*epoch, Verb::Ack, runs.drain(..));
+        }
+    }
+
+    fn poll_batch(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<DeliveryBatch>, Error>> {
+        self.ack_the_last();
+        if let Some(rest) = self.current.take().and_then(BatchIntoIter::into_rest) {
+            return Poll::Ready(Ok(Some(self.handed_over(rest))));
+        }
+        match self.inbox.poll_batch(context) {
+            Poll::Ready(Ok(Some(batch))) => Poll::Ready(Ok(Some(self.handed_over(batch)))),
+            other => other,
+        }
+    }
+
+    fn handed_over(&mut self, batch: DeliveryBatch) -> DeliveryBatch {
+        if let Some((epoch, runs)) = &mut self.auto_ack {
+            *epoch = batch.epoch;
+            runs.extend(batch.tag_runs());
+        }
+        batch
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Delivery>, Error>> {
+        self.ack_the_last();
+        loop {
+            if let Some(delivery) = self.current.as_mut().and_then(Iterator::next) {
+                if let Some((epoch, runs)) = &mut self.auto_ack {
+                    *epoch = delivery.epoch();
+                    runs.push(delivery.tag_run());
+                }
+                return Poll::Ready(Ok(Some(delivery)));
+            }
+            match self.inbox.poll_batch(context) {
+                Poll::Ready(Ok(Some(batch))) => self.current = Some(batch.into_iter()),
+                Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        close_inbox(&self.handle, &self.inbox);
+    }
+}
+
+/// Makes an inbox and asks the broker to fill it.
+pub(crate) async fn open_inbox(
+    handle: &Arc<Handle>,
+    what: &'static str,
+    bytes_max: usize,
+    source: impl FnOnce(SubscriptionId) -> Source,
+) -> Result<Arc<Inbox>, Error> {
+    let shared = &handle.shared;
+    let inbox = {
+        let mut state = shared.lock();
+        let id = SubscriptionId(state.next_subscription());
+        let inbox = Arc::new(Inbox::new(id, source(id), bytes_max, shared));
+        state.inboxes.insert(id.0, inbox.clone());
+        inbox
+    };
+    // Until the broker has said yes, whoever drops this call takes it back.
+    let guard = OpenGuard { handle, inbox: Some(inbox.clone()) };
+    handle.request_for(what, &inbox.request(), Some(inbox.clone()), Duration::ZERO).await?;
+    guard.keep();
+    Ok(inbox)
+}
+
+struct OpenGuard<'a> {
+    handle: &'a Arc<Handle>,
+    inbox: Option<Arc<Inbox>>,
+}
+
+impl OpenGuard<'_> {
+    fn keep(mut self) {
+        self.inbox = None;
+    }
+}
+
+impl Drop for OpenGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            close_inbox(self.handle, &inbox);
+        }
+    }
+}
+
+/// Takes an inbox away. The broker is told if it may know of it; settlements that
+/// wait are written before.
+fn close_inbox(handle: &Handle, inbox: &Inbox) {
+    let mut state = handle.shared.lock();
+    if state.inboxes.remove(&inbox.id.0).is_some() && state.connected && !state.closing {
+        let request = Request::Unsubscribe(Unsubscribe { sub: inbox.id });
+        state.ask(Pending::Nobody, |out, id| encode_request(out, RequestId(id), &request));
+        handle.shared.wake_writer(state);
+    }
+}
+
+/// Messages of channels, as they are published. Ends when it is dropped.
+///
+/// As a [`Stream`] its items are results; an error is the last item.
+///
+/// ```no_run
+/// # async fn example(client: weir_client::Client) -> Result<(), weir_client::Error> {
+/// let mut subscription = client.subscribe("orders.*.created").await?;
+/// while let Some(delivery) = subscription.next().await? {
+///     println!("{}: {} bytes", delivery.subject(), delivery.payload().len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Subscription {
+    receiver: Receiver,
+}
+
+impl Subscription {
+    pub(crate) async fn open(
+        handle: &Arc<Handle>,
+        pattern: &str,
+        options: SubscribeOptions,
+    ) -> Result<Self, Error> {
+        let bytes_max = options.inbox_bytes_max;
+        let source = |sub| {
+            Source::Channel(Subscribe { sub, pattern: pattern.to_owned(), share: options.share })
+        };
+        let receiver = Receiver::open(handle, "subscribe", bytes_max, false, source).await?;
+        Ok(Self { receiver })
+    }
+
+    /// The next message; `None` when the client was closed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the broker ended the subscription, and whatever ended
+    /// the connection for good; told once.
+    pub async fn next(&mut self) -> Result<Option<Delivery>, Error> {
+        poll_fn(|context| self.receiver.poll_next(context)).await
+    }
+
+    /// Everything that has arrived; waits while that is nothing. `None` when the
+    /// client was closed.
+    ///
+    /// # Errors
+    /// As [`Subscription::next`].
+    pub async fn next_batch(&mut self) -> Result<Option<DeliveryBatch>, Error> {
+        poll_fn(|context| self.receiver.poll_batch(context)).await
+    }
+
+    /// Messages missed so far because this subscription, or its connection, was too
+    /// slow.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.receiver.inbox.skipped()
+    }
+
+    /// How often the connection was lost. What was published in between is missed,
+    /// and not counted by [`Subscription::skipped`].
+    #[must_use]
+    pub fn interruptions(&self) -> u32 {
+        self.receiver.inbox.resumed()
+    }
+}
+
+/// A consumer of a queue, or of a stream's group. The broker hands over as many
+/// deliveries as there is credit, and each settlement gives one back. Dropping the
+/// consumer gives back what it holds.
+///
+/// ```no_run
+/// # async fn example(client: weir_client::Client) -> Result<(), weir_client::Error> {
+/// let mut consumer = client.consume("orders").await?;
+/// while let Some(delivery) = consumer.next().await? {
+///     match std::str::from_utf8(delivery.payload()) {
+///         Ok(order) => {
+///             println!("{order}");
+///             delivery.ack();
+///         }
+///         Err(_) => delivery.reject(1),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    receiver: Receiver,
+}
+
+impl Consumer {
+    pub(crate) async fn open(
+        handle: &Arc<Handle>,
+        mut body: Consume,
+        options: ConsumeOptions,
+    ) -> Result<Self, Error> {
+        body.credit = options.credit;
+        body.name = options.name.unwrap_or_default();
+        body.labels =
+            options.labels.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let source = |sub| {
+            body.sub = sub;
+            Source::Consumer(body)
+        };
+        let receiver = Receiver::open(handle, "consume", 0, options.auto_ack, source).await?;
+        Ok(Self { receiver })
+    }
+
+    /// The next delivery; `None` when the client was closed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the broker ended the consumer, and whatever ended the
+    /// connection for good; told once.
+    pub async fn next(&mut self) -> Result<Option<Delivery>, Error> {
+        poll_fn(|context| self.receiver.poll_next(context)).await
+    }
+
+    /// Everything that has arrived; waits while that is nothing. `None` when the
+    /// client was closed.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`].
+    pub async fn next_batch(&mut self) -> Result<Option<DeliveryBatch>, Error> {
+        poll_fn(|context| self.receiver.poll_batch(context)).await
+    }
+
+    /// Asks for at most `messages_max` deliveries and waits up to `wait` for the
+    /// first of them. Works with any credit, also with none. `None` when nothing
+    /// came.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].
+    pub async fn pull(
+        &mut self,
+        messages_max: u32,
+        wait: Duration,
+    ) -> Result<Option<DeliveryBatch>, Error> {
+        self.receiver.ack_the_last();
+        if let Some(rest) = self.receiver.current.take().and_then(BatchIntoIter::into_rest) {
+            return Ok(Some(self.receiver.handed_over(rest)));
+        }
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let sub = self.receiver.inbox.id;
+        let request = Request::Pull(Pull { sub, messages_max, wait_ms });
+        match self.receiver.handle.request_for("pull", &request, None, wait).await? {
+            Reply::Ok(body) => drop(body.decode::<DeliveredCount>()?),
+            Reply::Records(_) => return Err(Error::Protocol("records answer a pull".into())),
+        }
+        let batch = self.receiver.inbox.take_batch();
+        Ok(batch.map(|batch| self.receiver.handed_over(batch)))
+    }
+
+    /// Lets the broker hand over `amount` more deliveries than now.
+    pub fn add_credit(&self, amount: u32) {
+        self.receiver.inbox.add_credit(amount);
+        let shared = &self.receiver.handle.shared;
+        let mut state = shared.lock();
+        if state.connected {
+            encode_credit(&mut state.outgoing.control, self.receiver.inbox.id, amount);
+            shared.wake_writer(state);
+        }
+    }
+
+    /// Writes what was settled so far and waits until the broker has done it.
+    /// `unknown` counts deliveries that the broker no longer knew: their lease had
+    /// run out.
+    ///
+    /// Settlements that were written before this call are done, but not counted.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].
+    pub async fn flush(&mut self) -> Result<SettleCount, Error> {
+        let mut total = SettleCount::default();
+        for (verb, ranges) in self.receiver.inbox.take_settlements() {
+            let sub = self.receiver.inbox.id;
+            let encode =
+                |out: &mut Vec<u8>, id| encode_settle(out, RequestId(id), sub, verb, &ranges);
+            let handle = &self.receiver.handle;
+            let reply = handle.ask("settle", encode, None, Duration::ZERO).await?;
+            let Reply::Ok(body) = reply else {
+                return Err(Error::Protocol("records answer a settlement".into()));
+            };
+            let count: SettleCount = body.decode()?;
+            total.done += count.done;
+            total.unknown += count.unknown;
+        }
+        Ok(total)
+    }
+
+    /// How often the connection was lost.
+    #[must_use]
+    pub fn interruptions(&self) -> u32 {
+        self.receiver.inbox.resumed()
+    }
+}
+
+fn as_item(poll: Poll<Result<Option<Delivery>, Error>>) -> Poll<Option<Result<Delivery, Error>>> {
+    poll.map(Result::transpose)
+}
+
+impl Stream for Subscription {
+    type Item = Result<Delivery, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        as_item(self.receiver.poll_next(context))
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        as_item(self.receiver.poll_next(context))
+    }
+}
