@@ -19,10 +19,16 @@ pub const HELLO_DEADLINE_MS: u64 = 5_000;
 
 /// Deepest nesting of arrays and maps in a frame, its own array included.
 pub const DEPTH_MAX: usize = 16;
-/// Most items of one array, or pairs of one map, in a control frame.
+/// Most items of one array, or pairs of one map; frames with messages aside.
 pub const ITEMS_MAX: u32 = 32_768;
-/// Most values in a control frame, keys of maps included.
-pub const NODES_MAX: u32 = 131_072;
+/// Longest control frame of a client, bytes: whatever is not publish, settle or
+/// credit.
+pub const CONTROL_BYTES_MAX: usize = 128 << 10;
+/// Most values in a control frame of a client, keys of maps included. A decoded
+/// value takes up to 40 times its bytes.
+pub const REQUEST_NODES_MAX: u32 = 8_192;
+/// Most values in a frame of a server that holds no messages.
+pub const ANSWER_NODES_MAX: u32 = 262_144;
 
 /// Most messages of one publish frame.
 pub const PUBLISH_MESSAGES_MAX: usize = 16_384;

@@ -14,7 +14,7 @@ use crate::error::shorten;
 use crate::publish::{PublishFrame, decode_publish_into};
 use crate::settle::{self, Settle};
 use crate::wire::{self, Cursor};
-use crate::{DecodeError, Op, RequestId, walk};
+use crate::{DecodeError, Op, RequestId, limits, walk};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,12 @@ pub fn decode_request(frame: &Bytes) -> Result<(RequestId, Request), DecodeError
         Op::Settle => Request::Settle(settle::decode_settle(cursor, items, id)?),
         Op::Credit => Request::Credit(settle::decode_credit(cursor, items, id)?),
         _ => {
-            walk(frame).map_err(|error| DecodeError::Malformed { id, error })?;
+            if frame.len() > limits::CONTROL_BYTES_MAX {
+                let (length, limit) = (frame.len() as u64, limits::CONTROL_BYTES_MAX as u64);
+                return Err(DecodeError::over(id, "bytes of a control frame", length, limit));
+            }
+            walk(frame, limits::REQUEST_NODES_MAX)
+                .map_err(|error| DecodeError::Malformed { id, error })?;
             let control = Control { op, id, items, body: &frame[cursor.at..] };
             control.request(number)?
         }
@@ -162,7 +167,7 @@ impl Control<'_> {
         let body = T::deserialize(&mut reader).map_err(|error| {
             let text = shorten(plain(&error));
             match key_at(map, reader.position() as usize) {
-                Some(key) if !text.contains('`') => self.refuse(&format!("`{key}`: {text}")),
+                Some(key) if !names_field(&text) => self.refuse(&format!("`{key}`: {text}")),
                 _ => self.refuse(&text),
             }
         })?;
@@ -227,8 +232,19 @@ fn plain(error: &rmp_serde::decode::Error) -> String {
     match error {
         Error::Syntax(text) | Error::Uncategorized(text) => text.clone(),
         Error::Utf8Error(_) => "text is not UTF-8".into(),
+        Error::OutOfRange => "number out of range".into(),
+        Error::TypeMismatch(marker) => {
+            format!("invalid type: {}, expected another", wire::type_name(marker.to_u8()))
+        }
         other => other.to_string(),
     }
+}
+
+/// Whether the sentence is one about a field that it names itself.
+fn names_field(text: &str) -> bool {
+    ["unknown field", "missing field", "duplicate field"]
+        .iter()
+        .any(|start| text.starts_with(start))
 }
 
 /// The key of the map whose value the decoder had reached at byte `position`.

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::run::{self, Run};
 use crate::wire::Cursor;
-use crate::{DecodeError, ErrorCode, Level, Op, RequestId, SubscriptionId, WireError, walk};
+use crate::{
+    DecodeError, ErrorCode, Level, Op, RequestId, SubscriptionId, WireError, limits, walk,
+};
 
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +143,8 @@ pub fn decode_response(frame: &Bytes) -> Result<Response, DecodeError> {
     let op = op.ok_or(DecodeError::UnknownOp { id, op: number })?;
     // Frames with messages check themselves, in one pass; the walk bounds others.
     if !matches!(op, Op::Deliver | Op::Records) {
-        walk(frame).map_err(|error| DecodeError::Malformed { id, error })?;
+        walk(frame, limits::ANSWER_NODES_MAX)
+            .map_err(|error| DecodeError::Malformed { id, error })?;
     }
     let (response, known) = take(frame, &mut cursor, op, id).ok_or_else(|| malformed(id, op))?;
     for _ in known..items {

@@ -40,27 +40,30 @@ pub enum WalkError {
         items: u32,
     },
     /// More values than the limit.
-    #[error("it has over {} values", limits::NODES_MAX)]
-    Nodes,
+    #[error("it has over {limit} values")]
+    Nodes {
+        /// How many are allowed.
+        limit: u32,
+    },
 }
 
-/// Walks a whole frame.
+/// Walks a whole frame of at most `nodes_max` values, keys of maps included.
 ///
 /// # Errors
 /// See [`WalkError`].
-pub fn walk(frame: &[u8]) -> Result<(), WalkError> {
-    match frame.len() - value_len(frame)? {
+pub fn walk(frame: &[u8], nodes_max: u32) -> Result<(), WalkError> {
+    match frame.len() - value_len(frame, nodes_max)? {
         0 => Ok(()),
         left => Err(WalkError::Trailing { left }),
     }
 }
 
 /// Length of the one value that `bytes` start with, in bytes.
-pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, WalkError> {
+pub(crate) fn value_len(bytes: &[u8], nodes_max: u32) -> Result<usize, WalkError> {
     let mut open = [0u32; limits::DEPTH_MAX];
     let mut depth = 0;
     let mut at = 0;
-    for _ in 0..limits::NODES_MAX {
+    for _ in 0..nodes_max {
         let (next, children) = step(bytes, at)?;
         if children > 0 {
             let slot = open.get_mut(depth).ok_or(WalkError::Depth { at })?;
@@ -80,7 +83,7 @@ pub(crate) fn value_len(bytes: &[u8]) -> Result<usize, WalkError> {
             return Ok(at);
         }
     }
-    Err(WalkError::Nodes)
+    Err(WalkError::Nodes { limit: nodes_max })
 }
 
 /// Reads the value at `at` without its children: where what follows starts, and

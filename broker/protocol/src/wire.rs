@@ -1,7 +1,7 @@
 //! MessagePack, as far as the positional frames need it: a cursor that reads
 //! within a frame, and functions that append.
 
-use crate::walk;
+use crate::{limits, walk};
 
 /// Reads values of one frame in order. Every method gives `None` when the value
 /// there is of another type or ends beyond the frame; the cursor is then spent.
@@ -106,8 +106,24 @@ impl<'a> Cursor<'a> {
     /// Skips one value, whatever it is.
     pub(crate) fn skip(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
-        self.at += walk::value_len(&self.bytes[start..]).ok()?;
+        self.at += walk::value_len(&self.bytes[start..], limits::ANSWER_NODES_MAX).ok()?;
         Some(&self.bytes[start..self.at])
+    }
+}
+
+/// Name of the type that a value's first byte tells, for people.
+pub(crate) const fn type_name(marker: u8) -> &'static str {
+    match marker {
+        0x00..=0x7f | 0xcc..=0xcf => "unsigned integer",
+        0xd0..=0xd3 | 0xe0..=0xff => "signed integer",
+        0x80..=0x8f | 0xde | 0xdf => "map",
+        0x90..=0x9f | 0xdc | 0xdd => "array",
+        0xa0..=0xbf | 0xd9..=0xdb => "text",
+        0xc4..=0xc6 => "bytes",
+        0xc0 => "nil",
+        0xc2 | 0xc3 => "boolean",
+        0xca | 0xcb => "float",
+        0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => "extension",
     }
 }
 
@@ -121,13 +137,13 @@ pub(crate) fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// Leaves room for the prefix and tells where the frame starts.
 pub(crate) fn begin_frame(out: &mut Vec<u8>) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[0; crate::limits::PREFIX_BYTES]);
+    out.extend_from_slice(&[0; limits::PREFIX_BYTES]);
     start
 }
 
 /// Writes the prefix of the frame that started at `start`.
 pub(crate) fn end_frame(out: &mut [u8], start: usize) {
-    let body = start + crate::limits::PREFIX_BYTES;
+    let body = start + limits::PREFIX_BYTES;
     let length = u32::try_from(out.len() - body).expect("frames are bounded far below 4 GiB");
     out[start..body].copy_from_slice(&length.to_be_bytes());
 }
