@@ -6,12 +6,19 @@
 //! the same code runs under a seeded simulator.
 
 pub mod command;
+pub mod dead_letter;
+pub mod directory;
 pub mod effect;
 pub mod env;
+mod group;
 pub mod limits;
 pub mod memory_store;
 pub mod name;
 pub mod pattern_index;
 pub mod policy;
+mod queue;
+mod reader;
 pub mod rejection;
+pub mod shard;
 pub mod store;
+mod stream;

@@ -17,6 +17,8 @@ pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;
 pub const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
+/// Waiting receives of one consumer.
+pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 /// Longest wait of a pull, ms.
 pub const PULL_MS_MAX: u32 = 60_000;
 /// Most bytes one read of a stream returns.
@@ -31,3 +33,7 @@ pub const POLICY_BATCH_ROWS: usize = 512;
 pub const STARS_PER_TOKEN_MAX: usize = 2;
 /// Most patterns one queue or stream listens on.
 pub const PATTERNS_PER_DESTINATION_MAX: usize = 64;
+/// Most channel subscriptions of one broker.
+pub const SUBSCRIPTIONS_MAX: usize = 8_000_000;
+/// Most queues and streams of one broker.
+pub const DESTINATIONS_MAX: usize = 100_000;
