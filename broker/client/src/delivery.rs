@@ -109,6 +109,10 @@ pub struct BatchIntoIter {
 }
 
 impl BatchIntoIter {
+    pub(crate) fn epoch(&self) -> u32 {
+        self.batch.epoch
+    }
+
     /// What was not looked at yet; `None` when that is nothing.
     pub(crate) fn into_rest(mut self) -> Option<DeliveryBatch> {
         let mut runs = self.batch.runs.split_off(self.run.min(self.batch.runs.len()));

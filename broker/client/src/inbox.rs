@@ -139,6 +139,11 @@ impl Inbox {
         self.resumed.load(Ordering::Relaxed)
     }
 
+    /// Whether deliveries of that epoch will come again.
+    pub(crate) fn is_void(&self, epoch: u32) -> bool {
+        matches!(self.source, Source::Consumer(_)) && epoch != self.resumed()
+    }
+
     /// Deliveries arrived.
     pub(crate) fn deliver(self: &Arc<Self>, runs: Vec<Run>) {
         if let Source::Replies(_, waiting) = &self.source {

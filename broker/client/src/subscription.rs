@@ -51,11 +51,19 @@ impl Receiver {
         }
     }
 
+    /// Drops deliveries of a lost connection: the broker hands them out again.
+    fn drop_void(&mut self) {
+        if self.current.as_ref().is_some_and(|rest| self.inbox.is_void(rest.epoch())) {
+            self.current = None;
+        }
+    }
+
     fn poll_batch(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<DeliveryBatch>, Error>> {
         self.ack_the_last();
+        self.drop_void();
         if let Some(rest) = self.current.take().and_then(BatchIntoIter::into_rest) {
             return Poll::Ready(Ok(Some(self.handed_over(rest))));
         }
@@ -75,6 +83,7 @@ impl Receiver {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Delivery>, Error>> {
         self.ack_the_last();
+        self.drop_void();
         loop {
             if let Some(delivery) = self.current.as_mut().and_then(Iterator::next) {
                 if let Some((epoch, runs)) = &mut self.auto_ack {
@@ -288,6 +297,7 @@ impl Consumer {
         wait: Duration,
     ) -> Result<Option<DeliveryBatch>, Error> {
         self.receiver.ack_the_last();
+        self.receiver.drop_void();
         if let Some(rest) = self.receiver.current.take().and_then(BatchIntoIter::into_rest) {
             return Ok(Some(self.receiver.handed_over(rest)));
         }
