@@ -141,7 +141,7 @@ pub struct Pull {
     pub sub: SubscriptionId,
     /// Most deliveries.
     pub messages_max: u32,
-    /// Longest wait for the first of them, milliseconds; 0 takes what is there.
+    /// Longest wait for them, milliseconds; 0 takes what is there.
     #[serde(default)]
     pub wait_ms: u32,
 }

@@ -47,7 +47,8 @@ impl<'a> Cursor<'a> {
         Some(bytes)
     }
 
-    /// An unsigned integer in any of its encodings.
+    /// An integer in any of its encodings, if it is not negative: some libraries
+    /// write positive numbers in signed formats.
     pub(crate) fn uint(&mut self) -> Option<u64> {
         match self.byte()? {
             byte @ 0..=0x7f => Some(u64::from(byte)),
@@ -55,6 +56,10 @@ impl<'a> Cursor<'a> {
             0xcd => self.big_endian(2),
             0xce => self.big_endian(4),
             0xcf => self.big_endian(8),
+            0xd0 => self.big_endian(1).filter(|value| *value <= i8::MAX as u64),
+            0xd1 => self.big_endian(2).filter(|value| *value <= i16::MAX as u64),
+            0xd2 => self.big_endian(4).filter(|value| *value <= i32::MAX as u64),
+            0xd3 => self.big_endian(8).filter(|value| *value <= i64::MAX as u64),
             _ => None,
         }
     }

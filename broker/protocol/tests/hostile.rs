@@ -257,6 +257,22 @@ fn refusals_name_the_key() {
     }
 }
 
+/// Some libraries write every number in a signed format.
+#[test]
+fn signed_formats_are_read_when_not_negative() {
+    let frame = |amount: &[u8]| Bytes::from([&[0x94, 4, 0xd0, 0, 0xd1, 0, 5][..], amount].concat());
+    let expected = weir_protocol::Request::Credit(weir_protocol::Credit {
+        sub: weir_protocol::SubscriptionId(5),
+        amount: 64,
+    });
+    for amount in [&[0xd0, 64][..], &[0xd2, 0, 0, 0, 64], &[0xd3, 0, 0, 0, 0, 0, 0, 0, 64]] {
+        assert_eq!(decode_request(&frame(amount)).unwrap().1, expected);
+    }
+    for amount in [&[0xd0, 0xff][..], &[0xff], &[0xd3, 0xff, 0, 0, 0, 0, 0, 0, 64]] {
+        assert!(decode_request(&frame(amount)).is_err());
+    }
+}
+
 /// A body given as an array would be read by position, and change its meaning
 /// with the next field that is added.
 #[test]

@@ -163,7 +163,7 @@ fn consumers() -> Vec<Case> {
         ),
         case(
             "pull-wait",
-            "Up to 10 messages; wait 2 s for the first.",
+            "Ten messages, or what comes within 2 s.",
             r#"[8, 12, {"sub": 5, "messages_max": 10, "wait_ms": 2000}]"#,
             12,
             Request::Pull(Pull { sub, messages_max: 10, wait_ms: 2_000 }),
