@@ -64,7 +64,10 @@ impl Engine {
         &self.shared.linker
     }
 
-    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<wasmtime::component::Component, LoadError> {
+    pub(crate) fn compile(
+        &self,
+        bytes: &[u8],
+    ) -> Result<wasmtime::component::Component, LoadError> {
         self.shared.compilations.fetch_add(1, Relaxed);
         wasmtime::component::Component::from_binary(&self.shared.wasm, bytes)
             .map_err(|error| LoadError::Compile(crate::text::sentence(&format!("{error:#}"))))

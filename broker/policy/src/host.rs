@@ -99,11 +99,6 @@ impl State {
         self.kv.clear();
     }
 
-    /// Memory of the instance now, bytes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
-    }
-
     fn setup(&self, import: &'static str) -> wasmtime::Result<&Setup> {
         let why = "no policy may do while it describes itself";
         match (&self.setup, self.imports) {

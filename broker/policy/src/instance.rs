@@ -80,7 +80,8 @@ impl Instance {
             LoadError::Init(explain(&error, store.data(), limits::LIFECYCLE_MS))
         })?;
         let routing = linked.routing.as_ref().map(|indices| indices.load(&mut store, &instance));
-        let filtering = linked.filtering.as_ref().map(|indices| indices.load(&mut store, &instance));
+        let filtering =
+            linked.filtering.as_ref().map(|indices| indices.load(&mut store, &instance));
         let dispatching =
             linked.dispatching.as_ref().map(|indices| indices.load(&mut store, &instance));
         let mut instance = Self {
@@ -141,41 +142,47 @@ impl Instance {
         self.lifecycle_call(now, |store| guest.call_load(store, version, state))
     }
 
-    pub(crate) fn route(&mut self, now: Now, input: Batch<'_>) -> Result<routing::Routes, CallError> {
-        let guest = self.routing.clone().expect("Instance::new checked the role");
-        self.call(now, |store| guest.call_route(store, input))
-    }
-
-    pub(crate) fn filter(
+    /// Asks the router; `check` turns the answer into a sound one or says what is
+    /// wrong with it.
+    pub(crate) fn route<R>(
         &mut self,
         now: Now,
         input: Batch<'_>,
-    ) -> Result<filtering::Verdicts, CallError> {
-        let guest = self.filtering.clone().expect("Instance::new checked the role");
-        self.call(now, |store| guest.call_filter(store, input))
+        check: impl FnOnce(routing::Routes) -> Result<R, String>,
+    ) -> Result<R, CallError> {
+        let guest = self.routing.clone().expect("Instance::new checked the role");
+        self.call(now, |store| guest.call_route(store, input), check)
     }
 
-    /// Calls one function of the delivery role.
-    pub(crate) fn dispatch<R>(
+    /// Asks the filter; `check` as for [`Instance::route`].
+    pub(crate) fn filter<R>(
         &mut self,
         now: Now,
-        run: impl FnOnce(&dispatching::Guest, &mut Store<State>) -> wasmtime::Result<Result<R, String>>,
+        input: Batch<'_>,
+        check: impl FnOnce(filtering::Verdicts) -> Result<R, String>,
+    ) -> Result<R, CallError> {
+        let guest = self.filtering.clone().expect("Instance::new checked the role");
+        self.call(now, |store| guest.call_filter(store, input), check)
+    }
+
+    /// Calls one function of the delivery role; `check` as for [`Instance::route`].
+    pub(crate) fn dispatch<A, R>(
+        &mut self,
+        now: Now,
+        run: impl FnOnce(&dispatching::Guest, &mut Store<State>) -> wasmtime::Result<Result<A, String>>,
+        check: impl FnOnce(A) -> Result<R, String>,
     ) -> Result<R, CallError> {
         let guest = self.dispatching.clone().expect("Instance::new checked the role");
-        self.call(now, |store| run(&guest, store))
+        self.call(now, |store| run(&guest, store), check)
     }
 
-    /// Memory of the instance, bytes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.store.data().memory_bytes()
-    }
-
-    fn call<R>(
+    fn call<A, R>(
         &mut self,
         now: Now,
-        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<R, String>>,
+        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<A, String>>,
+        check: impl FnOnce(A) -> Result<R, String>,
     ) -> Result<R, CallError> {
-        self.guarded(now, self.budget_ms, self.output_bytes, run)
+        self.guarded(now, self.budget_ms, self.output_bytes, run, check)
     }
 
     fn lifecycle_call<R>(
@@ -184,34 +191,34 @@ impl Instance {
         run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<R, String>>,
     ) -> Result<R, CallError> {
         let budget_ms = self.budget_ms.max(limits::LIFECYCLE_MS);
-        self.guarded(now, budget_ms, limits::LIFECYCLE_OUTPUT_BYTES, run)
+        self.guarded(now, budget_ms, limits::LIFECYCLE_OUTPUT_BYTES, run, Ok)
     }
 
     /// One call with deadline and output bound; what it wrote counts only when it
-    /// returns an answer.
-    fn guarded<R>(
+    /// returns a sound answer.
+    fn guarded<A, R>(
         &mut self,
         now: Now,
         budget_ms: u32,
         output_bytes: usize,
-        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<R, String>>,
+        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<Result<A, String>>,
+        check: impl FnOnce(A) -> Result<R, String>,
     ) -> Result<R, CallError> {
         self.store.data_mut().begin(now);
         arm(&mut self.store, budget_ms, output_bytes);
-        match run(&mut self.store) {
-            Ok(Ok(answer)) => {
-                self.store.data_mut().commit();
-                Ok(answer)
-            }
-            Ok(Err(refusal)) => {
-                self.store.data_mut().roll_back();
-                Err(CallError::Refused(crate::text::sentence(&refusal)))
-            }
-            Err(error) => {
-                self.store.data_mut().roll_back();
-                Err(CallError::Ended(explain(&error, self.store.data(), budget_ms)))
-            }
-        }
+        let error = match run(&mut self.store) {
+            Ok(Ok(answer)) => match check(answer) {
+                Ok(answer) => {
+                    self.store.data_mut().commit();
+                    return Ok(answer);
+                }
+                Err(what) => CallError::Ended(format!("answered with {what}")),
+            },
+            Ok(Err(refusal)) => CallError::Refused(crate::text::sentence(&refusal)),
+            Err(error) => CallError::Ended(explain(&error, self.store.data(), budget_ms)),
+        };
+        self.store.data_mut().roll_back();
+        Err(error)
     }
 }
 

@@ -143,7 +143,8 @@ impl Kv {
     ) -> Vec<String> {
         let state = self.lock();
         let from = (Bound::Included(prefix), Bound::Unbounded);
-        let kept = state.entries.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix));
+        let kept =
+            state.entries.range::<str, _>(from).take_while(|(key, _)| key.starts_with(prefix));
         let kept = kept.filter(|(_, entry)| entry.is_live(now_ms)).map(|(key, _)| key);
         let kept = kept.filter(|key| !matches!(pending.writes.get(*key), Some(Write::Remove)));
         let written = pending.writes.range::<str, _>(from);
@@ -168,11 +169,13 @@ impl Kv {
             .iter()
             .filter(|(other, _)| *other != key)
             .map(|(other, write)| {
-                let before = state.entries.get(other).map_or(0, |entry| other.len() + entry.value.len());
+                let before =
+                    state.entries.get(other).map_or(0, |entry| other.len() + entry.value.len());
                 write.bytes(other).saturating_sub(before)
             })
             .sum();
-        let before = |state: &State| state.entries.get(key).map_or(0, |e| key.len() + e.value.len());
+        let before =
+            |state: &State| state.entries.get(key).map_or(0, |e| key.len() + e.value.len());
         if state.bytes + waiting + bytes - before(&state).min(bytes) <= self.bytes_max {
             return true;
         }

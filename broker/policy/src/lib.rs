@@ -5,11 +5,19 @@
 //! The only crate that names wasmtime.
 
 mod bindings;
+mod breaker;
+mod caller;
+pub mod chain;
+mod columns;
 pub mod component;
+mod copies;
 pub mod counters;
 mod deadline;
+pub mod deliver_filter;
+pub mod delivery;
 pub mod engine;
 pub mod error;
+pub mod filter;
 mod host;
 mod instance;
 pub mod judge;
@@ -17,6 +25,22 @@ pub mod kv;
 pub mod limits;
 pub mod log;
 pub mod manifest;
+mod memo;
+mod messages;
 pub mod metrics;
+mod names;
+pub mod router;
+mod scratch;
 pub mod setup;
 mod text;
+mod verdicts;
+mod binding;
+mod fields;
+mod folder;
+mod plugin;
+mod schema;
+mod settle;
+mod watcher;
+mod wholeness;
+#[cfg(test)]
+mod testing;

@@ -33,6 +33,8 @@ pub(crate) const LIFECYCLE_OUTPUT_BYTES: usize = 16 << 20;
 pub(crate) const STATE_BYTES_MAX: usize = 4 << 20;
 /// Idle instances kept per publish-stage binding.
 pub(crate) const POOL_INSTANCES_MAX: usize = 8;
+/// Working memories kept per chain, about one per thread that judges.
+pub(crate) const CHAIN_SCRATCHES_MAX: usize = 64;
 /// Answers remembered per generation.
 pub(crate) const MEMO_ENTRIES_MAX: usize = 100_000;
 /// Targets one message may be sent to.
@@ -48,6 +50,9 @@ pub(crate) const PROBATION_MS: u64 = 10_000;
 pub(crate) const PROBATION_BATCHES: u64 = 1_000;
 /// Calls in a row that must fail before the breaker opens after the probation.
 pub(crate) const BREAKER_FAILURES: u32 = 3;
+/// Halving a failed batch: time in call budgets, and failing calls.
+pub(crate) const HALVING_BUDGETS: u64 = 2;
+pub(crate) const HALVING_FAILURES_MAX: u32 = 64;
 /// How long the open breaker keeps calls away: first, and at most, ms.
 pub(crate) const BREAKER_FIRST_MS: u64 = 1_000;
 pub(crate) const BREAKER_MAX_MS: u64 = 30_000;

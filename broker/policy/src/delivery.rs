@@ -1,0 +1,337 @@
+//! A delivery policy's instance of one shard: the core's port two on top of a
+//! component. The shard calls it from its own thread, so there is no lock.
+//!
+//! A call that ends the instance is followed by a fresh one at once; the core
+//! opens its groups again and replays. Too many in a short time, and the policy
+//! is reported broken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wasmtime::Store;
+use weir_core::env::Now;
+use weir_core::limits::TIMER_MS_MAX;
+use weir_core::policy::{
+    Action, DeliveryPolicy, Event, Failure, Generation, GroupInfo, Joining, Plan, Powers,
+    ReadyMessage,
+};
+use weir_message::Parts;
+
+use crate::bindings::exports::weir::policy::dispatching::{self, Guest};
+use crate::bindings::weir::policy::types::BlobsParam;
+use crate::columns::{ColumnBuffers, ColumnSet, RowRef};
+use crate::component::Component;
+use crate::error::LoadError;
+use crate::host::State;
+use crate::instance::{CallError, Instance, count_failure};
+use crate::limits::{DELIVERY_FAILURE_WINDOW_MS, DELIVERY_FAILURES, STATE_BYTES_MAX};
+use crate::setup::Setup;
+
+/// One generation of a delivery binding in one shard.
+pub struct WasmDelivery {
+    component: Arc<Component>,
+    setup: Setup,
+    columns: ColumnSet,
+    /// `None` once the policy is broken.
+    instance: Option<Instance>,
+    /// When it failed lately, ms of the steady clock.
+    failures: VecDeque<u64>,
+    buffers: ColumnBuffers,
+    parts: Vec<Parts>,
+    events: Vec<dispatching::Event>,
+}
+
+impl WasmDelivery {
+    /// An instance that is ready for its shard.
+    ///
+    /// # Errors
+    /// The component is no delivery policy, or does not start.
+    pub fn start(component: Arc<Component>, setup: Setup) -> Result<Self, LoadError> {
+        let instance = Instance::new(&component, &setup)?;
+        Ok(Self {
+            columns: ColumnSet::of_delivery(component.manifest()),
+            component,
+            setup,
+            instance: Some(instance),
+            failures: VecDeque::new(),
+            buffers: ColumnBuffers::default(),
+            parts: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// As [`WasmDelivery::start`], as the core takes it.
+    ///
+    /// # Errors
+    /// As there.
+    #[allow(clippy::new_ret_no_self, reason = "the core owns policies as trait objects")]
+    pub fn new(
+        component: Arc<Component>,
+        setup: Setup,
+    ) -> Result<Box<dyn DeliveryPolicy>, LoadError> {
+        Ok(Box::new(Self::start(component, setup)?))
+    }
+
+    /// One guest call; after a failure a fresh instance stands ready.
+    fn call<R>(
+        &mut self,
+        now_ms: u64,
+        run: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<Result<R, String>>,
+        check: impl FnOnce(R) -> Result<R, String>,
+    ) -> Result<R, Failure> {
+        let Some(instance) = &mut self.instance else {
+            return Err(Failure::Broken("failed too often".into()));
+        };
+        self.setup.counters.calls.fetch_add(1, Relaxed);
+        // The shard's turn tells the wall clock; steady time is for kv and the log.
+        let now = Now { wall_ms: now_ms, ..self.setup.clock.now() };
+        instance.dispatch(now, run, check).map_err(|error| self.fail(now, error))
+    }
+
+    fn fail(&mut self, now: Now, error: CallError) -> Failure {
+        count_failure(&self.setup.counters, &error);
+        let reason = match error {
+            CallError::Refused(reason) => return Failure::Refused(reason),
+            CallError::Ended(reason) => reason,
+        };
+        self.instance = None;
+        self.failures.push_back(now.steady_ms);
+        let since = now.steady_ms.saturating_sub(DELIVERY_FAILURE_WINDOW_MS);
+        self.failures.retain(|&failed_ms| failed_ms >= since);
+        if self.failures.len() >= DELIVERY_FAILURES {
+            return Failure::Broken(reason);
+        }
+        match Instance::new(&self.component, &self.setup) {
+            Ok(instance) => {
+                self.instance = Some(instance);
+                Failure::Restarted(reason)
+            }
+            Err(error) => Failure::Broken(format!("{reason}; then {error}")),
+        }
+    }
+}
+
+impl DeliveryPolicy for WasmDelivery {
+    fn generation(&self) -> Generation {
+        self.setup.generation.clone()
+    }
+
+    fn powers(&self) -> Powers {
+        self.setup.powers
+    }
+
+    fn classify(&mut self, now_ms: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
+        let bytes = subjects.concat();
+        let ends: Vec<u32> = subjects
+            .iter()
+            .scan(0, |end, subject| {
+                *end += subject.len() as u32;
+                Some(*end)
+            })
+            .collect();
+        let count = subjects.len();
+        let blobs = BlobsParam { bytes: bytes.as_bytes(), ends: &ends };
+        let transient = self.setup.powers.transient;
+        let mut levels = self.call(
+            now_ms,
+            |guest, store| guest.call_classify(store, blobs),
+            |levels| {
+                if levels.len() != count {
+                    return Err(format!("{} levels for {count} subjects", levels.len()));
+                }
+                match levels.iter().find(|&&level| level > 2) {
+                    Some(level) => Err(format!("the level {level}, which does not exist")),
+                    None => Ok(levels),
+                }
+            },
+        )?;
+        if !transient {
+            levels.iter_mut().for_each(|level| *level = (*level).max(1));
+        }
+        Ok(levels)
+    }
+
+    fn open(&mut self, now_ms: u64, group: &GroupInfo<'_>) -> Result<Plan, Failure> {
+        let group = dispatching::Group {
+            id: group.id,
+            name: group.name,
+            subject: group.subject,
+            options: group.options,
+        };
+        let plan = self.call(now_ms, |guest, store| guest.call_open(store, group), check_plan)?;
+        Ok(to_plan(&plan, self.setup.powers))
+    }
+
+    fn join(&mut self, now_ms: u64, consumer: &Joining<'_>) -> Result<(), Failure> {
+        let consumer = dispatching::Consumer {
+            group: consumer.group,
+            id: consumer.id,
+            name: consumer.name,
+            labels: consumer.labels,
+        };
+        self.call(now_ms, |guest, store| guest.call_join(store, consumer), Ok)
+    }
+
+    fn close(&mut self, now_ms: u64, group: u32) {
+        // Nothing waits for this; a failure has put a fresh instance in place,
+        // and the next call of the core opens its groups there.
+        let closed = self.call(now_ms, |guest, store| guest.call_close(store, group).map(Ok), Ok);
+        if let Err(failure) = closed {
+            let (binding, number) = (&*self.setup.binding, self.setup.generation.number);
+            tracing::warn!(target: "weir::policy", binding, generation = number, ?failure, "close failed");
+        }
+    }
+
+    fn step(
+        &mut self,
+        now_ms: u64,
+        events: &[Event],
+        ready: &[ReadyMessage<'_>],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.fill(&mut buffers, ready);
+        let mut sent = std::mem::take(&mut self.events);
+        sent.clear();
+        sent.extend(events.iter().map(to_event));
+        let columns = if self.columns.is_empty() || ready.is_empty() {
+            Vec::new()
+        } else {
+            buffers.columns(&self.columns)
+        };
+        self.setup.counters.rows.fetch_add(ready.len() as u64, Relaxed);
+        let answer =
+            self.call(now_ms, |guest, store| guest.call_step(store, now_ms, &sent, &columns), Ok);
+        drop(columns);
+        self.buffers = buffers;
+        self.events = sent;
+        actions.extend(answer?.iter().map(to_action));
+        Ok(())
+    }
+
+    fn save(&mut self, _now_ms: u64) -> Option<(u32, Vec<u8>)> {
+        let version = self.component.manifest().state_version;
+        if version == 0 {
+            return None;
+        }
+        let now = self.setup.clock.now();
+        let state = self.instance.as_mut()?.save(now);
+        // The last call of all: whatever it left behind, the instance is done.
+        self.instance = None;
+        match state {
+            Ok(state) if state.len() <= STATE_BYTES_MAX => Some((version, state)),
+            Ok(_) => None,
+            Err(error) => {
+                count_failure(&self.setup.counters, &error);
+                None
+            }
+        }
+    }
+
+    fn load(&mut self, _now_ms: u64, version: u32, state: &[u8]) -> Result<(), Failure> {
+        let manifest = self.component.manifest();
+        if version < manifest.state_reads || version > manifest.state_version {
+            return Err(Failure::Refused(format!("state of format {version} is not read")));
+        }
+        let now = self.setup.clock.now();
+        let Some(instance) = &mut self.instance else {
+            return Err(Failure::Broken("failed too often".into()));
+        };
+        instance.load(now, version, state).map_err(|error| {
+            // A refusal too may have left half of the state behind.
+            self.fail(now, CallError::Ended(error.reason().to_owned()))
+        })
+    }
+}
+
+impl WasmDelivery {
+    fn fill(&mut self, buffers: &mut ColumnBuffers, ready: &[ReadyMessage<'_>]) {
+        if self.columns.is_empty() || ready.is_empty() {
+            return;
+        }
+        self.parts.clear();
+        let parse = |message: &ReadyMessage<'_>| {
+            weir_message::parse(message.bytes, 0).expect("kept messages were checked when taken")
+        };
+        self.parts.extend(ready.iter().map(parse));
+        let parts = &self.parts;
+        buffers.fill(&self.columns, ready.len(), |at| ready_row(&ready[at], &parts[at]));
+    }
+}
+
+/// A kept message as a row of columns.
+pub(crate) fn ready_row<'a>(message: &ReadyMessage<'a>, parts: &'a Parts) -> RowRef<'a> {
+    RowRef {
+        buffer: message.bytes,
+        parts,
+        publisher: 0,
+        time_ms: message.time_ms,
+        sequence: message.offset,
+    }
+}
+
+impl std::fmt::Debug for WasmDelivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WasmDelivery").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+/// Refuses codes the broker does not know, so that a typo is not taken for a wish.
+fn check_plan(plan: dispatching::Plan) -> Result<dispatching::Plan, String> {
+    let codes = [
+        ("chooser", plan.chooser, 3),
+        ("spread", plan.spread, 1),
+        ("ack", plan.ack, 1),
+        ("order", plan.order, 2),
+        ("exhausted", plan.exhausted, 2),
+    ];
+    match codes.iter().find(|(_, code, code_max)| code > code_max) {
+        Some((field, code, _)) => Err(format!("a plan whose {field} is {code}")),
+        None => Ok(plan),
+    }
+}
+
+/// The core's plan. Without the power to, an exhausted message is parked.
+fn to_plan(plan: &dispatching::Plan, powers: Powers) -> Plan {
+    let setting = |id: u16| {
+        let setting = plan.settings.iter().find(|setting| setting.id == id);
+        setting.map_or(0, |setting| u32::try_from(setting.value).unwrap_or(u32::MAX))
+    };
+    let time = |ms: u32| ms.min(u32::try_from(TIMER_MS_MAX).unwrap_or(u32::MAX));
+    let or = |value: u32, default: u32| if value == 0 { default } else { value };
+    let default = Plan::AT_LEAST_ONCE;
+    let exhausted = match plan.exhausted {
+        1 if powers.dead_letter => 1,
+        2 if powers.drop => 2,
+        _ => 0,
+    };
+    Plan {
+        interest: plan.interest,
+        chooser: plan.chooser,
+        spread: plan.spread,
+        ack: plan.ack,
+        order: plan.order,
+        exhausted,
+        lease_ms: time(or(plan.lease_ms, default.lease_ms)),
+        attempts: plan.attempts,
+        retry_first_ms: time(plan.retry_first_ms),
+        retry_max_ms: time(plan.retry_max_ms.max(plan.retry_first_ms)),
+        retry_growth: plan.retry_growth.max(100),
+        window: or(plan.window, default.window),
+        per_consumer: plan.per_consumer,
+        tick_ms: time(plan.tick_ms),
+        undecided_ms_max: time(setting(1)),
+        bytes_per_consumer: setting(2),
+    }
+}
+
+fn to_event(event: &Event) -> dispatching::Event {
+    let &Event { kind, code, attempt, group, consumer, value, message } = event;
+    dispatching::Event { kind, code, attempt, group, consumer, value, message }
+}
+
+fn to_action(action: &dispatching::Action) -> Action {
+    let &dispatching::Action { kind, code, group, consumer, value, message } = action;
+    Action { kind, code, group, consumer, value, message }
+}

@@ -1,0 +1,82 @@
+//! Subjects that routers answer with, each kept once: an answer becomes numbers,
+//! and a batch lists each of its targets once.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use weir_core::name::check_subject;
+
+/// A subject in [`Names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NameId(u32);
+
+/// The subjects one scratch has met. The hash is seeded at random, so that nobody
+/// can choose subjects that collide; nothing hangs on the order.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    ids: HashMap<Arc<str>, NameId, RandomState>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    text: Arc<str>,
+    /// The batch `target` belongs to.
+    stamp: u64,
+    /// Index in the list of targets of that batch.
+    target: u32,
+}
+
+impl Names {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The number of `text`, which need not be a valid subject.
+    pub(crate) fn intern(&mut self, text: &str) -> NameId {
+        if let Some(&id) = self.ids.get(text) {
+            return id;
+        }
+        let id = NameId(self.entries.len() as u32);
+        let text: Arc<str> = text.into();
+        self.entries.push(Entry { text: text.clone(), stamp: 0, target: 0 });
+        self.ids.insert(text, id);
+        id
+    }
+
+    /// As [`Names::intern`], for text that was not checked yet.
+    pub(crate) fn intern_checked(&mut self, text: &[u8]) -> Result<NameId, String> {
+        let text =
+            std::str::from_utf8(text).map_err(|_| "a target that is not UTF-8".to_owned())?;
+        match self.ids.get(text) {
+            // Whatever is here passed the check, or was published by a client,
+            // whose subjects the session checks.
+            Some(&id) => Ok(id),
+            None => match check_subject(text) {
+                Ok(()) => Ok(self.intern(text)),
+                Err(error) => Err(format!("the target {text:?}, which {error}")),
+            },
+        }
+    }
+
+    /// The number as an index into tables beside this one.
+    pub(crate) fn index(id: NameId) -> usize {
+        id.0 as usize
+    }
+
+    pub(crate) fn text(&self, id: NameId) -> &Arc<str> {
+        &self.entries[id.0 as usize].text
+    }
+
+    /// Index of `id` among the targets of the batch `stamp`, added when missing.
+    pub(crate) fn target(&mut self, id: NameId, stamp: u64, targets: &mut Vec<Arc<str>>) -> u32 {
+        let entry = &mut self.entries[id.0 as usize];
+        if entry.stamp != stamp {
+            entry.stamp = stamp;
+            entry.target = targets.len() as u32;
+            targets.push(entry.text.clone());
+        }
+        entry.target
+    }
+}

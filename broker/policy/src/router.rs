@@ -1,0 +1,331 @@
+//! A router binding: rows in, target subjects out. Asked by
+//! [`crate::chain::PublishChain`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arc_swap::ArcSwapOption;
+
+use crate::bindings::exports::weir::policy::routing::Routes;
+use crate::bindings::weir::policy::types::{Batch, BlobsResult, CellsResult};
+use crate::caller::{Asked, Caller};
+use crate::columns::ColumnBuffers;
+use crate::component::Component;
+use crate::counters::Counters;
+use crate::error::LoadError;
+use crate::instance::Instance;
+use crate::limits::{DELAY_MS_MAX, PICKS_PER_ROW_MAX};
+use crate::manifest::column;
+use crate::messages::Messages;
+use crate::names::{NameId, Names};
+use crate::setup::Setup;
+
+/// The pick that means "nowhere".
+const NOWHERE: u32 = u32::MAX;
+
+/// One generation of a router binding.
+pub struct RouterBinding {
+    pub(crate) caller: Caller,
+    /// The last good generation, which judges while this one fails its probation.
+    fallback: ArcSwapOption<RouterBinding>,
+}
+
+/// One copy a router wants: where to, and how late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) name: NameId,
+    pub(crate) delay_ms: u32,
+}
+
+/// What the router said of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteOutcome {
+    pub(crate) row: u32,
+    /// Whether another generation than the binding's own answered.
+    pub(crate) by_fallback: bool,
+    pub(crate) answer: RouteAnswer,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteAnswer {
+    /// `sheet.routes[start..end]`.
+    Routes { start: u32, end: u32 },
+    /// `sheet.failures[..]`.
+    Failed(u32),
+}
+
+/// Why a row was not judged, and by which generation.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: Arc<str>,
+    pub(crate) generation: u64,
+}
+
+/// Answers of one batch of rows; buffers are used again.
+#[derive(Debug, Default)]
+pub(crate) struct RouteSheet {
+    /// A question that is no message: no rows are counted.
+    pub(crate) uncounted: bool,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) outcomes: Vec<RouteOutcome>,
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// An answer whose counts and indices are sound.
+struct SoundRoutes {
+    targets: Vec<Target>,
+    picks: Vec<u32>,
+    ends: Vec<u32>,
+    delays: Vec<u32>,
+}
+
+/// A target of an answer, looked at once per call.
+enum Target {
+    Name(NameId),
+    /// Rows that pick it are not judged.
+    Bad {
+        reason: String,
+        denied: bool,
+    },
+}
+
+impl RouterBinding {
+    /// A generation that is ready for traffic. `fallback` judges the batches it
+    /// fails on while it is in probation.
+    ///
+    /// # Errors
+    /// The component is no router, or its first instance does not start.
+    pub fn new(
+        component: Arc<Component>,
+        setup: Setup,
+        fallback: Option<Arc<Self>>,
+    ) -> Result<Self, LoadError> {
+        if let Some(fallback) = &fallback {
+            // Or every generation there ever was would be kept.
+            fallback.fallback.store(None);
+        }
+        let caller = Caller::new(component, setup)?;
+        Ok(Self { caller, fallback: ArcSwapOption::from(fallback) })
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        self.caller.setup()
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn component(&self) -> &Arc<Component> {
+        self.caller.component()
+    }
+
+    /// Whether calls are kept away from it now.
+    #[must_use]
+    pub fn is_open(&self, steady_ms: u64) -> bool {
+        self.caller.breaker().is_open(steady_ms)
+    }
+
+    /// Asks about `rows` and adds one outcome per row to `sheet`.
+    pub(crate) fn route(
+        &self,
+        messages: Messages<'_>,
+        rows: &[u32],
+        columns: &mut ColumnBuffers,
+        names: &mut Names,
+        sheet: &mut RouteSheet,
+    ) {
+        self.route_as(messages, rows, columns, names, sheet, false);
+    }
+
+    fn route_as(
+        &self,
+        messages: Messages<'_>,
+        rows: &[u32],
+        columns: &mut ColumnBuffers,
+        names: &mut Names,
+        sheet: &mut RouteSheet,
+        by_fallback: bool,
+    ) {
+        let now = messages.input.now;
+        for chunk in rows.chunks(self.caller.batch_rows()) {
+            let mut call = |instance: &mut Instance, start: usize, end: usize| {
+                let chunk = &chunk[start..end];
+                columns.fill(self.caller.columns(), chunk.len(), |at| messages.row(chunk[at]));
+                let input = Batch {
+                    rows: chunk.len() as u32,
+                    now_ms: now.wall_ms,
+                    columns: &columns.columns(self.caller.columns()),
+                };
+                instance.route(now, input, |answer| self.check(answer, chunk.len(), names))
+            };
+            let error = match self.caller.attempt(now, chunk.len(), &self.fallback, &mut call) {
+                Ok(answer) => {
+                    self.take(&answer, chunk, sheet, by_fallback);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if let Some(fallback) = self.fallback.load_full() {
+                fallback.route_as(messages, chunk, columns, names, sheet, true);
+                continue;
+            }
+            self.caller.halve(chunk.len(), &error, &mut call, &mut |asked| match asked {
+                Asked::Answer { start, end, answer } => {
+                    self.take(&answer, &chunk[start..end], sheet, by_fallback);
+                }
+                Asked::Failed { start, end, reason } => {
+                    self.fail(&chunk[start..end], reason, sheet, by_fallback);
+                }
+            });
+        }
+    }
+
+    /// Writes a sound answer about `rows` to the sheet.
+    fn take(&self, answer: &SoundRoutes, rows: &[u32], sheet: &mut RouteSheet, by_fallback: bool) {
+        let counters = self.caller.counters();
+        let (mut failed, mut denied, mut start) = (0, 0, 0);
+        sheet.outcomes.reserve(rows.len());
+        for (at, &row) in rows.iter().enumerate() {
+            let end = answer.ends.get(at).map_or(at + 1, |&end| end as usize);
+            let first = sheet.routes.len() as u32;
+            let mut bad = None;
+            for pick in start..end {
+                let Some(target) = answer.targets.get(answer.picks[pick] as usize) else {
+                    continue; // nowhere
+                };
+                match target {
+                    Target::Name(name) => {
+                        let delay_ms = answer.delays.get(pick).copied().unwrap_or(0);
+                        sheet.routes.push(Route { name: *name, delay_ms });
+                    }
+                    Target::Bad { reason, denied } => bad = Some((reason, *denied)),
+                }
+            }
+            start = end;
+            let answer = match bad {
+                None => RouteAnswer::Routes { start: first, end: sheet.routes.len() as u32 },
+                Some((reason, no_power)) => {
+                    sheet.routes.truncate(first as usize);
+                    failed += 1;
+                    denied += u64::from(no_power);
+                    sheet.fail(reason.as_str().into(), self.setup().generation.number)
+                }
+            };
+            sheet.outcomes.push(RouteOutcome { row, by_fallback, answer });
+        }
+        if sheet.uncounted {
+            return;
+        }
+        counters.rows.fetch_add(rows.len() as u64, Relaxed);
+        Counters::add(&counters.failed_rows, failed);
+        Counters::add(&counters.denied_rows, denied);
+    }
+
+    fn fail(&self, rows: &[u32], reason: Arc<str>, sheet: &mut RouteSheet, by_fallback: bool) {
+        let counters = self.caller.counters();
+        let counted = if sheet.uncounted { 0 } else { rows.len() as u64 };
+        Counters::add(&counters.rows, counted);
+        Counters::add(&counters.failed_rows, counted);
+        let answer = sheet.fail(reason, self.setup().generation.number);
+        sheet.outcomes.extend(rows.iter().map(|&row| RouteOutcome { row, by_fallback, answer }));
+    }
+
+    /// Checks counts and indices; what is wrong comes back as half a sentence.
+    fn check(&self, answer: Routes, rows: usize, names: &mut Names) -> Result<SoundRoutes, String> {
+        let Routes { targets, picks, ends, extras } = answer;
+        if ends.is_empty() {
+            if picks.len() != rows {
+                return Err(format!("{} picks for {rows} rows", picks.len()));
+            }
+        } else {
+            check_ends(&ends, rows, picks.len(), "picks")?;
+        }
+        check_ends(&targets.ends, targets.ends.len(), targets.bytes.len(), "targets")?;
+        let count = targets.ends.len() as u32;
+        if let Some(pick) = picks.iter().find(|&&pick| pick >= count && pick != NOWHERE) {
+            return Err(format!("pick {pick} where there are {count} targets"));
+        }
+        let mut start = 0;
+        for &end in &ends {
+            let row = &picks[start as usize..end as usize];
+            if row.len() > PICKS_PER_ROW_MAX {
+                return Err(format!("more than {PICKS_PER_ROW_MAX} picks for one row"));
+            }
+            if row.len() > 1 && row.contains(&NOWHERE) {
+                return Err("\"nowhere\" beside another pick".into());
+            }
+            start = end;
+        }
+        let delays = extras.into_iter().find(|extra| extra.id == column::DELAY);
+        let delays = match delays.map(|extra| extra.cells) {
+            None => Vec::new(),
+            Some(CellsResult::Words(words)) if words.len() == picks.len() => words,
+            Some(_) => return Err("delays that are not one word per pick".into()),
+        };
+        if delays.iter().any(|&delay| delay > DELAY_MS_MAX) {
+            return Err("a delay of more than 7 days".into());
+        }
+        Ok(SoundRoutes { targets: self.targets(&targets, names), picks, ends, delays })
+    }
+
+    fn targets(&self, targets: &BlobsResult, names: &mut Names) -> Vec<Target> {
+        let setup = self.setup();
+        let mut start = 0;
+        let target = |&end: &u32| {
+            let text = &targets.bytes[start as usize..end as usize];
+            start = end;
+            let name = match names.intern_checked(text) {
+                Ok(name) => name,
+                Err(what) => {
+                    return Target::Bad { reason: format!("answered with {what}"), denied: false };
+                }
+            };
+            let text = names.text(name);
+            if setup.powers.retarget || setup.subjects.iter().any(|scope| scope.matches(text)) {
+                return Target::Name(name);
+            }
+            let reason = format!(
+                "sent a message to {text:?}, outside its own subjects, without the power \
+                 \"retarget\""
+            );
+            Target::Bad { reason, denied: true }
+        };
+        targets.ends.iter().map(target).collect()
+    }
+}
+
+impl std::fmt::Debug for RouterBinding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouterBinding").field("setup", self.setup()).finish_non_exhaustive()
+    }
+}
+
+impl RouteSheet {
+    pub(crate) fn clear(&mut self) {
+        self.routes.clear();
+        self.outcomes.clear();
+        self.failures.clear();
+    }
+
+    fn fail(&mut self, reason: Arc<str>, generation: u64) -> RouteAnswer {
+        self.failures.push(Failure { reason, generation });
+        RouteAnswer::Failed(self.failures.len() as u32 - 1)
+    }
+}
+
+/// Checks that `ends` are `count` rising positions, the last of them `last`.
+pub(crate) fn check_ends(
+    ends: &[u32],
+    count: usize,
+    last: usize,
+    what: &str,
+) -> Result<(), String> {
+    if ends.len() != count {
+        return Err(format!("{} ends of {what} for {count} rows", ends.len()));
+    }
+    if ends.is_sorted() && ends.last().map_or(0, |&end| end as usize) == last {
+        return Ok(());
+    }
+    Err(format!("ends of {what} that fall or do not meet their length"))
+}

@@ -1,0 +1,526 @@
+//! Judging one batch: which policies see a row, what they said before, what they
+//! say now, and the copies that come of it. One [`Scratch`] per thread that
+//! judges; it belongs to one [`PublishChain`] and remembers per subject.
+
+use std::sync::Arc;
+
+use weir_core::rejection::Rejection;
+
+use crate::chain::{PublishChain, SubjectRoute, SubjectVerdict};
+use crate::columns::ColumnBuffers;
+use crate::copies::{Copies, Routed};
+use crate::counters::Counters;
+use crate::filter::{FilterAnswer, FilterBinding, FilterOutcome, FilterSheet};
+use crate::judge::{Diversion, JudgeInput, Judged, Place, Refusal, Row};
+use crate::memo::Memo;
+use crate::messages::{Edited, Messages, UNCHANGED};
+use crate::names::{NameId, Names};
+use crate::router::{Failure, Route, RouteAnswer, RouteSheet, RouterBinding};
+use crate::setup::{FailureRule, Setup};
+
+/// Marks a name that was met as a target only.
+const NO_PLAN: u32 = u32::MAX;
+
+/// What is known of a subject.
+#[derive(Debug)]
+struct SubjectPlan {
+    name: NameId,
+    /// Filters that apply, indices into the chain's, in order.
+    filters: Box<[u16]>,
+    router: Option<u16>,
+    /// The router's answer, where it hangs on the subject alone.
+    routes: Option<Remembered>,
+    /// The batch in which the router was asked about this subject.
+    asked: u64,
+}
+
+/// A router's answer.
+#[derive(Clone, Debug)]
+enum Remembered {
+    /// To the subject it has.
+    Own,
+    /// To these.
+    Routes(Arc<[Route]>),
+}
+
+/// Where a row goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowRoute {
+    /// To the subject it has.
+    Own,
+    /// `sheet.routes[start..end]`.
+    Routes { start: u32, end: u32 },
+}
+
+/// Working memory of one judging thread.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    names: Names,
+    /// Per name its plan, or `NO_PLAN`.
+    plan_of: Vec<u32>,
+    plans: Vec<SubjectPlan>,
+    /// Per row its plan.
+    row_plans: Vec<u32>,
+    row_routes: Vec<RowRoute>,
+    /// Per filter and per router: rows to ask about.
+    filter_rows: Vec<Vec<u32>>,
+    router_rows: Vec<Vec<u32>>,
+    /// Rows whose subject is being asked about by an earlier row.
+    waiting: Vec<u32>,
+    filter_memos: Vec<Memo<FilterAnswer>>,
+    router_memos: Vec<Memo<Remembered>>,
+    /// Per router: rows answered from memory in this batch.
+    remembered: Vec<u64>,
+    columns: ColumnBuffers,
+    filter_sheet: FilterSheet,
+    sheet: RouteSheet,
+    edited: Edited,
+    copies: Copies,
+    key: Vec<u8>,
+    /// Counts the batches.
+    stamp: u64,
+}
+
+impl Scratch {
+    pub(crate) fn new(filters: usize, routers: usize) -> Self {
+        Self {
+            names: Names::default(),
+            plan_of: Vec::new(),
+            plans: Vec::new(),
+            row_plans: Vec::new(),
+            row_routes: Vec::new(),
+            filter_rows: vec![Vec::new(); filters],
+            router_rows: vec![Vec::new(); routers],
+            waiting: Vec::new(),
+            filter_memos: (0..filters).map(|_| Memo::default()).collect(),
+            router_memos: (0..routers).map(|_| Memo::default()).collect(),
+            remembered: vec![0; routers],
+            columns: ColumnBuffers::default(),
+            filter_sheet: FilterSheet::default(),
+            sheet: RouteSheet::default(),
+            edited: Edited::default(),
+            copies: Copies::default(),
+            key: Vec::new(),
+            stamp: 0,
+        }
+    }
+
+    /// Subjects it has met.
+    pub(crate) fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(crate) fn judge(
+        &mut self,
+        chain: &PublishChain,
+        input: JudgeInput<'_>,
+        judged: &mut Judged,
+    ) {
+        self.start(input.parts.len());
+        judged.clear(input.parts.len(), chain.generation());
+        self.find_plans(chain, input);
+        if !chain.filters.is_empty() {
+            self.filter(chain, input, judged);
+        }
+        self.route_from_memory(chain, input, judged);
+        for at in 0..chain.routers.len() {
+            self.ask_router(chain, at, input, judged);
+        }
+        let messages = Messages { input, edited: &self.edited };
+        let routed = Routed {
+            messages,
+            rows: &self.row_routes,
+            routes: &self.sheet.routes,
+            own: |row: usize| self.plans[self.row_plans[row] as usize].name,
+        };
+        self.copies.write(routed, &mut self.names, self.stamp, judged);
+    }
+
+    fn start(&mut self, rows: usize) {
+        self.stamp += 1;
+        self.row_plans.clear();
+        self.row_routes.clear();
+        self.row_routes.resize(rows, RowRoute::Own);
+        self.filter_rows.iter_mut().for_each(Vec::clear);
+        self.router_rows.iter_mut().for_each(Vec::clear);
+        self.waiting.clear();
+        self.remembered.fill(0);
+        self.sheet.clear();
+        self.edited.clear();
+    }
+
+    /// Finds which policies see each row.
+    fn find_plans(&mut self, chain: &PublishChain, input: JudgeInput<'_>) {
+        let mut last: (&[u8], u32) = (&[], u32::MAX);
+        for parts in input.parts {
+            let (start, len) = parts.subject;
+            let subject = &input.buffer[start as usize..(start + len) as usize];
+            // Neighbours often share their subject.
+            if last.1 == u32::MAX || last.0 != subject {
+                // `parse` has checked that subjects are UTF-8.
+                let text = std::str::from_utf8(subject).unwrap_or_default();
+                last = (subject, self.plan(chain, text));
+            }
+            self.row_plans.push(last.1);
+        }
+    }
+
+    fn plan(&mut self, chain: &PublishChain, subject: &str) -> u32 {
+        let name = self.names.intern(subject);
+        if let Some(&plan) = self.plan_of.get(Names::index(name)).filter(|&&plan| plan != NO_PLAN) {
+            return plan;
+        }
+        let applies = |setup: &Setup| setup.subjects.iter().any(|scope| scope.matches(subject));
+        let filters = chain.filters.iter().enumerate();
+        let filters = filters.filter(|(_, filter)| applies(filter.setup()));
+        let plan = SubjectPlan {
+            name,
+            filters: filters.map(|(at, _)| at as u16).collect(),
+            router: chain.routers.iter().position(|r| applies(r.setup())).map(|at| at as u16),
+            routes: None,
+            asked: 0,
+        };
+        self.plans.push(plan);
+        let number = self.plans.len() as u32 - 1;
+        self.plan_of.resize(self.names.len(), NO_PLAN);
+        self.plan_of[Names::index(name)] = number;
+        number
+    }
+
+    /// Puts the rows before every filter that applies, in order.
+    fn filter(&mut self, chain: &PublishChain, input: JudgeInput<'_>, judged: &mut Judged) {
+        self.edited.of_row.resize(input.parts.len(), UNCHANGED);
+        for at in 0..chain.filters.len() {
+            let mut rows = std::mem::take(&mut self.filter_rows[at]);
+            self.rows_for_filter(chain, at, input, judged, &mut rows);
+            let sheet = &mut self.filter_sheet;
+            sheet.clear();
+            let filter = &chain.filters[at];
+            if !rows.is_empty() {
+                let messages = Messages { input, edited: &self.edited };
+                filter.filter(messages, &rows, &mut self.columns, sheet);
+            }
+            self.take_filter_answers(filter, at, input, judged);
+            self.filter_rows[at] = rows;
+        }
+    }
+
+    /// Collects the rows filter `at` must be asked about; what it said before of
+    /// rows like them is applied at once.
+    fn rows_for_filter(
+        &mut self,
+        chain: &PublishChain,
+        at: usize,
+        input: JudgeInput<'_>,
+        judged: &mut Judged,
+        rows: &mut Vec<u32>,
+    ) {
+        let filter = &chain.filters[at];
+        let remembers = !filter.component().manifest().memo_by.is_empty();
+        let mut hits = 0;
+        for row in 0..input.parts.len() {
+            let applies = self.plans[self.row_plans[row] as usize].filters.contains(&(at as u16));
+            if !applies || judged.rows[row] != Row::Same {
+                continue;
+            }
+            if remembers {
+                let messages = Messages { input, edited: &self.edited };
+                self.key.clear();
+                filter.caller.columns().key(messages.row(row as u32), &mut self.key);
+                if let Some(answer) = self.filter_memos[at].get(&self.key) {
+                    hits += 1;
+                    answer.count(&filter.setup().counters);
+                    self.apply(filter.setup(), row as u32, answer, judged);
+                    continue;
+                }
+            }
+            rows.push(row as u32);
+        }
+        Counters::add(&filter.setup().counters.rows, hits);
+        Counters::add(&filter.setup().counters.memo_hits, hits);
+    }
+
+    /// Applies what the filter said, and remembers it where that is allowed.
+    fn take_filter_answers(
+        &mut self,
+        filter: &FilterBinding,
+        at: usize,
+        input: JudgeInput<'_>,
+        judged: &mut Judged,
+    ) {
+        let remembers = !filter.component().manifest().memo_by.is_empty();
+        // Messages with edits join those of earlier filters.
+        let base = self.edited.bytes.len() as u32;
+        self.edited.bytes.extend_from_slice(&self.filter_sheet.edited);
+        let mut outcomes = std::mem::take(&mut self.filter_sheet.outcomes);
+        for FilterOutcome { row, by_fallback, answer } in outcomes.drain(..) {
+            let answer = match answer {
+                FilterAnswer::Edited { start } => FilterAnswer::Edited { start: base + start },
+                other => other,
+            };
+            if remembers && !by_fallback && answer.may_be_remembered() {
+                let messages = Messages { input, edited: &self.edited };
+                self.key.clear();
+                filter.caller.columns().key(messages.row(row), &mut self.key);
+                self.filter_memos[at].insert(self.key.as_slice().into(), answer.clone());
+            }
+            self.apply(filter.setup(), row, answer, judged);
+        }
+        self.filter_sheet.outcomes = outcomes;
+    }
+
+    /// Makes a filter's answer the row's state.
+    fn apply(&mut self, setup: &Setup, row: u32, answer: FilterAnswer, judged: &mut Judged) {
+        match answer {
+            FilterAnswer::Keep => {}
+            FilterAnswer::Drop => judged.rows[row as usize] = Row::Dropped,
+            FilterAnswer::Refuse(reason) => {
+                let generation = setup.generation.number;
+                refuse(judged, row, setup, Rejection::PolicyRefused, reason, generation);
+            }
+            FilterAnswer::Divert(reason) => divert(judged, row, setup, "dead", reason),
+            FilterAnswer::Failed(failure) => fail(judged, row, setup, failure),
+            FilterAnswer::Edited { start } => {
+                let parts = weir_message::parse(&self.edited.bytes, start as usize)
+                    .expect("the filter's sheet holds parsed messages");
+                self.edited.of_row[row as usize] = self.edited.parts.len() as u32;
+                self.edited.parts.push(parts);
+            }
+        }
+    }
+
+    /// Routes what can be routed from memory, and collects the rest per router.
+    fn route_from_memory(&mut self, chain: &PublishChain, input: JudgeInput<'_>, judged: &Judged) {
+        for row in 0..input.parts.len() {
+            if judged.rows[row] != Row::Same {
+                continue;
+            }
+            let plan = &mut self.plans[self.row_plans[row] as usize];
+            let Some(router) = plan.router else { continue };
+            let at = usize::from(router);
+            if let Some(routes) = &plan.routes {
+                self.remembered[at] += 1;
+                self.row_routes[row] = routes.replay(&mut self.sheet.routes);
+                continue;
+            }
+            let manifest = chain.routers[at].component().manifest();
+            if manifest.memo_by_subject() {
+                if plan.asked == self.stamp {
+                    self.waiting.push(row as u32);
+                    continue;
+                }
+                plan.asked = self.stamp;
+            } else if !manifest.memo_by.is_empty() {
+                let messages = Messages { input, edited: &self.edited };
+                self.key.clear();
+                chain.routers[at].caller.columns().key(messages.row(row as u32), &mut self.key);
+                if let Some(routes) = self.router_memos[at].get(&self.key) {
+                    self.remembered[at] += 1;
+                    self.row_routes[row] = routes.replay(&mut self.sheet.routes);
+                    continue;
+                }
+            }
+            self.router_rows[at].push(row as u32);
+        }
+    }
+
+    /// Asks router `at` about its rows, then about those that waited in vain.
+    fn ask_router(
+        &mut self,
+        chain: &PublishChain,
+        at: usize,
+        input: JudgeInput<'_>,
+        judged: &mut Judged,
+    ) {
+        let router = &*chain.routers[at];
+        let rows = std::mem::take(&mut self.router_rows[at]);
+        self.ask(router, at, &rows, input, judged);
+        self.router_rows[at] = rows;
+        let waiting = std::mem::take(&mut self.waiting);
+        let (mut still, mut others) = (Vec::new(), Vec::new());
+        for &row in &waiting {
+            let plan = &self.plans[self.row_plans[row as usize] as usize];
+            match &plan.routes {
+                _ if plan.router != Some(at as u16) => others.push(row),
+                Some(routes) => {
+                    self.remembered[at] += 1;
+                    self.row_routes[row as usize] = routes.replay(&mut self.sheet.routes);
+                }
+                None => still.push(row),
+            }
+        }
+        self.waiting = others;
+        self.ask(router, at, &still, input, judged);
+        let remembered = self.remembered[at];
+        Counters::add(&router.setup().counters.rows, remembered);
+        Counters::add(&router.setup().counters.memo_hits, remembered);
+    }
+
+    fn ask(
+        &mut self,
+        router: &RouterBinding,
+        at: usize,
+        rows: &[u32],
+        input: JudgeInput<'_>,
+        judged: &mut Judged,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        self.sheet.outcomes.clear();
+        self.sheet.failures.clear();
+        let messages = Messages { input, edited: &self.edited };
+        router.route(messages, rows, &mut self.columns, &mut self.names, &mut self.sheet);
+        let outcomes = std::mem::take(&mut self.sheet.outcomes);
+        let remembers = !router.component().manifest().memo_by.is_empty();
+        for outcome in &outcomes {
+            match outcome.answer {
+                RouteAnswer::Routes { start, end } => {
+                    let route = self.own_or_routes(outcome.row, start, end);
+                    self.row_routes[outcome.row as usize] = route;
+                    if remembers && !outcome.by_fallback {
+                        self.remember(router, at, outcome.row, route, input);
+                    }
+                }
+                RouteAnswer::Failed(failure) => {
+                    let failure = self.sheet.failures[failure as usize].clone();
+                    fail(judged, outcome.row, router.setup(), failure);
+                }
+            }
+        }
+        self.sheet.outcomes = outcomes;
+    }
+
+    fn own_or_routes(&self, row: u32, start: u32, end: u32) -> RowRoute {
+        let own = self.plans[self.row_plans[row as usize] as usize].name;
+        match &self.sheet.routes[start as usize..end as usize] {
+            [Route { name, delay_ms: 0 }] if *name == own => RowRoute::Own,
+            _ => RowRoute::Routes { start, end },
+        }
+    }
+
+    fn remember(
+        &mut self,
+        router: &RouterBinding,
+        at: usize,
+        row: u32,
+        route: RowRoute,
+        input: JudgeInput<'_>,
+    ) {
+        let routes = |sheet: &RouteSheet, start: u32, end: u32| {
+            Remembered::Routes(sheet.routes[start as usize..end as usize].into())
+        };
+        let by_subject = router.component().manifest().memo_by_subject();
+        let plan = &mut self.plans[self.row_plans[row as usize] as usize];
+        let remembered = match route {
+            RowRoute::Own if by_subject => Remembered::Own,
+            // Another subject may have the same key: its own is another.
+            RowRoute::Own => Remembered::Routes([Route { name: plan.name, delay_ms: 0 }].into()),
+            RowRoute::Routes { start, end } => routes(&self.sheet, start, end),
+        };
+        if by_subject {
+            plan.routes = Some(remembered);
+            return;
+        }
+        let messages = Messages { input, edited: &self.edited };
+        self.key.clear();
+        router.caller.columns().key(messages.row(row), &mut self.key);
+        self.router_memos[at].insert(self.key.as_slice().into(), remembered);
+    }
+
+    /// See [`PublishChain::verdict_for_subject`].
+    pub(crate) fn subject_route(&mut self, chain: &PublishChain, subject: &str) -> SubjectRoute {
+        let per_message = || SubjectRoute::new(SubjectVerdict::PerMessage, None);
+        let number = self.plan(chain, subject) as usize;
+        if !self.plans[number].filters.is_empty() {
+            return per_message();
+        }
+        let Some(at) = self.plans[number].router.map(usize::from) else {
+            return SubjectRoute::new(SubjectVerdict::Identity, None);
+        };
+        let router = &*chain.routers[at];
+        if !router.component().manifest().memo_by_subject() {
+            return per_message();
+        }
+        if self.plans[number].routes.is_none() {
+            self.ask_about_subject(chain, at, subject);
+        }
+        let counters = Some(router.setup().counters.clone());
+        let verdict = match &self.plans[number].routes {
+            None => return per_message(),
+            Some(Remembered::Own) => SubjectVerdict::Identity,
+            Some(Remembered::Routes(routes)) if routes.iter().any(|route| route.delay_ms > 0) => {
+                return per_message();
+            }
+            Some(Remembered::Routes(routes)) => {
+                let names = &self.names;
+                let targets = routes.iter().map(|route| names.text(route.name).clone());
+                SubjectVerdict::Targets(targets.collect())
+            }
+        };
+        SubjectRoute::new(verdict, counters)
+    }
+
+    /// Asks router `at` about a message that is nothing but its subject; the
+    /// answer is remembered, and no message is counted.
+    fn ask_about_subject(&mut self, chain: &PublishChain, at: usize, subject: &str) {
+        let mut buffer = Vec::new();
+        weir_message::encode(&mut buffer, subject, &[], &[], &[]);
+        let Ok(parts) = weir_message::parse(&buffer, 0) else { return };
+        let parts = [parts];
+        let now = chain.routers[at].setup().clock.now();
+        let input = JudgeInput { buffer: &buffer, parts: &parts, publisher: 0, now };
+        let mut judged = Judged::default();
+        judged.clear(1, chain.generation());
+        self.start(1);
+        self.find_plans(chain, input);
+        self.sheet.uncounted = true;
+        self.ask(&chain.routers[at], at, &[0], input, &mut judged);
+        self.sheet.uncounted = false;
+    }
+}
+
+impl Remembered {
+    /// The answer as if it had just been given.
+    fn replay(&self, routes: &mut Vec<Route>) -> RowRoute {
+        match self {
+            Self::Own => RowRoute::Own,
+            Self::Routes(remembered) => {
+                let start = routes.len() as u32;
+                routes.extend_from_slice(remembered);
+                RowRoute::Routes { start, end: routes.len() as u32 }
+            }
+        }
+    }
+}
+
+/// What becomes of a row that `setup`'s policy could not judge.
+fn fail(judged: &mut Judged, row: u32, setup: &Setup, failure: Failure) {
+    match setup.on_failure {
+        FailureRule::Pass => {}
+        FailureRule::Hold => divert(judged, row, setup, "held", failure.reason),
+        FailureRule::Refuse => {
+            let Failure { reason, generation } = failure;
+            refuse(judged, row, setup, Rejection::PolicyFailed, reason, generation);
+        }
+    }
+}
+
+fn refuse(
+    judged: &mut Judged,
+    row: u32,
+    setup: &Setup,
+    code: Rejection,
+    reason: Arc<str>,
+    generation: u64,
+) {
+    judged.rows[row as usize] = Row::Refused(judged.refusals.len() as u32);
+    let binding = setup.binding.clone();
+    judged.refusals.push(Refusal { code, reason, binding, generation });
+}
+
+fn divert(judged: &mut Judged, row: u32, setup: &Setup, queue: &str, reason: Arc<str>) {
+    let queue = format!("{}/{queue}", setup.binding).into();
+    judged.rows[row as usize] = Row::Diverted(judged.diversions.len() as u32);
+    judged.diversions.push(Diversion { queue, reason, place: Place::Input });
+}
