@@ -1,0 +1,407 @@
+//! A group: consumers that read one log (or the partitions of a stream)
+//! together, each message settled once for all of them.
+//!
+//! Owned by the shard, one per queue and any number per stream. It knows which
+//! messages were taken from the log and where each is: ready, offered to the
+//! policy, blocked behind one of its key, in flight, delayed, parked or dying.
+//! What the group has not taken yet lies in the log behind `Part::slots.next()`.
+//! Invariants: a message is in exactly one of these states; it leaves only by
+//! being settled, dead-lettered, dropped by a power, purged or removed by
+//! retention; nothing here outlives the store's stable position.
+
+pub(crate) mod consumer;
+mod deliver;
+mod dispatch;
+mod failure;
+mod intake;
+mod lanes;
+mod members;
+mod replay;
+mod ring;
+mod settle;
+pub(crate) mod slot;
+mod stats;
+mod timers;
+mod wishes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::effect::Effect;
+use crate::env::Now;
+use crate::limits;
+use crate::policy::{Event, Generation, Plan, Powers, event};
+use crate::reader::Reader;
+use crate::shard::filters::{FilterId, Filters};
+use crate::shard::policies::BindingId;
+use crate::store::{LogId, Store};
+use consumer::{Consumer, ConsumerId, Delivery};
+use intake::PublishDelay;
+use lanes::{Lanes, lane_of};
+use ring::Ring;
+use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
+pub(crate) use replay::checked as checked_plan;
+pub(crate) use stats::Counters;
+pub(crate) use wishes::refused;
+
+/// Number of a group, unique in the shard; policies know it by this.
+pub(crate) type GroupId = u32;
+
+/// What a group needs from its shard while it works.
+pub(crate) struct Io<'a> {
+    pub(crate) now: Now,
+    pub(crate) store: &'a mut dyn Store,
+    pub(crate) reader: &'a mut Reader,
+    pub(crate) filters: &'a mut Filters,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+/// One partition as the group reads it.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) log: LogId,
+    /// Facts by offset; `next()` is where the group goes on to read.
+    pub(crate) slots: Ring<Slot>,
+}
+
+/// A message on its way to the dead-letter queue; the shard carries it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Dying {
+    pub(crate) message: MessageId,
+    pub(crate) reason: String,
+}
+
+/// A message meant for a consumer, with its room reserved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pick {
+    message: MessageId,
+    consumer: ConsumerId,
+    attempts: u16,
+    bytes: u32,
+    pulled: bool,
+    lease_ms: u32,
+}
+
+/// Who a group is, for policies and people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    /// "" for a queue's only group.
+    pub(crate) name: String,
+    /// `queue` or `stream/group`.
+    pub(crate) full_name: String,
+    /// Name of the queue or stream.
+    pub(crate) subject: String,
+    /// JSON text or "".
+    pub(crate) options: String,
+    /// Settled messages leave the log: true for queues.
+    pub(crate) is_queue: bool,
+}
+
+/// Who decides for a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Decider {
+    /// `None`: the built-in plan.
+    pub(crate) binding: Option<BindingId>,
+    pub(crate) name: String,
+    pub(crate) generation: Generation,
+    pub(crate) powers: Powers,
+}
+
+impl Default for Decider {
+    fn default() -> Self {
+        Self {
+            binding: None,
+            name: "built-in".to_owned(),
+            generation: Generation::default(),
+            powers: Powers::default(),
+        }
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) identity: Identity,
+    pub(crate) decider: Decider,
+    pub(crate) plan: Plan,
+    /// The operator's order; the plan's is raised to it.
+    pub(crate) order_floor: u8,
+    pub(crate) filters: Vec<FilterId>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
+    pub(crate) counters: Counters,
+    /// Told to the policy at the end of the turn.
+    pub(crate) events: Vec<Event>,
+    pub(crate) dying: Vec<Dying>,
+    /// Settled stretches not yet told to the store: partition, from, to.
+    pub(crate) released: Vec<(u16, u64, u64)>,
+    /// Bytes of messages that left since the queue last asked.
+    pub(crate) freed_bytes: u64,
+    /// Messages that could not be read back since the owner last asked.
+    pub(crate) lost: u64,
+    /// In the shard's list of groups with work.
+    pub(crate) dirty: bool,
+    /// When the shard wakes the group, steady ms; `u64::MAX` for never.
+    pub(crate) armed_ms: u64,
+    counts: [usize; STATES],
+    live_bytes: u64,
+    lanes: Lanes,
+    /// Ready messages that were taken before: they go first, oldest first.
+    again: BTreeSet<MessageId>,
+    /// Ready messages in the order they were taken. An entry counts only while
+    /// its slot is `Ready`.
+    fresh: VecDeque<MessageId>,
+    /// Consumers that may have room, in turn.
+    turn: VecDeque<ConsumerId>,
+    delayed: BTreeSet<(u64, MessageId)>,
+    /// Copies of single consumers that wait for their time (`spread` 1).
+    delayed_copies: BTreeSet<(u64, ConsumerId, MessageId)>,
+    publish_delays: VecDeque<PublishDelay>,
+    lease_checks: BTreeSet<(u64, ConsumerId)>,
+    pull_ends: BTreeSet<(u64, ConsumerId)>,
+    offers: VecDeque<(u64, MessageId)>,
+    /// Since when some consumer has room, steady ms.
+    room_since_ms: u64,
+    /// Timers of the policy: when, number, token.
+    wakes: BTreeSet<(u64, u64, u64)>,
+    wakes_made: u64,
+    next_tick_ms: u64,
+    intake_turn: usize,
+    touched: Vec<ConsumerId>,
+    scratch: Vec<(u64, Delivery)>,
+    tags: Vec<u64>,
+    picks: Vec<Pick>,
+}
+
+impl Group {
+    /// A group that reads `parts` from the offsets given, on the built-in plan.
+    pub(crate) fn new(
+        id: GroupId,
+        identity: Identity,
+        order_floor: u8,
+        parts: impl IntoIterator<Item = (LogId, u64)>,
+    ) -> Self {
+        let parts = parts.into_iter().map(|(log, start)| Part { log, slots: Ring::new(start) });
+        let mut group = Self {
+            id,
+            identity,
+            decider: Decider::default(),
+            plan: Plan::AT_LEAST_ONCE,
+            order_floor,
+            filters: Vec::new(),
+            parts: parts.collect(),
+            consumers: BTreeMap::new(),
+            counters: Counters::default(),
+            events: Vec::new(),
+            dying: Vec::new(),
+            released: Vec::new(),
+            freed_bytes: 0,
+            lost: 0,
+            dirty: false,
+            armed_ms: u64::MAX,
+            counts: [0; STATES],
+            live_bytes: 0,
+            lanes: Lanes::default(),
+            again: BTreeSet::new(),
+            fresh: VecDeque::new(),
+            turn: VecDeque::new(),
+            delayed: BTreeSet::new(),
+            delayed_copies: BTreeSet::new(),
+            publish_delays: VecDeque::new(),
+            lease_checks: BTreeSet::new(),
+            pull_ends: BTreeSet::new(),
+            offers: VecDeque::new(),
+            room_since_ms: 0,
+            wakes: BTreeSet::new(),
+            wakes_made: 0,
+            next_tick_ms: u64::MAX,
+            intake_turn: 0,
+            touched: Vec::new(),
+            scratch: Vec::new(),
+            tags: Vec::new(),
+            picks: Vec::new(),
+        };
+        group.plan.order = group.plan.order.max(order_floor);
+        group
+    }
+
+    /// Messages taken and not settled.
+    pub(crate) fn live(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Bytes of them.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Tells the policy, when it wants to hear of that kind.
+    fn tell(&mut self, told: Event) {
+        if self.plan.interest >> told.kind & 1 == 1 {
+            self.events.push(Event { group: self.id, ..told });
+        }
+    }
+
+    fn slot(&self, message: MessageId) -> Option<&Slot> {
+        self.parts.get(partition_of(message))?.slots.get(offset_of(message))
+    }
+
+    fn slot_mut(&mut self, message: MessageId) -> Option<&mut Slot> {
+        self.parts.get_mut(partition_of(message))?.slots.get_mut(offset_of(message))
+    }
+
+    /// Changes the state of a message; its old place in a set is the caller's.
+    fn set_state(&mut self, message: MessageId, state: State, mark_ms: u64) {
+        let slot = self.parts[partition_of(message)].slots.get_mut(offset_of(message));
+        let slot = slot.expect("the message is live");
+        self.counts[slot.state as usize] -= 1;
+        self.counts[state as usize] += 1;
+        slot.state = state;
+        slot.mark_ms = mark_ms;
+    }
+
+    /// A message that waits now stands first in its lane: a consumer may have it.
+    fn make_eligible(&mut self, now_ms: u64, message: MessageId, again: bool) {
+        let slot = *self.slot(message).expect("the message is live");
+        if slot.state == State::Blocked && slot.mark_ms > now_ms {
+            return self.delay(message, slot.mark_ms);
+        }
+        if self.plan.chooser == 0 {
+            self.set_state(message, State::Offered, now_ms);
+            self.offers.push_back((now_ms, message));
+        } else {
+            self.set_state(message, State::Ready, 0);
+            if again {
+                self.again.insert(message);
+            } else {
+                self.fresh.push_back(message);
+            }
+        }
+        self.tell_ready(message, &slot);
+    }
+
+    fn tell_ready(&mut self, message: MessageId, slot: &Slot) {
+        let (attempt, value) = (slot.attempts, slot.key_hash);
+        self.tell(Event { kind: event::READY, attempt, value, message, ..Event::default() });
+    }
+
+    /// A message of the lane's head waits until `due_ms`.
+    fn delay(&mut self, message: MessageId, due_ms: u64) {
+        self.set_state(message, State::Delayed, due_ms);
+        self.delayed.insert((due_ms, message));
+    }
+
+    /// Takes a waiting message out of the set its state keeps it in.
+    fn unlist(&mut self, message: MessageId, slot: &Slot) {
+        match slot.state {
+            State::Delayed => drop(self.delayed.remove(&(slot.mark_ms, message))),
+            State::Ready => drop(self.again.remove(&message)),
+            _ => {}
+        }
+    }
+
+    /// The message's place in its lane becomes free.
+    fn leave_lane(&mut self, now_ms: u64, message: MessageId, slot: &Slot) {
+        let Some(key) = lane_of(self.plan.order, slot) else { return };
+        match slot.state {
+            State::Parked => {}
+            State::Blocked => self.lanes.give_up_place(key, message),
+            _ => {
+                if let Some(next) = self.lanes.leave(key) {
+                    self.make_eligible(now_ms, next, true);
+                }
+            }
+        }
+    }
+
+    /// The message is settled for the whole group: nothing of it stays.
+    fn finish(&mut self, now_ms: u64, message: MessageId) {
+        let (partition, offset) = (partition_of(message), offset_of(message));
+        let Some(slot) = self.parts[partition].slots.remove(offset) else { return };
+        self.counts[slot.state as usize] -= 1;
+        self.live_bytes -= u64::from(slot.bytes);
+        self.freed_bytes += u64::from(slot.bytes);
+        self.unlist(message, &slot);
+        if self.identity.is_queue {
+            match self.released.last_mut() {
+                Some((of, _, to)) if usize::from(*of) == partition && *to == offset => *to += 1,
+                _ => self.released.push((partition as u16, offset, offset + 1)),
+            }
+        }
+        self.leave_lane(now_ms, message, &slot);
+    }
+
+    /// Holds a message until an operator or the policy acts.
+    pub(crate) fn park(&mut self, now_ms: u64, message: MessageId) {
+        let Some(&slot) = self.slot(message) else { return };
+        self.unlist(message, &slot);
+        self.set_state(message, State::Parked, 0);
+        self.leave_lane(now_ms, message, &slot);
+    }
+
+    /// Sends a message on its way to the dead-letter queue.
+    fn dead_letter(&mut self, message: MessageId, reason: String) {
+        let Some(&slot) = self.slot(message) else { return };
+        self.unlist(message, &slot);
+        if let (State::Blocked, Some(key)) = (slot.state, lane_of(self.plan.order, &slot)) {
+            // It dies out of turn: it must not hold up those behind it.
+            self.lanes.give_up_place(key, message);
+            self.lanes.enter_busy(key);
+        }
+        self.set_state(message, State::Dying, 0);
+        self.dying.push(Dying { message, reason });
+    }
+
+    /// The dead-letter queue has it.
+    pub(crate) fn dead_lettered(&mut self, now_ms: u64, message: MessageId) {
+        self.counters.dead_lettered += 1;
+        self.finish(now_ms, message);
+    }
+
+    /// Puts a message that comes back (from a consumer, from its delay, from the
+    /// park) in line again, after `delay_ms`.
+    fn put_back(&mut self, now_ms: u64, message: MessageId, delay_ms: u64) {
+        let Some(&slot) = self.slot(message) else { return };
+        self.unlist(message, &slot);
+        if let Some(slot) = self.slot_mut(message) {
+            (slot.holders, slot.fate) = (0, slot::Fate::Again);
+        }
+        let due_ms = now_ms + delay_ms.min(limits::TIMER_MS_MAX);
+        let lane = lane_of(self.plan.order, &slot);
+        let first = match (lane, slot.state) {
+            (None, _) => true,
+            (Some(_), State::Blocked) => return,
+            (Some(key), State::Parked) => self.lanes.enter(key, message),
+            (Some(_), _) if delay_ms > 0 => true,
+            (Some(key), _) => self.lanes.come_back(key, message),
+        };
+        if !first {
+            self.set_state(message, State::Blocked, due_ms);
+        } else if delay_ms > 0 {
+            self.delay(message, due_ms);
+        } else {
+            self.make_eligible(now_ms, message, true);
+        }
+    }
+
+    /// Retention or an operator took the message away. What a consumer holds of
+    /// it stays in its hands; its settlement finds nothing and is harmless.
+    fn gone(&mut self, now_ms: u64, message: MessageId) {
+        self.tell(Event { kind: event::GONE, message, ..Event::default() });
+        self.dying.retain(|dying| dying.message != message);
+        self.finish(now_ms, message);
+    }
+
+    /// Retention has removed what lies below `start` of a partition.
+    pub(crate) fn trimmed(&mut self, now_ms: u64, partition: u16, start: u64) {
+        let slots = &self.parts[usize::from(partition)].slots;
+        if slots.first() >= start {
+            return;
+        }
+        let below: Vec<u64> = slots.range(0, start - 1).map(|(offset, _)| offset).collect();
+        for offset in below {
+            self.gone(now_ms, message_id(partition, offset));
+        }
+        self.parts[usize::from(partition)].slots.skip_to(start);
+    }
+}

@@ -1,0 +1,237 @@
+//! One consumer of a group: its credit, what it holds, and until when.
+//!
+//! Owned by `Group`. Invariants: every delivery takes one credit (or one place
+//! of a pull) and every settlement of it gives that credit back; delivery tags
+//! rise by one, from 1.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::ring::Ring;
+use super::slot::MessageId;
+use crate::command::{ConnectionId, RequestId, SubscriptionId};
+use crate::effect::Run;
+use crate::limits;
+
+/// Number of a consumer, unique in the shard; policies know it by this.
+pub(crate) type ConsumerId = u32;
+
+/// A message in the hands of a consumer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: MessageId,
+    /// Steady ms; `u64::MAX` where the delivery was settled when handed over and
+    /// the consumer's ack only returns the credit.
+    pub(crate) expires_ms: u64,
+    pub(crate) bytes: u32,
+    /// Tries before this one, of this consumer's copy.
+    pub(crate) attempts: u16,
+    /// Taken by a pull: settling it returns no credit.
+    pub(crate) pulled: bool,
+}
+
+impl Delivery {
+    /// Settled when it was handed over.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.expires_ms == u64::MAX
+    }
+}
+
+/// A waiting receive.
+#[derive(Debug)]
+pub(crate) struct Pull {
+    pub(crate) request: RequestId,
+    pub(crate) max: u32,
+    pub(crate) left: u32,
+    /// Steady ms.
+    pub(crate) until_ms: u64,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) connection: ConnectionId,
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) name: String,
+    pub(crate) labels: String,
+    pub(crate) credit: u32,
+    /// Picked for it in this turn, not yet handed over.
+    pub(crate) picked: u32,
+    pub(crate) bytes_in_flight: u64,
+    pub(crate) deliveries: Ring<Delivery>,
+    /// Ends of leases in tag order: steady ms, last tag.
+    leases: VecDeque<(u64, u64)>,
+    /// Leases that do not fit the order above: steady ms, tag.
+    leases_apart: BTreeSet<(u64, u64)>,
+    /// When the group looks at the leases next, steady ms; `u64::MAX` for never.
+    pub(crate) check_ms: u64,
+    /// Whether it stands in the group's line of open consumers.
+    pub(crate) in_turn: bool,
+    /// Messages meant for it that wait until it has room.
+    pub(crate) waiting: BTreeSet<MessageId>,
+    /// Failed tries of its own copies, where every consumer gets one.
+    pub(crate) tries: BTreeMap<MessageId, u16>,
+    pub(crate) pulls: VecDeque<Pull>,
+    /// Runs of this turn, on their way out.
+    pub(crate) outgoing: Vec<Run>,
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        id: ConsumerId,
+        connection: ConnectionId,
+        subscription: SubscriptionId,
+        credit: u32,
+    ) -> Self {
+        Self {
+            id,
+            connection,
+            subscription,
+            name: String::new(),
+            labels: String::new(),
+            credit: credit.min(limits::CREDIT_MAX),
+            picked: 0,
+            bytes_in_flight: 0,
+            deliveries: Ring::new(1),
+            leases: VecDeque::new(),
+            leases_apart: BTreeSet::new(),
+            check_ms: u64::MAX,
+            in_turn: false,
+            waiting: BTreeSet::new(),
+            tries: BTreeMap::new(),
+            pulls: VecDeque::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Deliveries it holds or will hold at the end of the turn.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.deliveries.len() as u32 + self.picked
+    }
+
+    /// Deliveries it may receive now. `bytes_max` bounds what it holds; one
+    /// message passes whatever its size.
+    pub(crate) fn room(&self, per_consumer: u32, bytes_max: u64) -> u32 {
+        if self.bytes_in_flight >= bytes_max {
+            return 0;
+        }
+        let pulled: u32 = self.pulls.iter().map(|pull| pull.left).sum();
+        let room = self.credit.saturating_add(pulled);
+        if per_consumer == 0 {
+            return room;
+        }
+        room.min(per_consumer.saturating_sub(self.in_flight()))
+    }
+
+    /// More credit, up to the limit. Returns what was added.
+    pub(crate) fn add_credit(&mut self, amount: u32) -> u32 {
+        let before = self.credit;
+        self.credit = before.saturating_add(amount).min(limits::CREDIT_MAX);
+        self.credit - before
+    }
+
+    /// Takes room for one message of `bytes`. True when a pull pays for it.
+    pub(crate) fn reserve(&mut self, bytes: u32) -> bool {
+        self.picked += 1;
+        self.bytes_in_flight += u64::from(bytes);
+        if let Some(pull) = self.pulls.iter_mut().find(|pull| pull.left > 0) {
+            pull.left -= 1;
+            return true;
+        }
+        self.credit -= 1;
+        false
+    }
+
+    /// Undoes a `reserve`: the message was not handed over.
+    pub(crate) fn release(&mut self, bytes: u32, pulled: bool) {
+        self.picked -= 1;
+        self.bytes_in_flight -= u64::from(bytes);
+        if !pulled {
+            self.credit += 1;
+        } else if let Some(pull) = self.pulls.iter_mut().rev().find(|pull| pull.left < pull.max) {
+            pull.left += 1;
+        }
+    }
+
+    /// Hands over what was reserved; returns its delivery tag.
+    pub(crate) fn hand_over(&mut self, delivery: Delivery) -> u64 {
+        self.picked -= 1;
+        let tag = self.deliveries.push(delivery);
+        if !delivery.is_settled() {
+            self.note_lease(tag, delivery.expires_ms);
+        }
+        tag
+    }
+
+    /// Takes a delivery out, with its credit.
+    pub(crate) fn take(&mut self, tag: u64) -> Option<Delivery> {
+        let delivery = self.deliveries.remove(tag)?;
+        self.bytes_in_flight -= u64::from(delivery.bytes);
+        if !delivery.pulled {
+            self.credit = (self.credit + 1).min(limits::CREDIT_MAX);
+        }
+        Some(delivery)
+    }
+
+    /// Gives delivery `tag` another end.
+    pub(crate) fn extend(&mut self, tag: u64, expires_ms: u64) -> bool {
+        let Some(delivery) = self.deliveries.get_mut(tag) else { return false };
+        if !delivery.is_settled() {
+            delivery.expires_ms = expires_ms;
+            self.leases_apart.insert((expires_ms, tag));
+        }
+        true
+    }
+
+    /// Tag of the delivery of `message`, if it is leased.
+    pub(crate) fn tag_of(&self, message: MessageId) -> Option<u64> {
+        self.deliveries
+            .iter()
+            .find(|(_, delivery)| delivery.message == message && !delivery.is_settled())
+            .map(|(tag, _)| tag)
+    }
+
+    /// When the next lease may end, steady ms.
+    pub(crate) fn next_lease_end(&self) -> u64 {
+        let apart = self.leases_apart.first().map_or(u64::MAX, |&(at, _)| at);
+        self.leases.front().map_or(apart, |&(at, _)| at.min(apart))
+    }
+
+    /// Appends the tags whose lease has ended by `now_ms`.
+    pub(crate) fn ended_leases(&mut self, now_ms: u64, tags: &mut Vec<u64>) {
+        let mut last_ended = None;
+        while let Some(&(at, last)) = self.leases.front() {
+            // What is settled needs no alarm.
+            if at > now_ms && self.deliveries.first() <= last {
+                break;
+            }
+            last_ended = Some(last);
+            self.leases.pop_front();
+        }
+        let ended = |delivery: &Delivery| delivery.expires_ms <= now_ms;
+        if let Some(last) = last_ended {
+            let range = self.deliveries.range(0, last);
+            tags.extend(range.filter(|(_, delivery)| ended(delivery)).map(|(tag, _)| tag));
+        }
+        while let Some(&(at, tag)) = self.leases_apart.first() {
+            let delivery = self.deliveries.get(tag);
+            if at > now_ms && delivery.is_some_and(|delivery| delivery.expires_ms == at) {
+                break;
+            }
+            self.leases_apart.pop_first();
+            if at <= now_ms && delivery.is_some_and(ended) && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+
+    fn note_lease(&mut self, tag: u64, expires_ms: u64) {
+        match self.leases.back_mut() {
+            Some((at, last)) if *at == expires_ms => *last = tag,
+            Some((at, _)) if *at > expires_ms => {
+                self.leases_apart.insert((expires_ms, tag));
+            }
+            _ => self.leases.push_back((expires_ms, tag)),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Choosing who gets which ready message: the choosers that need no policy.
+//!
+//! Called at the end of a turn. Rounds of picking and handing over go on until
+//! no consumer has room or no message is ready.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::consumer::ConsumerId;
+use super::slot::{Fate, MessageId, State};
+use super::{Group, Io, Pick};
+use crate::limits;
+
+/// Neighbouring messages one consumer gets before it is another's turn.
+const CHUNK_MAX: usize = 32;
+/// Messages picked before they are handed over.
+const PICKS_MAX: usize = 4096;
+
+impl Group {
+    /// Hands out what can be handed out.
+    pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
+        if self.plan.chooser == 0 {
+            // The policy picks; the broker only shows it the window.
+            self.take_in(io, 0);
+            return;
+        }
+        let mut picks = std::mem::take(&mut self.picks);
+        loop {
+            picks.clear();
+            match (self.plan.spread, self.plan.chooser) {
+                (1, _) => self.pick_for_everyone(io, &mut picks),
+                (_, 2) => self.pick_fewest(io, &mut picks),
+                (_, 3) => self.pick_by_key(io, &mut picks),
+                _ => self.pick_in_turn(io, &mut picks),
+            }
+            if picks.is_empty() {
+                break;
+            }
+            self.deliver(io, &picks);
+        }
+        self.picks = picks;
+    }
+
+    /// Bytes a consumer may hold.
+    pub(super) fn bytes_per_consumer(&self) -> u64 {
+        match self.plan.bytes_per_consumer {
+            0 => u64::from(limits::BYTES_PER_CONSUMER),
+            bytes => u64::from(bytes),
+        }
+    }
+
+    /// Deliveries a consumer may receive now.
+    pub(super) fn room(&self, consumer: ConsumerId) -> u32 {
+        let bytes_max = self.bytes_per_consumer();
+        let consumer = self.consumers.get(&consumer);
+        consumer.map_or(0, |consumer| consumer.room(self.plan.per_consumer, bytes_max))
+    }
+
+    /// A consumer may have got room: it stands in line again.
+    pub(super) fn open(&mut self, now_ms: u64, id: ConsumerId) {
+        if self.room(id) == 0 {
+            return;
+        }
+        if !self.any_open() {
+            self.room_since_ms = now_ms;
+        }
+        let consumer = self.consumers.get_mut(&id).expect("a consumer with room exists");
+        if !consumer.in_turn {
+            consumer.in_turn = true;
+            self.turn.push_back(id);
+        }
+    }
+
+    /// Whether a consumer has room; the first in line then has.
+    pub(super) fn any_open(&mut self) -> bool {
+        while let Some(&id) = self.turn.front() {
+            if self.room(id) > 0 {
+                return true;
+            }
+            self.turn.pop_front();
+            if let Some(consumer) = self.consumers.get_mut(&id) {
+                consumer.in_turn = false;
+            }
+        }
+        false
+    }
+
+    /// Room of all open consumers, as far as it matters.
+    fn demand(&self) -> usize {
+        let mut demand = 0;
+        for &id in &self.turn {
+            demand += self.room(id) as usize;
+            if demand >= PICKS_MAX {
+                return PICKS_MAX;
+            }
+        }
+        demand
+    }
+
+    /// The next ready message in line.
+    fn pop_ready(&mut self) -> Option<MessageId> {
+        while let Some(message) = self.again.pop_first().or_else(|| self.fresh.pop_front()) {
+            if self.slot(message).is_some_and(|slot| slot.state == State::Ready) {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// Reserves room for a waiting message. The consumer has room.
+    pub(super) fn pick(&mut self, message: MessageId, id: ConsumerId, lease_ms: u32) -> Pick {
+        let slot = *self.slot(message).expect("a picked message is live");
+        let consumer = self.consumers.get_mut(&id).expect("a picked consumer exists");
+        let pulled = consumer.reserve(slot.bytes);
+        let mut attempts = slot.attempts;
+        if slot.state != State::InFlight {
+            self.set_state(message, State::InFlight, 0);
+            let slot = self.slot_mut(message).expect("a picked message is live");
+            (slot.holders, slot.fate) = (1, Fate::Again);
+        } else {
+            attempts = consumer.tries.get(&message).copied().unwrap_or(attempts);
+        }
+        Pick { message, consumer: id, attempts, bytes: slot.bytes, pulled, lease_ms }
+    }
+
+    /// Up to `count` ready messages for one consumer, while it has room. False
+    /// when nothing was ready.
+    fn pick_chunk(&mut self, id: ConsumerId, count: usize, picks: &mut Vec<Pick>) -> bool {
+        let mut room = self.room(id) as usize;
+        let bytes_max = self.bytes_per_consumer();
+        let before = picks.len();
+        while picks.len() - before < count && room > 0 {
+            let Some(message) = self.pop_ready() else { break };
+            picks.push(self.pick(message, id, self.plan.lease_ms));
+            room -= 1;
+            if self.consumers[&id].bytes_in_flight >= bytes_max {
+                break;
+            }
+        }
+        picks.len() > before
+    }
+
+    /// Chooser 1: chunks of neighbours, one consumer after another.
+    fn pick_in_turn(&mut self, io: &mut Io<'_>, picks: &mut Vec<Pick>) {
+        if self.any_open() {
+            self.take_in(io, self.demand());
+        }
+        while picks.len() < PICKS_MAX && self.any_open() {
+            let ready = self.again.len() + self.fresh.len();
+            let id = self.turn.pop_front().expect("somebody is open");
+            let fair = ready.div_ceil(self.turn.len() + 1).clamp(1, CHUNK_MAX);
+            let picked = self.pick_chunk(id, fair, picks);
+            if picked {
+                self.turn.push_back(id);
+            } else {
+                self.turn.push_front(id);
+                break;
+            }
+        }
+    }
+
+    /// Chooser 2: whoever holds least.
+    fn pick_fewest(&mut self, io: &mut Io<'_>, picks: &mut Vec<Pick>) {
+        if !self.any_open() {
+            return;
+        }
+        self.take_in(io, self.demand());
+        if self.again.is_empty() && self.fresh.is_empty() {
+            return;
+        }
+        let load = |group: &Self, id| Reverse((group.consumers[&id].in_flight(), id));
+        let open = self.turn.iter().filter(|id| self.room(**id) > 0);
+        let mut line: BinaryHeap<_> = open.map(|&id| load(self, id)).collect();
+        while let Some(Reverse((in_flight, id))) = line.pop() {
+            let next = line.peek().map_or(u32::MAX, |Reverse((other, _))| *other);
+            let behind = (next.saturating_sub(in_flight) as usize).clamp(1, CHUNK_MAX);
+            if picks.len() >= PICKS_MAX || !self.pick_chunk(id, behind, picks) {
+                break;
+            }
+            if self.room(id) > 0 {
+                line.push(load(self, id));
+            }
+        }
+    }
+
+    /// Chooser 3: each key has its consumer; what has no key goes in turn. A
+    /// message whose consumer has no room waits for it and holds up nobody else.
+    fn pick_by_key(&mut self, io: &mut Io<'_>, picks: &mut Vec<Pick>) {
+        if !self.any_open() {
+            return;
+        }
+        let open: Vec<ConsumerId> = self.turn.iter().copied().collect();
+        for id in open {
+            self.pick_owed(id, picks);
+        }
+        self.take_in(io, 0);
+        let mut keyless = Vec::new();
+        while picks.len() < PICKS_MAX {
+            let Some(message) = self.pop_ready() else { break };
+            let slot = *self.slot(message).expect("a ready message is live");
+            let target = if slot.keyed {
+                self.by_key(slot.key_hash)
+            } else if self.any_open() {
+                self.turn.front().copied()
+            } else {
+                None
+            };
+            match target {
+                Some(id) if self.room(id) > 0 => {
+                    picks.push(self.pick(message, id, self.plan.lease_ms));
+                    if !slot.keyed {
+                        self.turn.rotate_left(1);
+                    }
+                }
+                Some(id) => {
+                    let consumer = self.consumers.get_mut(&id).expect("chosen among them");
+                    consumer.waiting.insert(message);
+                }
+                None => keyless.push(message),
+            }
+        }
+        self.again.extend(keyless);
+    }
+
+    /// Hands an open consumer what waits for it in particular.
+    fn pick_owed(&mut self, id: ConsumerId, picks: &mut Vec<Pick>) {
+        while picks.len() < PICKS_MAX && self.room(id) > 0 {
+            let consumer = self.consumers.get_mut(&id).expect("a consumer with room exists");
+            let Some(message) = consumer.waiting.pop_first() else { break };
+            let wanted = if self.plan.spread == 1 { State::InFlight } else { State::Ready };
+            if self.slot(message).is_some_and(|slot| slot.state == wanted) {
+                picks.push(self.pick(message, id, self.plan.lease_ms));
+            }
+        }
+    }
+
+    /// The consumer of a key: rendezvous, so that only the keys of one who comes
+    /// or goes move.
+    fn by_key(&self, key_hash: u32) -> Option<ConsumerId> {
+        self.consumers.keys().copied().max_by_key(|&id| (rendezvous(key_hash, id), id))
+    }
+
+    /// Spread 1: each message to every consumer that is there now.
+    fn pick_for_everyone(&mut self, io: &mut Io<'_>, picks: &mut Vec<Pick>) {
+        if !self.any_open() {
+            return;
+        }
+        let open: Vec<ConsumerId> = self.turn.iter().copied().collect();
+        for id in open {
+            self.pick_owed(id, picks);
+        }
+        let window = self.plan.window.max(1) as usize;
+        let everyone: Vec<ConsumerId> = self.consumers.keys().copied().collect();
+        while picks.len() < PICKS_MAX && self.any_open() {
+            if self.consumers.values().any(|consumer| consumer.waiting.len() >= window) {
+                break;
+            }
+            self.take_in(io, 1);
+            let Some(message) = self.pop_ready() else { break };
+            self.set_state(message, State::InFlight, 0);
+            let slot = self.slot_mut(message).expect("a ready message is live");
+            (slot.holders, slot.fate) = (everyone.len() as u16, Fate::Again);
+            for &id in &everyone {
+                if self.room(id) > 0 {
+                    picks.push(self.pick(message, id, self.plan.lease_ms));
+                } else {
+                    let consumer = self.consumers.get_mut(&id).expect("still there");
+                    consumer.waiting.insert(message);
+                }
+            }
+        }
+        // Neighbours for one consumer become runs only when they stand together.
+        picks.sort_by_key(|pick| pick.consumer);
+    }
+}
+
+/// Weight of a consumer for a key: a 64-bit mix of both.
+fn rendezvous(key_hash: u32, consumer: ConsumerId) -> u64 {
+    let mut weight = u64::from(key_hash) << 32 | u64::from(consumer);
+    weight = (weight ^ weight >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    weight = (weight ^ weight >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    weight ^ weight >> 31
+}

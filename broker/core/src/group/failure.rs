@@ -1,0 +1,127 @@
+//! What happens to a message a consumer did not settle: back-off, the attempt
+//! limit, and the copies of single consumers where every one gets each message.
+
+use super::Group;
+use super::consumer::{ConsumerId, Delivery};
+use super::slot::{Fate, MessageId, State, partition_of};
+use crate::limits;
+
+/// How a delivery ended without being settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It counts as a try; the delay asked for, or 0 for the plan's back-off.
+    Failed { delay_ms: u32 },
+    /// The consumer said goodbye: back at once, not counted.
+    Returned,
+}
+
+impl Group {
+    /// Delay after `failures` failed tries, ms.
+    fn back_off_ms(&self, failures: u16) -> u64 {
+        let plan = &self.plan;
+        let longest = u64::from(plan.retry_max_ms.max(plan.retry_first_ms));
+        let mut delay = u64::from(plan.retry_first_ms);
+        for _ in 1..failures {
+            let grown = delay * u64::from(plan.retry_growth.max(100)) / 100;
+            if grown == delay || delay >= longest {
+                break;
+            }
+            delay = grown;
+        }
+        delay.min(longest)
+    }
+
+    /// A delivery that was taken from its consumer goes back.
+    pub(super) fn take_back(
+        &mut self,
+        now_ms: u64,
+        consumer: ConsumerId,
+        delivery: &Delivery,
+        ending: Ending,
+    ) {
+        let message = delivery.message;
+        // A seek, purge or retention may have taken the message away meanwhile.
+        if !self.slot(message).is_some_and(|slot| slot.state == State::InFlight) {
+            return;
+        }
+        let Ending::Failed { delay_ms } = ending else {
+            return self.put_back(now_ms, message, 0);
+        };
+        let failures = delivery.attempts.saturating_add(1);
+        if let Some(slot) = self.slot_mut(message) {
+            slot.attempts = slot.attempts.max(failures);
+        }
+        if self.plan.spread == 1 {
+            if let Some(consumer) = self.consumers.get_mut(&consumer) {
+                consumer.tries.insert(message, failures);
+            }
+        }
+        if self.plan.attempts > 0 && u32::from(failures) >= self.plan.attempts {
+            return self.exhausted(now_ms, message);
+        }
+        let delay_ms = match delay_ms {
+            0 => self.back_off_ms(failures),
+            asked => u64::from(asked),
+        };
+        self.try_later(now_ms, message, consumer, delay_ms);
+    }
+
+    /// The last try has failed.
+    fn exhausted(&mut self, now_ms: u64, message: MessageId) {
+        let powers = self.decider.powers;
+        match self.plan.exhausted {
+            1 if powers.dead_letter => self.end_copy(now_ms, message, Fate::Dead, "exhausted"),
+            2 if powers.drop => {
+                self.counters.dropped += 1;
+                self.end_copy(now_ms, message, Fate::Settled, "");
+            }
+            // Without the power nothing may be lost: an operator decides.
+            _ => self.end_copy(now_ms, message, Fate::Parked, ""),
+        }
+    }
+
+    /// Another try after `delay_ms`: for the group, or for the one consumer
+    /// whose copy it was.
+    pub(super) fn try_later(
+        &mut self,
+        now_ms: u64,
+        message: MessageId,
+        id: ConsumerId,
+        delay_ms: u64,
+    ) {
+        if self.plan.spread != 1 {
+            return self.put_back(now_ms, message, delay_ms);
+        }
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return self.end_copy(now_ms, message, Fate::Again, "");
+        };
+        if delay_ms == 0 {
+            consumer.waiting.insert(message);
+            return self.open(now_ms, id);
+        }
+        let due_ms = now_ms + delay_ms.min(limits::TIMER_MS_MAX);
+        self.delayed_copies.insert((due_ms, id, message));
+    }
+
+    /// One consumer is through with its copy. What becomes of the message is
+    /// decided when the last one is.
+    pub(super) fn end_copy(&mut self, now_ms: u64, message: MessageId, fate: Fate, reason: &str) {
+        let part = self.parts.get_mut(partition_of(message));
+        let slot = part.and_then(|part| part.slots.get_mut(super::offset_of(message)));
+        let Some(slot) = slot.filter(|slot| slot.state == State::InFlight) else { return };
+        slot.fate = slot.fate.max(fate);
+        slot.holders = slot.holders.saturating_sub(1);
+        if slot.holders > 0 {
+            return;
+        }
+        match slot.fate {
+            Fate::Again => self.put_back(now_ms, message, 0),
+            Fate::Settled => self.finish(now_ms, message),
+            Fate::Parked => self.park(now_ms, message),
+            Fate::Dead => {
+                let reason = if reason.is_empty() { "exhausted" } else { reason };
+                self.dead_letter(message, reason.to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Taking messages from the log: facts, lanes and delays of what comes next.
+
+use super::lanes::lane_of;
+use super::slot::{Fate, MessageId, Slot, State, message_id};
+use super::{Group, Io};
+use crate::limits;
+use crate::store::StoreError;
+
+/// Messages `from..to` were published with a delay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PublishDelay {
+    from: u64,
+    to: u64,
+    /// Steady ms.
+    due_ms: u64,
+}
+
+impl Group {
+    /// Messages `from..to` of a queue are not to be seen before `due_ms`.
+    pub(crate) fn delay_published(&mut self, from: u64, to: u64, due_ms: u64) {
+        self.publish_delays.push_back(PublishDelay { from, to, due_ms });
+    }
+
+    /// Whether messages are looked at beyond the next to be handed out.
+    fn is_windowed(&self) -> bool {
+        self.plan.order > 0 || matches!(self.plan.chooser, 0 | 3)
+    }
+
+    fn needs_keys(&self) -> bool {
+        self.plan.order == 1
+            || matches!(self.plan.chooser, 0 | 3)
+            || self.plan.interest >> crate::policy::event::READY & 1 == 1
+    }
+
+    /// Messages that may be taken now, when consumers have room for `demand`.
+    fn intake_room(&self, demand: usize) -> usize {
+        let wanted = if self.is_windowed() {
+            let waiting = [State::Ready, State::Offered, State::Blocked];
+            let waiting: usize = waiting.map(|state| self.counts[state as usize]).iter().sum();
+            (self.plan.window.max(1) as usize).saturating_sub(waiting)
+        } else {
+            demand.saturating_sub(self.again.len() + self.fresh.len())
+        };
+        wanted.min(limits::PENDING_PER_GROUP_MAX.saturating_sub(self.live()))
+    }
+
+    /// Takes messages from the log until consumers' `demand` (or the window) is
+    /// met. Partitions take turns.
+    pub(super) fn take_in(&mut self, io: &mut Io<'_>, demand: usize) {
+        for _ in 0..self.parts.len() {
+            self.intake_turn = (self.intake_turn + 1) % self.parts.len();
+            while self.intake_room(demand) > 0 && self.take_piece(io, self.intake_turn, demand) {}
+            if self.intake_room(demand) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes one piece of neighbours. False when the partition has no more.
+    fn take_piece(&mut self, io: &mut Io<'_>, partition: usize, demand: usize) -> bool {
+        let part = &mut self.parts[partition];
+        let bounds = io.store.bounds(part.log);
+        part.slots.skip_to(bounds.start);
+        if part.slots.next() >= bounds.stable {
+            return false;
+        }
+        let found = match io.reader.seek(io.store, part.log, part.slots.next()) {
+            Ok(Some(found)) => found,
+            Ok(None) => return false,
+            Err(StoreError::Damaged { to, .. }) => {
+                // Counted, and told to the operator as removed messages.
+                let next = part.slots.next();
+                self.lost += to.saturating_sub(next).max(1);
+                part.slots.skip_to(to.max(next + 1));
+                return true;
+            }
+            Err(_) => return false,
+        };
+        part.slots.skip_to(io.reader.offset(found));
+        let batch = &io.reader.piece(found).batch;
+        let needs_keys = self.needs_keys();
+        let stable = bounds.stable - self.parts[partition].slots.next();
+        let rows = batch.len().min(found.row + stable as usize);
+        let mut left = self.intake_room(demand);
+        for row in found.row..rows {
+            if left == 0 {
+                break;
+            }
+            let message = batch.message(row);
+            let key = needs_keys.then(|| key_of(message)).flatten();
+            let waits = self.admit(io.now.steady_ms, partition as u16, message.len() as u32, key);
+            left -= usize::from(waits);
+        }
+        true
+    }
+
+    /// Takes the next message of a partition. False when it waits for its time.
+    fn admit(&mut self, now_ms: u64, partition: u16, bytes: u32, key: Option<Key>) -> bool {
+        let due_ms = self.due_of_next(usize::from(partition));
+        let slot = Slot {
+            state: State::Blocked,
+            keyed: key.is_some_and(|key| key.keyed),
+            fate: Fate::Again,
+            attempts: 0,
+            holders: 0,
+            bytes,
+            key_hash: key.map_or(0, |key| key.hash),
+            mark_ms: due_ms,
+        };
+        let offset = self.parts[usize::from(partition)].slots.push(slot);
+        self.counts[State::Blocked as usize] += 1;
+        self.live_bytes += u64::from(bytes);
+        let message = message_id(partition, offset);
+        let first = match lane_of(self.plan.order, &slot) {
+            Some(key) => self.lanes.enter(key, message),
+            None => true,
+        };
+        if first {
+            self.make_eligible(now_ms, message, false);
+        }
+        due_ms <= now_ms
+    }
+
+    fn due_of_next(&mut self, partition: usize) -> u64 {
+        if self.publish_delays.is_empty() {
+            return 0;
+        }
+        let next = self.parts[partition].slots.next();
+        while self.publish_delays.front().is_some_and(|delay| delay.to <= next) {
+            self.publish_delays.pop_front();
+        }
+        let delay = self.publish_delays.front().filter(|delay| delay.from <= next);
+        delay.map_or(0, |delay| delay.due_ms)
+    }
+
+    /// Looks up the keys of live messages, when the plan has begun to need them.
+    pub(super) fn look_up_keys(&mut self, io: &mut Io<'_>) {
+        if !self.needs_keys() {
+            return;
+        }
+        let unknown: Vec<MessageId> = self.messages(|slot| slot.key_hash == 0);
+        for message in unknown {
+            let log = self.parts[super::partition_of(message)].log;
+            let found = io.reader.find(io.store, log, super::offset_of(message));
+            let key = found.ok().flatten().and_then(|found| key_of(io.reader.bytes(found)));
+            if let (Some(key), Some(slot)) = (key, self.slot_mut(message)) {
+                (slot.keyed, slot.key_hash) = (key.keyed, key.hash);
+            }
+        }
+    }
+
+    /// Live messages that `wanted` says yes to, in order.
+    pub(super) fn messages(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<MessageId> {
+        let mut messages = Vec::new();
+        for (partition, part) in self.parts.iter().enumerate() {
+            let some = part.slots.iter().filter(|(_, slot)| wanted(slot));
+            messages.extend(some.map(|(offset, _)| message_id(partition as u16, offset)));
+        }
+        messages
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Key {
+    keyed: bool,
+    hash: u32,
+}
+
+fn key_of(message: &[u8]) -> Option<Key> {
+    let key = weir_message::parse(message, 0).ok()?.view(message).key;
+    Some(Key { keyed: !key.is_empty(), hash: weir_message::key_hash(key) })
+}

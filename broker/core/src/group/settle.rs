@@ -1,0 +1,122 @@
+//! What consumers say of their deliveries.
+
+use super::consumer::{ConsumerId, Delivery};
+use super::failure::Ending;
+use super::slot::Fate;
+use super::Group;
+use crate::command::{Settlement, Verb};
+use crate::limits;
+use crate::policy::{Event, event};
+
+impl Group {
+    /// Settles deliveries of one consumer. Returns how many were known and how
+    /// many were not (settled before, expired, or never handed out).
+    pub(crate) fn settle(
+        &mut self,
+        now_ms: u64,
+        id: ConsumerId,
+        settlements: &[Settlement],
+    ) -> (u64, u64) {
+        let (mut done, mut unknown) = (0, 0);
+        for settlement in settlements {
+            let known = match settlement.verb {
+                Verb::Extend { by_ms } => self.extend_leases(now_ms, id, settlement, by_ms),
+                verb => self.settle_range(now_ms, id, settlement, verb),
+            };
+            let named = settlement.last.saturating_sub(settlement.first).saturating_add(1);
+            let named = if settlement.last < settlement.first { 0 } else { named };
+            done += known;
+            unknown += named.saturating_sub(known);
+        }
+        self.open(now_ms, id);
+        (done, unknown)
+    }
+
+    fn settle_range(&mut self, now_ms: u64, id: ConsumerId, range: &Settlement, verb: Verb) -> u64 {
+        let mut taken = std::mem::take(&mut self.scratch);
+        taken.clear();
+        let Some(consumer) = self.consumers.get_mut(&id) else { return 0 };
+        let held = consumer.deliveries.range(range.first, range.last);
+        taken.extend(held.map(|(tag, delivery)| (tag, *delivery)));
+        let mut returned = 0;
+        for (tag, delivery) in &taken {
+            consumer.take(*tag);
+            returned += u32::from(delivery.is_settled());
+        }
+        if returned > 0 {
+            self.tell(Event { kind: event::CREDIT, consumer: id, value: returned, ..Event::default() });
+        }
+        for (_, delivery) in taken.iter().filter(|(_, delivery)| !delivery.is_settled()) {
+            self.settle_one(now_ms, id, delivery, verb);
+        }
+        let known = taken.len() as u64;
+        self.scratch = taken;
+        known
+    }
+
+    fn settle_one(&mut self, now_ms: u64, consumer: ConsumerId, delivery: &Delivery, verb: Verb) {
+        let message = delivery.message;
+        let told = Event { consumer, message, attempt: delivery.attempts + 1, ..Event::default() };
+        if self.plan.spread == 1 && !matches!(verb, Verb::Nack { .. }) {
+            if let Some(consumer) = self.consumers.get_mut(&consumer) {
+                consumer.tries.remove(&message);
+            }
+        }
+        match verb {
+            Verb::Ack => {
+                self.counters.acked += 1;
+                self.tell(Event { kind: event::ACKED, attempt: 0, ..told });
+                self.end_copy(now_ms, message, Fate::Settled, "");
+            }
+            Verb::Nack { delay_ms, code } => {
+                self.counters.nacked += 1;
+                self.tell(Event { kind: event::NACKED, code, value: delay_ms, ..told });
+                self.take_back(now_ms, consumer, delivery, Ending::Failed { delay_ms });
+            }
+            Verb::Reject { code } => {
+                // The consumer's own word, so no power of the policy is asked.
+                self.counters.nacked += 1;
+                if let Some(slot) = self.slot_mut(message) {
+                    slot.attempts = slot.attempts.max(delivery.attempts.saturating_add(1));
+                }
+                self.end_copy(now_ms, message, Fate::Dead, &format!("rejected:{code}"));
+            }
+            Verb::Extend { .. } => {}
+        }
+    }
+
+    fn extend_leases(
+        &mut self,
+        now_ms: u64,
+        id: ConsumerId,
+        range: &Settlement,
+        by_ms: u32,
+    ) -> u64 {
+        let by_ms = if by_ms == 0 { self.plan.lease_ms } else { by_ms };
+        let expires_ms = now_ms + u64::from(by_ms).min(limits::TIMER_MS_MAX);
+        let Some(consumer) = self.consumers.get(&id) else { return 0 };
+        let held = consumer.deliveries.range(range.first, range.last);
+        let tags: Vec<u64> = held.map(|(tag, _)| tag).collect();
+        for &tag in &tags {
+            self.extend_lease(id, tag, expires_ms, by_ms);
+        }
+        tags.len() as u64
+    }
+
+    /// Gives one delivery another end, and tells the policy.
+    pub(super) fn extend_lease(&mut self, id: ConsumerId, tag: u64, expires_ms: u64, value: u32) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(&delivery) = consumer.deliveries.get(tag) else { return };
+        if delivery.is_settled() {
+            return;
+        }
+        consumer.extend(tag, expires_ms);
+        if expires_ms < consumer.check_ms {
+            self.lease_checks.remove(&(consumer.check_ms, id));
+            consumer.check_ms = expires_ms;
+            self.lease_checks.insert((expires_ms, id));
+        }
+        let message = delivery.message;
+        self.tell(Event { kind: event::EXTENDED, consumer: id, message, value, ..Event::default() });
+    }
+}

@@ -1,0 +1,134 @@
+//! What a group does because time has passed.
+
+use super::failure::Ending;
+use super::slot::{Fate, State};
+use super::Group;
+use crate::effect::Effect;
+use crate::policy::{Event, event};
+
+/// How long a ready message may stay undecided where the plan says nothing, ms.
+const UNDECIDED_MS: u64 = 5_000;
+
+impl Group {
+    /// Does what is due. Leases end, delays are over, pulls are answered.
+    pub(crate) fn tick(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        self.end_leases(now_ms);
+        self.end_delays(now_ms);
+        self.end_pulls(now_ms, effects);
+        self.ring_timers(now_ms);
+    }
+
+    /// When the group wants to be looked at next, steady ms; `u64::MAX` for never.
+    pub(crate) fn next_deadline_ms(&mut self) -> u64 {
+        let firsts = [
+            self.delayed.first().map(|first| first.0),
+            self.delayed_copies.first().map(|first| first.0),
+            self.lease_checks.first().map(|first| first.0),
+            self.pull_ends.first().map(|first| first.0),
+            self.wakes.first().map(|first| first.0),
+            self.watch_ms(),
+            Some(self.next_tick_ms),
+        ];
+        firsts.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    fn end_leases(&mut self, now_ms: u64) {
+        while let Some(&(at, id)) = self.lease_checks.first() {
+            if at > now_ms {
+                break;
+            }
+            self.lease_checks.pop_first();
+            let mut tags = std::mem::take(&mut self.tags);
+            tags.clear();
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            consumer.ended_leases(now_ms, &mut tags);
+            consumer.check_ms = consumer.next_lease_end();
+            if consumer.check_ms != u64::MAX {
+                self.lease_checks.insert((consumer.check_ms, id));
+            }
+            for &tag in &tags {
+                let consumer = self.consumers.get_mut(&id).expect("it was there");
+                let Some(delivery) = consumer.take(tag) else { continue };
+                self.counters.expired += 1;
+                let (message, attempt) = (delivery.message, delivery.attempts + 1);
+                let kind = event::EXPIRED;
+                self.tell(Event { kind, consumer: id, message, attempt, ..Event::default() });
+                self.take_back(now_ms, id, &delivery, Ending::Failed { delay_ms: 0 });
+            }
+            self.tags = tags;
+            self.open(now_ms, id);
+        }
+    }
+
+    fn end_delays(&mut self, now_ms: u64) {
+        while let Some(&(due_ms, message)) = self.delayed.first() {
+            if due_ms > now_ms {
+                break;
+            }
+            self.put_back(now_ms, message, 0);
+        }
+        while let Some(&(due_ms, id, message)) = self.delayed_copies.first() {
+            if due_ms > now_ms {
+                break;
+            }
+            self.delayed_copies.pop_first();
+            match self.consumers.get_mut(&id) {
+                Some(consumer) => {
+                    consumer.waiting.insert(message);
+                    self.open(now_ms, id);
+                }
+                None => self.end_copy(now_ms, message, Fate::Again, ""),
+            }
+        }
+    }
+
+    /// Answers the pulls whose time is over.
+    pub(crate) fn end_pulls(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        while let Some(&(until_ms, id)) = self.pull_ends.first() {
+            if until_ms > now_ms {
+                break;
+            }
+            self.pull_ends.pop_first();
+            self.answer_pulls(now_ms, id, true, effects);
+        }
+    }
+
+    fn ring_timers(&mut self, now_ms: u64) {
+        while let Some(&(at, number, token)) = self.wakes.first() {
+            if at > now_ms {
+                break;
+            }
+            self.wakes.remove(&(at, number, token));
+            self.tell(Event { kind: event::WOKE, message: token, ..Event::default() });
+        }
+        if self.next_tick_ms <= now_ms {
+            self.next_tick_ms = now_ms + u64::from(self.plan.tick_ms.max(1));
+            self.tell(Event { kind: event::TICK, ..Event::default() });
+        }
+    }
+
+    /// When the oldest undecided message has waited too long, steady ms.
+    fn watch_ms(&mut self) -> Option<u64> {
+        if self.plan.chooser != 0 || !self.any_open() {
+            return None;
+        }
+        let allowed_ms = match self.plan.undecided_ms_max {
+            0 => UNDECIDED_MS,
+            allowed => u64::from(allowed),
+        };
+        while let Some(&(since_ms, message)) = self.offers.front() {
+            let slot = self.slot(message);
+            if slot.is_some_and(|slot| slot.state == State::Offered && slot.mark_ms == since_ms) {
+                return Some(since_ms.max(self.room_since_ms) + allowed_ms);
+            }
+            self.offers.pop_front();
+        }
+        None
+    }
+
+    /// Whether the policy has left a message undecided for too long although a
+    /// consumer has room for it.
+    pub(crate) fn is_neglected(&mut self, now_ms: u64) -> bool {
+        self.watch_ms().is_some_and(|at| at <= now_ms)
+    }
+}

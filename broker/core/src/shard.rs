@@ -1,0 +1,285 @@
+//! A shard: the queues and streams of one share of the names, with their groups,
+//! consumers and policies. Commands and the time go in, effects come out.
+//!
+//! Owned and driven by one task of the edge, turn by turn: any number of `apply`
+//! (and a `tick` when `next_deadline` has passed), then one `commit`. Invariants:
+//! nothing here waits, reads a clock or knows another shard; a message reaches a
+//! consumer only behind the store's stable position; same commands, same times,
+//! same effects.
+
+mod binding;
+mod destinations;
+pub(crate) mod filters;
+mod members;
+pub(crate) mod policies;
+mod publish;
+mod reading;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use foldhash::fast::FixedState;
+
+use crate::command::{Command, ConnectionId, DestinationId, RequestId, SubscriptionId};
+use crate::effect::{Effect, Reply};
+use crate::env::Now;
+use crate::group::consumer::ConsumerId;
+use crate::group::{Group, GroupId, Io};
+use crate::queue::{Queue, Tail};
+use crate::reader::Reader;
+use crate::rejection::Rejection;
+use crate::store::{Store, StoreError};
+use crate::stream::Stream;
+use filters::Filters;
+use policies::Policies;
+
+/// A queue or a stream.
+#[derive(Debug)]
+enum Destination {
+    Queue(Queue),
+    Stream(Stream),
+}
+
+/// Who a deadline belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Owner {
+    Group(GroupId),
+    /// Retention by age.
+    Stream(DestinationId),
+}
+
+/// See the file's head.
+pub struct Shard {
+    store: Box<dyn Store>,
+    /// Numbers for dead-letter queues that the shard makes itself.
+    ids: Range<u32>,
+    destinations: BTreeMap<DestinationId, Destination>,
+    names: HashMap<String, DestinationId, FixedState>,
+    groups: BTreeMap<GroupId, Group>,
+    groups_made: GroupId,
+    consumers: BTreeMap<(ConnectionId, SubscriptionId), (GroupId, ConsumerId)>,
+    consumers_made: ConsumerId,
+    policies: Policies,
+    filters: Filters,
+    reader: Reader,
+    /// Groups that have something to do in this turn.
+    dirty: Vec<GroupId>,
+    /// Destinations whose end is ahead of what is stable, or was in this turn.
+    unstable: BTreeSet<DestinationId>,
+    deadlines: BTreeSet<(u64, Owner)>,
+    /// The last turn left work behind: the next is due at once.
+    unfinished: bool,
+    /// What the store could not do; the turn's `commit` returns it.
+    fault: Option<StoreError>,
+    /// Groups that need a decider and a plan.
+    to_open: Vec<GroupId>,
+    /// Why a policy did not want a group, while a generation is put in place.
+    refusal: Option<String>,
+}
+
+impl Shard {
+    /// An empty shard over `store`. `ids` are numbers for the dead-letter queues
+    /// it makes itself; no other shard or directory may use them.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>, ids: Range<u32>) -> Self {
+        Self {
+            store,
+            ids,
+            destinations: BTreeMap::new(),
+            names: HashMap::default(),
+            groups: BTreeMap::new(),
+            groups_made: 0,
+            consumers: BTreeMap::new(),
+            consumers_made: 0,
+            policies: Policies::default(),
+            filters: Filters::default(),
+            reader: Reader::default(),
+            dirty: Vec::new(),
+            unstable: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            unfinished: false,
+            fault: None,
+            to_open: Vec::new(),
+            refusal: None,
+        }
+    }
+
+    /// Does what is asked. Effects that need the turn's end (deliveries, outcomes
+    /// of publishes) leave with [`Shard::commit`].
+    pub fn apply(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
+        match command {
+            Command::Publish(publish) => self.publish(now, publish, effects),
+            Command::Settle { connection, subscription, request, settlements } => {
+                self.settle(now, (connection, subscription), request, &settlements, effects);
+            }
+            Command::Credit { connection, subscription, amount } => {
+                self.credit(now, (connection, subscription), amount);
+            }
+            Command::Pull { connection, subscription, request, max, wait_ms } => {
+                self.pull(now, (connection, subscription), request, (max, wait_ms), effects);
+            }
+            Command::Attach { connection, subscription, request, source, credit, name, labels } => {
+                let consumer = members::NewConsumer { source, credit, name, labels };
+                let answer = self.attach(now, (connection, subscription), consumer, effects);
+                answer_done(connection, request, answer, effects);
+            }
+            Command::Detach { connection, subscription, request } => {
+                let answer = self.detach(now, (connection, subscription), effects);
+                answer_done(connection, request, answer, effects);
+            }
+            Command::Disconnect { connection } => self.disconnect(now, connection, effects),
+            Command::CreateQueue { id, name, config } => self.create_queue(now, id, name, config),
+            Command::CreateStream { id, name, config } => self.create_stream(id, name, config),
+            Command::AlterQueue { id, config } => self.alter_queue(now, id, config, effects),
+            Command::AlterStream { id, config } => self.alter_stream(now, id, config),
+            Command::PutGroup { stream, group, config } => {
+                self.put_group(now, stream, &group, config, effects);
+            }
+            Command::DeleteGroup { stream, group } => {
+                self.delete_group(now, stream, &group, effects);
+            }
+            Command::Delete { id } => self.delete(now, id, effects),
+            Command::Seek { connection, request, stream, group, partition, to } => {
+                let answer = self.seek(now, stream, &group, partition, to);
+                answer_done(connection, request, answer, effects);
+            }
+            Command::Read {
+                connection,
+                request,
+                stream,
+                partition,
+                from,
+                messages_max,
+                bytes_max,
+            } => {
+                let answer = self.read(stream, partition, from, (messages_max, bytes_max));
+                answer_with(connection, request, answer, effects);
+            }
+            Command::Info { connection, request, id } => {
+                let answer = self.info(id);
+                answer_with(connection, request, answer, effects);
+            }
+            Command::Purge { connection, request, id } => {
+                let answer = self.purge(now, id);
+                answer_with(connection, request, answer, effects);
+            }
+            Command::BindDelivery { binding, scope, policy } => {
+                self.bind_delivery(now, binding, scope, policy, effects);
+            }
+            Command::BindFilter { binding, scope, filter } => {
+                self.filters.bind(binding, scope, filter);
+                self.assign_filters();
+            }
+        }
+    }
+
+    /// When the shard wants a [`Shard::tick`] at the latest, steady ms.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.unfinished {
+            return Some(0);
+        }
+        self.deadlines.first().map(|&(at, _)| at)
+    }
+
+    /// Does what is due at `now`. Harmless at any time; a `commit` must follow.
+    pub fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while let Some(&(at, owner)) = self.deadlines.first() {
+            if at > now.steady_ms {
+                break;
+            }
+            self.deadlines.pop_first();
+            match owner {
+                Owner::Group(id) => {
+                    let Some(group) = self.groups.get_mut(&id) else { continue };
+                    group.armed_ms = u64::MAX;
+                    group.tick(now.steady_ms, effects);
+                    self.touch(id);
+                }
+                Owner::Stream(id) => {
+                    if let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) {
+                        stream.armed_ms = u64::MAX;
+                    }
+                    self.retain(now, id);
+                }
+            }
+        }
+    }
+
+    /// The group has something to do at the end of this turn.
+    fn touch(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if !group.dirty {
+            group.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Runs `work` on a group with what it needs of the shard.
+    fn with_group<T>(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect>,
+        work: impl FnOnce(&mut Group, &mut Io<'_>) -> T,
+    ) -> Option<T> {
+        let group = self.groups.get_mut(&id)?;
+        let mut io = Io {
+            now,
+            store: &mut *self.store,
+            reader: &mut self.reader,
+            filters: &mut self.filters,
+            effects,
+        };
+        let result = work(group, &mut io);
+        self.reader.clear();
+        self.touch(id);
+        Some(result)
+    }
+
+    fn queue_mut(&mut self, id: DestinationId) -> Result<&mut Queue, Rejection> {
+        match self.destinations.get_mut(&id) {
+            Some(Destination::Queue(queue)) => Ok(queue),
+            Some(Destination::Stream(_)) => Err(Rejection::WrongKind),
+            None => Err(Rejection::NotFound),
+        }
+    }
+
+    fn stream_mut(&mut self, id: DestinationId) -> Result<&mut Stream, Rejection> {
+        match self.destinations.get_mut(&id) {
+            Some(Destination::Stream(stream)) => Ok(stream),
+            Some(Destination::Queue(_)) => Err(Rejection::WrongKind),
+            None => Err(Rejection::NotFound),
+        }
+    }
+
+    /// Keeps what the store could not do for the end of the turn. Being full or
+    /// damaged is no fault: that is answered where it happens.
+    fn note_fault(&mut self, error: StoreError) {
+        if !matches!(error, StoreError::NoSpace | StoreError::Damaged { .. }) {
+            self.fault.get_or_insert(error);
+        }
+    }
+}
+
+fn answer_done(
+    connection: ConnectionId,
+    request: RequestId,
+    answer: Result<(), Rejection>,
+    effects: &mut Vec<Effect>,
+) {
+    answer_with(connection, request, answer.map(|()| Reply::Done), effects);
+}
+
+fn answer_with(
+    connection: ConnectionId,
+    request: RequestId,
+    answer: Result<Reply, Rejection>,
+    effects: &mut Vec<Effect>,
+) {
+    let reply = answer.unwrap_or_else(Reply::Rejected);
+    effects.push(Effect::Reply { connection, request, reply });
+}

@@ -1,0 +1,219 @@
+//! Making, changing and removing queues, streams and groups. The directory has
+//! checked names and limits; a number is never used twice.
+
+use super::{Destination, Owner, Shard, Tail};
+use crate::command::{
+    ConnectionId, DestinationId, GroupConfig, QueueConfig, StreamConfig, SubscriptionId,
+};
+use crate::effect::{Effect, Reply};
+use crate::env::Now;
+use crate::group::{Group, GroupId, Identity};
+use crate::queue::Queue;
+use crate::rejection::Rejection;
+use crate::stream::Stream;
+
+impl Shard {
+    pub(super) fn create_queue(
+        &mut self,
+        now: Now,
+        id: DestinationId,
+        name: String,
+        config: QueueConfig,
+    ) {
+        if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
+            return;
+        }
+        let log = match self.store.open(&format!("queue/{name}")) {
+            Ok(log) => log,
+            Err(error) => return self.note_fault(error),
+        };
+        let start = self.store.bounds(log).start;
+        let identity = Identity {
+            name: String::new(),
+            full_name: name.clone(),
+            subject: name.clone(),
+            options: String::new(),
+            is_queue: true,
+        };
+        let group = self.make_group(now, identity, config.order, vec![(log, start)]);
+        let tail = Tail::new(log, &*self.store);
+        let bytes = self.store.bounds(log).bytes;
+        self.names.insert(name.clone(), id);
+        let (published, refused, removed) = (0, 0, 0);
+        let queue = Queue { name, config, tail, group, bytes, published, refused, removed };
+        self.destinations.insert(id, Destination::Queue(queue));
+    }
+
+    pub(super) fn create_stream(&mut self, id: DestinationId, name: String, config: StreamConfig) {
+        if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
+            return;
+        }
+        let mut parts = Vec::new();
+        for partition in 0..config.partitions.max(1) {
+            match self.store.open(&format!("stream/{name}/{partition}")) {
+                Ok(log) => parts.push(Tail::new(log, &*self.store)),
+                Err(error) => return self.note_fault(error),
+            }
+        }
+        self.names.insert(name.clone(), id);
+        self.destinations.insert(id, Destination::Stream(Stream::new(name, config, parts)));
+    }
+
+    pub(super) fn alter_queue(
+        &mut self,
+        now: Now,
+        id: DestinationId,
+        config: QueueConfig,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Ok(queue) = self.queue_mut(id) else { return };
+        let order_changes = queue.config.order != config.order;
+        queue.config = config;
+        let (group, order) = (queue.group, queue.config.order);
+        if order_changes {
+            self.alter_group(now, group, order, None, effects);
+        }
+    }
+
+    pub(super) fn alter_stream(&mut self, now: Now, id: DestinationId, config: StreamConfig) {
+        let Ok(stream) = self.stream_mut(id) else { return };
+        let partitions = stream.config.partitions;
+        stream.config = StreamConfig { partitions, ..config };
+        // A shorter age may be due sooner than what was armed.
+        let armed_ms = std::mem::replace(&mut stream.armed_ms, u64::MAX);
+        self.deadlines.remove(&(armed_ms, Owner::Stream(id)));
+        self.retain(now, id);
+    }
+
+    pub(super) fn put_group(
+        &mut self,
+        now: Now,
+        stream: DestinationId,
+        name: &str,
+        config: GroupConfig,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(Destination::Stream(found)) = self.destinations.get(&stream) else { return };
+        if let Some(&group) = found.groups.get(name) {
+            return self.alter_group(now, group, config.order, Some(config.options), effects);
+        }
+        let parts = (0..found.parts.len()).map(|partition| {
+            (found.parts[partition].log, found.offset_of(&*self.store, partition, config.start))
+        });
+        let parts: Vec<_> = parts.collect();
+        let identity = Identity {
+            name: name.to_owned(),
+            full_name: format!("{}/{name}", found.name),
+            subject: found.name.clone(),
+            options: config.options,
+            is_queue: false,
+        };
+        let group = self.make_group(now, identity, config.order, parts);
+        if let Ok(found) = self.stream_mut(stream) {
+            found.groups.insert(name.to_owned(), group);
+        }
+    }
+
+    pub(super) fn delete_group(
+        &mut self,
+        now: Now,
+        stream: DestinationId,
+        name: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Ok(found) = self.stream_mut(stream) else { return };
+        if let Some(group) = found.groups.remove(name) {
+            self.end_group(now, group, effects);
+        }
+    }
+
+    pub(super) fn delete(&mut self, now: Now, id: DestinationId, effects: &mut Vec<Effect>) {
+        let (name, tails, groups) = match self.destinations.remove(&id) {
+            Some(Destination::Queue(queue)) => (queue.name, vec![queue.tail], vec![queue.group]),
+            Some(Destination::Stream(stream)) => {
+                self.deadlines.remove(&(stream.armed_ms, Owner::Stream(id)));
+                (stream.name, stream.parts, stream.groups.into_values().collect())
+            }
+            None => return,
+        };
+        self.names.remove(&name);
+        self.unstable.remove(&id);
+        groups.into_iter().for_each(|group| self.end_group(now, group, effects));
+        for tail in tails {
+            for kept in tail.receipts {
+                let teller = (kept.connection, Some(kept.receipt));
+                let count = kept.count as usize;
+                super::publish::refuse(teller, count, kept.rows, Rejection::Deleted, effects);
+            }
+            if let Err(error) = self.store.remove(tail.log) {
+                self.note_fault(error);
+            }
+        }
+    }
+
+    fn make_group(
+        &mut self,
+        now: Now,
+        identity: Identity,
+        order: u8,
+        parts: Vec<(crate::store::LogId, u64)>,
+    ) -> GroupId {
+        self.groups_made += 1;
+        let id = self.groups_made;
+        self.groups.insert(id, Group::new(id, identity, order, parts));
+        // Nobody is attached and nothing was taken: what opening it leads to
+        // needs no effects but a policy's failure, which waits for the turn's end.
+        self.reopen(now, id);
+        self.assign_filters_of(id);
+        self.touch(id);
+        id
+    }
+
+    fn alter_group(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        order: u8,
+        options: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let options_change = options.as_ref().is_some_and(|new| *new != group.identity.options);
+        if group.order_floor == order && !options_change {
+            return;
+        }
+        group.order_floor = order;
+        if let Some(options) = options {
+            group.identity.options = options;
+        }
+        self.reopen(now, id);
+        self.open_groups(now, effects);
+    }
+
+    /// Ends a group: its consumers are told, its policy too.
+    fn end_group(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
+        let Some(mut group) = self.groups.remove(&id) else { return };
+        self.deadlines.remove(&(group.armed_ms, Owner::Group(id)));
+        for consumer in std::mem::take(&mut group.consumers).into_values() {
+            let (connection, subscription) = (consumer.connection, consumer.subscription);
+            for pull in &consumer.pulls {
+                let reply = Reply::Rejected(Rejection::Deleted);
+                effects.push(Effect::Reply { connection, request: pull.request, reply });
+            }
+            self.consumers.remove(&(connection, subscription));
+            effects.push(ended(connection, subscription, Rejection::Deleted));
+        }
+        if let Some(binding) = group.decider.binding {
+            self.policies.close(binding, now.wall_ms, id);
+        }
+    }
+}
+
+/// Tells a consumer that the broker ended it.
+pub(super) fn ended(
+    connection: ConnectionId,
+    subscription: SubscriptionId,
+    reason: Rejection,
+) -> Effect {
+    Effect::Ended { connection, subscription, reason }
+}

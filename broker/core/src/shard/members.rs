@@ -1,0 +1,152 @@
+//! Consumers of the shard's groups, by connection and number.
+
+use super::Shard;
+use super::policies::Joined;
+use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId};
+use crate::effect::{Effect, Reply};
+use crate::env::Now;
+use crate::group::GroupId;
+use crate::group::consumer::Consumer;
+use crate::limits;
+use crate::rejection::Rejection;
+
+/// A consumer as its connection names it.
+pub(super) type Key = (ConnectionId, SubscriptionId);
+
+/// What a consumer asks for when it attaches.
+pub(super) struct NewConsumer {
+    pub(super) source: Source,
+    pub(super) credit: u32,
+    pub(super) name: String,
+    pub(super) labels: String,
+}
+
+impl Shard {
+    pub(super) fn attach(
+        &mut self,
+        now: Now,
+        key: Key,
+        new: NewConsumer,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Rejection> {
+        if self.consumers.contains_key(&key) {
+            return Err(Rejection::SubscriptionTaken);
+        }
+        let group = self.group_of(&new.source)?;
+        if self.groups[&group].consumers.len() >= limits::CONSUMERS_PER_GROUP_MAX {
+            return Err(Rejection::LimitReached);
+        }
+        self.consumers_made += 1;
+        let id = self.consumers_made;
+        let mut consumer = Consumer::new(id, key.0, key.1, new.credit);
+        consumer.name = new.name;
+        consumer.labels = new.labels;
+        // A policy that fails here is replaced, and asked again once.
+        for _ in 0..2 {
+            match self.policies.join(now.wall_ms, &self.groups[&group], &consumer) {
+                Joined::In => break,
+                Joined::TurnedAway => return Err(Rejection::TurnedAway),
+                Joined::Failed(binding, failure) => {
+                    self.policy_failed(now, binding, failure, effects);
+                }
+            }
+        }
+        let found = self.groups.get_mut(&group).expect("it was just found");
+        found.attach(now.steady_ms, consumer);
+        self.consumers.insert(key, (group, id));
+        self.touch(group);
+        Ok(())
+    }
+
+    pub(super) fn detach(
+        &mut self,
+        now: Now,
+        key: Key,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Rejection> {
+        let (group, id) = self.consumers.remove(&key).ok_or(Rejection::NoSubscription)?;
+        let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+        found.leave(now.steady_ms, id, false, effects);
+        self.touch(group);
+        Ok(())
+    }
+
+    pub(super) fn disconnect(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let all = (connection, SubscriptionId(0))..=(connection, SubscriptionId(u32::MAX));
+        let keys: Vec<Key> = self.consumers.range(all).map(|(&key, _)| key).collect();
+        for key in keys {
+            let Some((group, id)) = self.consumers.remove(&key) else { continue };
+            let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+            found.leave(now.steady_ms, id, true, effects);
+            self.touch(group);
+        }
+    }
+
+    pub(super) fn credit(&mut self, now: Now, key: Key, amount: u32) {
+        let Some(&(group, id)) = self.consumers.get(&key) else { return };
+        let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+        found.credit(now.steady_ms, id, amount);
+        self.touch(group);
+    }
+
+    pub(super) fn pull(
+        &mut self,
+        now: Now,
+        key: Key,
+        request: RequestId,
+        (max, wait_ms): (u32, u32),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(&(group, id)) = self.consumers.get(&key) else {
+            let reply = Reply::Rejected(Rejection::NoSubscription);
+            return effects.push(Effect::Reply { connection: key.0, request, reply });
+        };
+        if max == 0 {
+            let reply = Reply::Count { done: 0, unknown: 0 };
+            return effects.push(Effect::Reply { connection: key.0, request, reply });
+        }
+        let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+        if found.consumers[&id].pulls.len() >= limits::PULLS_PER_CONSUMER_MAX {
+            let reply = Reply::Rejected(Rejection::LimitReached);
+            return effects.push(Effect::Reply { connection: key.0, request, reply });
+        }
+        found.pull(now.steady_ms, id, request, max, wait_ms);
+        self.touch(group);
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        now: Now,
+        key: Key,
+        request: Option<RequestId>,
+        settlements: &[Settlement],
+        effects: &mut Vec<Effect>,
+    ) {
+        let reply = match self.consumers.get(&key) {
+            Some(&(group, id)) => {
+                let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+                let (done, unknown) = found.settle(now.steady_ms, id, settlements);
+                self.touch(group);
+                Reply::Count { done, unknown }
+            }
+            None => Reply::Rejected(Rejection::NoSubscription),
+        };
+        if let Some(request) = request {
+            effects.push(Effect::Reply { connection: key.0, request, reply });
+        }
+    }
+
+    fn group_of(&mut self, source: &Source) -> Result<GroupId, Rejection> {
+        match source {
+            Source::Queue(id) => Ok(self.queue_mut(*id)?.group),
+            Source::Group(id, name) => {
+                self.stream_mut(*id)?.groups.get(name).copied().ok_or(Rejection::NotFound)
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Delivery policies of the shard: which one decides for which group, and what
+//! they said about subjects.
+//!
+//! Owned by the shard. Invariant: a binding keeps its number over all its
+//! generations; a broken one stays, without an instance, until it is replaced.
+
+use std::collections::{BTreeMap, HashMap};
+
+use foldhash::fast::FixedState;
+use weir_message::Batch;
+
+use super::filters::applies;
+use crate::command::Level;
+use crate::group::consumer::Consumer;
+use crate::group::{Decider, Group, GroupId, Identity};
+use crate::policy::{
+    Action, DeliveryPolicy, Event, Failure, Generation, GroupInfo, Joining, Plan, Powers,
+    ReadyMessage, Scope,
+};
+
+/// Number of a binding in the shard.
+pub(crate) type BindingId = u32;
+
+/// Subjects whose class is remembered per binding, before all are forgotten.
+const CLASSES_MAX: usize = 10_000;
+/// Fresh instances put in place within one turn before the policy is given up.
+const RESTARTS_MAX: u32 = 3;
+
+/// A binding and its instance.
+pub(super) struct Binding {
+    pub(super) name: String,
+    pub(super) scope: Scope,
+    /// `None`: it failed for good.
+    policy: Option<Box<dyn DeliveryPolicy>>,
+    generation: Generation,
+    powers: Powers,
+    classes: HashMap<String, Level, FixedState>,
+    /// Fresh instances in this turn.
+    restarts: u32,
+}
+
+/// What became of a consumer that wants in.
+pub(super) enum Joined {
+    In,
+    TurnedAway,
+    Failed(BindingId, Failure),
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Policies {
+    bindings: BTreeMap<BindingId, Binding>,
+    made: BindingId,
+}
+
+impl Policies {
+    /// The binding called `name`.
+    pub(super) fn named(&self, name: &str) -> Option<BindingId> {
+        self.bindings.iter().find(|(_, binding)| binding.name == name).map(|(&id, _)| id)
+    }
+
+    /// Puts a generation in place. The one before hands over its state.
+    pub(super) fn bind(
+        &mut self,
+        now_ms: u64,
+        name: String,
+        scope: Scope,
+        mut policy: Box<dyn DeliveryPolicy>,
+    ) -> BindingId {
+        let id = self.named(&name).unwrap_or_else(|| {
+            self.made += 1;
+            self.made
+        });
+        let before = self.bindings.remove(&id).and_then(|before| before.policy);
+        if let Some((version, state)) = before.and_then(|mut before| before.save(now_ms)) {
+            // Not fatal: what the state held is replayed as far as it matters.
+            let _ = policy.load(now_ms, version, &state);
+        }
+        let (generation, powers) = (policy.generation(), policy.powers());
+        let binding = Binding {
+            name,
+            scope,
+            policy: Some(policy),
+            generation,
+            powers,
+            classes: HashMap::default(),
+            restarts: 0,
+        };
+        self.bindings.insert(id, binding);
+        id
+    }
+
+    /// Removes a binding.
+    pub(super) fn unbind(&mut self, id: BindingId) {
+        self.bindings.remove(&id);
+    }
+
+    /// Who decides for a group: the lowest rank of all that apply.
+    pub(super) fn choose(&self, identity: &Identity) -> Option<BindingId> {
+        let some = self.bindings.iter().filter(|(_, binding)| applies(&binding.scope, identity));
+        some.min_by_key(|(_, binding)| (binding.scope.order, &binding.name)).map(|(&id, _)| id)
+    }
+
+    /// The decider a group gets under `binding`; the built-in one when that
+    /// failed for good.
+    pub(super) fn decider(&self, id: BindingId) -> Decider {
+        let decider = Decider { binding: Some(id), ..Decider::default() };
+        match self.bindings.get(&id) {
+            Some(binding) if binding.policy.is_some() => Decider {
+                name: binding.name.clone(),
+                generation: binding.generation.clone(),
+                powers: binding.powers,
+                ..decider
+            },
+            _ => decider,
+        }
+    }
+
+    pub(super) fn powers(&self, id: BindingId) -> Powers {
+        self.bindings.get(&id).map_or_else(Powers::default, |binding| binding.powers)
+    }
+
+    /// Name and generation, for effects.
+    pub(super) fn who(&self, id: BindingId) -> (String, Generation) {
+        let binding = self.bindings.get(&id);
+        binding.map_or_else(Default::default, |one| (one.name.clone(), one.generation.clone()))
+    }
+
+    /// Gives a binding's instance up for good. False when it was before.
+    pub(super) fn give_up(&mut self, id: BindingId) -> bool {
+        self.bindings.get_mut(&id).is_some_and(|binding| binding.policy.take().is_some())
+    }
+
+    /// Counts a fresh instance. False when there were too many in this turn.
+    pub(super) fn count_restart(&mut self, id: BindingId) -> bool {
+        let Some(binding) = self.bindings.get_mut(&id) else { return false };
+        binding.restarts += 1;
+        binding.restarts <= RESTARTS_MAX
+    }
+
+    /// A turn begins.
+    pub(super) fn forget_restarts(&mut self) {
+        self.bindings.values_mut().for_each(|binding| binding.restarts = 0);
+    }
+
+    fn instance(&mut self, id: BindingId) -> Option<&mut (dyn DeliveryPolicy + 'static)> {
+        self.bindings.get_mut(&id)?.policy.as_deref_mut()
+    }
+
+    /// Opens a group; `None` when the binding has no instance.
+    pub(super) fn open(
+        &mut self,
+        id: BindingId,
+        now_ms: u64,
+        group: &Group,
+    ) -> Option<Result<Plan, Failure>> {
+        let info = GroupInfo {
+            id: group.id,
+            name: &group.identity.full_name,
+            subject: &group.identity.subject,
+            options: &group.identity.options,
+        };
+        Some(self.instance(id)?.open(now_ms, &info))
+    }
+
+    /// Tells a policy that a group is gone.
+    pub(super) fn close(&mut self, id: BindingId, now_ms: u64, group: GroupId) {
+        if let Some(policy) = self.instance(id) {
+            policy.close(now_ms, group);
+        }
+    }
+
+    /// Asks a group's policy about a consumer.
+    pub(super) fn join(&mut self, now_ms: u64, group: &Group, consumer: &Consumer) -> Joined {
+        // A group on the built-in plan has nobody to ask.
+        let binding = group.decider.binding.filter(|_| group.decider.generation.number > 0);
+        let Some(binding) = binding else { return Joined::In };
+        let Some(policy) = self.instance(binding) else { return Joined::In };
+        let Consumer { id, name, labels, .. } = consumer;
+        let joining = Joining { group: group.id, id: *id, name, labels };
+        match policy.join(now_ms, &joining) {
+            Ok(()) => Joined::In,
+            Err(Failure::Refused(_)) => Joined::TurnedAway,
+            Err(failure) => Joined::Failed(binding, failure),
+        }
+    }
+
+    /// Hands events over; `actions` is appended to.
+    pub(super) fn step(
+        &mut self,
+        id: BindingId,
+        now_ms: u64,
+        events: &[Event],
+        ready: &[ReadyMessage<'_>],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        match self.instance(id) {
+            Some(policy) => policy.step(now_ms, events, ready, actions),
+            None => Ok(()),
+        }
+    }
+
+    /// The safest class of a batch's subjects, and the failure if there was one.
+    /// Answers are remembered as long as the generation lives.
+    pub(super) fn classify(
+        &mut self,
+        id: BindingId,
+        now_ms: u64,
+        batch: &Batch,
+    ) -> (Option<Level>, Option<Failure>) {
+        let Some(binding) = self.bindings.get_mut(&id) else { return (None, None) };
+        let Some(policy) = binding.policy.as_deref_mut() else { return (None, None) };
+        let mut safest = None;
+        let mut last = None;
+        for row in 0..batch.len() {
+            let subject = batch.view(row).subject;
+            if last == Some(subject) {
+                continue;
+            }
+            last = Some(subject);
+            let level = match binding.classes.get(subject) {
+                Some(&level) => level,
+                None => match policy.classify(now_ms, &[subject]) {
+                    Ok(classes) => {
+                        let level = level_of_class(classes.first().copied());
+                        if binding.classes.len() >= CLASSES_MAX {
+                            binding.classes.clear();
+                        }
+                        binding.classes.insert(subject.to_owned(), level);
+                        level
+                    }
+                    Err(failure) => return (safest.max(Some(Level::Disk)), Some(failure)),
+                },
+            };
+            safest = safest.max(Some(level));
+        }
+        (safest, None)
+    }
+}
+
+/// Level of a class; what is not known is kept as safely as can be.
+fn level_of_class(class: Option<u8>) -> Level {
+    match class {
+        Some(0) => Level::Memory,
+        Some(1) => Level::Os,
+        _ => Level::Disk,
+    }
+}

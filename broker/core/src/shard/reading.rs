@@ -1,0 +1,178 @@
+//! Reading a stream without a group, moving a group, figures, purging.
+
+use super::{Destination, Shard};
+use crate::command::{DestinationId, Start};
+use crate::effect::{Reply, Run, Stats};
+use crate::env::Now;
+use crate::limits;
+use crate::rejection::Rejection;
+use crate::store::Records;
+
+impl Shard {
+    pub(super) fn seek(
+        &mut self,
+        now: Now,
+        stream: DestinationId,
+        group: &str,
+        partition: Option<u16>,
+        to: Start,
+    ) -> Result<(), Rejection> {
+        let store = &*self.store;
+        let Some(found) = self.destinations.get(&stream) else { return Err(Rejection::NotFound) };
+        let Destination::Stream(found) = found else { return Err(Rejection::WrongKind) };
+        let group = *found.groups.get(group).ok_or(Rejection::NotFound)?;
+        let all = found.parts.len();
+        let wanted = match partition {
+            Some(partition) if usize::from(partition) >= all => {
+                return Err(Rejection::NoPartition);
+            }
+            Some(partition) => usize::from(partition)..usize::from(partition) + 1,
+            None => 0..all,
+        };
+        let mut starts = Vec::new();
+        for partition in wanted {
+            let bounds = store.bounds(found.parts[partition].log);
+            let offset = found.offset_of(store, partition, to);
+            // With all partitions the shorter ones are moved to their end.
+            if matches!(to, Start::Offset(_)) && offset > bounds.end && all == 1 {
+                return Err(Rejection::OffsetOutOfRange);
+            }
+            starts.push((partition as u16, offset.min(bounds.end)));
+        }
+        let moved = self.groups.get_mut(&group).expect("a stream's groups exist");
+        for (partition, offset) in starts {
+            moved.seek(now.steady_ms, partition, offset);
+        }
+        self.touch(group);
+        Ok(())
+    }
+
+    pub(super) fn read(
+        &mut self,
+        stream: DestinationId,
+        partition: u16,
+        from: Start,
+        (messages_max, bytes_max): (u32, u32),
+    ) -> Result<Reply, Rejection> {
+        let Some(found) = self.destinations.get(&stream) else { return Err(Rejection::NotFound) };
+        let Destination::Stream(found) = found else { return Err(Rejection::WrongKind) };
+        let tail = found.parts.get(usize::from(partition)).ok_or(Rejection::NoPartition)?;
+        let bounds = self.store.bounds(tail.log);
+        let asked = match from {
+            Start::Offset(offset) => offset,
+            from => found.offset_of(&*self.store, usize::from(partition), from),
+        };
+        if asked < bounds.start || asked > bounds.end {
+            return Err(Rejection::OffsetOutOfRange);
+        }
+        let bytes_max = bytes_max.clamp(1, limits::READ_BYTES_MAX) as usize;
+        let mut records = Vec::new();
+        self.store
+            .read(tail.log, asked, bytes_max, &mut records)
+            .map_err(|_| Rejection::DataLoss)?;
+        let (runs, next) = to_runs(&records, partition, asked, messages_max, bytes_max);
+        Ok(Reply::Records { runs, next, start: bounds.start, end: bounds.end })
+    }
+
+    pub(super) fn info(&mut self, id: DestinationId) -> Result<Reply, Rejection> {
+        let store = &*self.store;
+        let stats = match self.destinations.get_mut(&id).ok_or(Rejection::NotFound)? {
+            Destination::Queue(queue) => {
+                let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
+                queue.count_freed(group);
+                let bounds = store.bounds(queue.tail.log);
+                Stats {
+                    name: queue.name.clone(),
+                    messages: queue.messages(group, store),
+                    bytes: queue.bytes,
+                    starts: vec![bounds.start],
+                    ends: vec![bounds.end],
+                    published: queue.published,
+                    refused: queue.refused,
+                    removed: queue.removed,
+                    groups: vec![group.stats(store)],
+                }
+            }
+            Destination::Stream(stream) => {
+                let bounds: Vec<_> =
+                    stream.parts.iter().map(|tail| store.bounds(tail.log)).collect();
+                let groups = stream.groups.values().map(|group| self.groups[group].stats(store));
+                Stats {
+                    name: stream.name.clone(),
+                    messages: bounds.iter().map(|bounds| bounds.end - bounds.start).sum(),
+                    bytes: bounds.iter().map(|bounds| bounds.bytes).sum(),
+                    starts: bounds.iter().map(|bounds| bounds.start).collect(),
+                    ends: bounds.iter().map(|bounds| bounds.end).collect(),
+                    published: stream.published,
+                    refused: stream.refused,
+                    removed: stream.removed,
+                    groups: groups.collect(),
+                }
+            }
+        };
+        Ok(Reply::Stats(Box::new(stats)))
+    }
+
+    pub(super) fn purge(&mut self, now: Now, id: DestinationId) -> Result<Reply, Rejection> {
+        let queue = self.queue_mut(id)?;
+        let (group_id, log) = (queue.group, queue.tail.log);
+        let bounds = self.store.bounds(log);
+        let group = self.groups.get_mut(&group_id).expect("a queue has a group");
+        let passed = group.pass_over(0, bounds.start, bounds.stable);
+        let removed = group.purge(now.steady_ms) + passed;
+        let (kept, unstable) = (group.live_bytes(), bounds.end > bounds.stable);
+        group.freed_bytes = 0;
+        let queue = self.queue_mut(id)?;
+        // What is not stable yet is not waiting yet; its bytes are not known
+        // apart, so they count until the next purge finds them settled.
+        if !unstable {
+            queue.bytes = kept;
+        }
+        queue.removed += removed;
+        self.touch(group_id);
+        Ok(Reply::Count { done: removed, unknown: 0 })
+    }
+}
+
+/// Records as runs, within bounds; at least one message comes when there is one.
+fn to_runs(
+    records: &[Records],
+    partition: u16,
+    asked: u64,
+    messages_max: u32,
+    bytes_max: usize,
+) -> (Vec<Run>, u64) {
+    let (mut messages, mut bytes) = (messages_max.max(1) as usize, bytes_max);
+    let (mut runs, mut next) = (Vec::new(), asked);
+    for piece in records {
+        let skip = asked.saturating_sub(piece.offset) as usize;
+        let mut to = skip;
+        while to < piece.batch.len() && messages > 0 {
+            let length = piece.batch.message(to).len();
+            if length > bytes && next > asked {
+                messages = 0;
+                break;
+            }
+            bytes = bytes.saturating_sub(length);
+            messages -= 1;
+            to += 1;
+            next = piece.offset + to as u64;
+        }
+        if to > skip {
+            let slice = piece.batch.start(skip)..piece.batch.start(to);
+            runs.push(Run {
+                tag: 0,
+                partition,
+                offset: piece.offset + skip as u64,
+                time_ms: piece.time_ms,
+                attempt: 1,
+                count: (to - skip) as u32,
+                bytes: piece.batch.bytes.slice(slice),
+            });
+        }
+        if messages == 0 {
+            break;
+        }
+    }
+    (runs, next)
+}

@@ -1,0 +1,826 @@
+//! The language of the scripts, and the policies they bind.
+//!
+//! One line is one turn. `wait 100` lets time pass and ticks at every deadline on
+//! the way. See the scripts for the words; an unknown word panics.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use expect_test::Expect;
+use weir_message::{BatchBuilder, Header, Headers, View, encode};
+
+use super::super::Shard;
+use crate::command::*;
+use crate::effect::{Effect, Reply, Run};
+use crate::env::Now;
+use crate::memory_store::{Faults, MemoryStore};
+use crate::policy::*;
+
+/// Wall clock at the start of every script, ms.
+const WALL_MS: u64 = 1_000_000;
+
+/// Runs `script` and compares what everybody saw.
+pub(super) fn check(script: &str, seen: Expect) {
+    let mut world = World::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        world.line(line);
+    }
+    seen.assert_eq(&world.seen);
+}
+
+#[derive(Default)]
+struct Hand {
+    plan: Option<Plan>,
+    powers: Powers,
+    /// Dispatch what is ready by itself, consumers in turn.
+    deals: bool,
+    /// Show events in the transcript.
+    shows: bool,
+    classes: BTreeMap<String, u8>,
+    wishes: VecDeque<Action>,
+    failure: Option<Failure>,
+    turns_away: String,
+    heard: String,
+    calls: u64,
+}
+
+struct TestPolicy {
+    name: String,
+    number: u64,
+    hand: Arc<Mutex<Hand>>,
+    /// Consumers with their room, the next to be dealt to in front.
+    line: VecDeque<(u32, u32)>,
+    state: String,
+}
+
+impl TestPolicy {
+    fn fails(&mut self) -> Result<std::sync::MutexGuard<'_, Hand>, Failure> {
+        let mut hand = self.hand.lock().unwrap();
+        hand.calls += 1;
+        match hand.failure.take() {
+            Some(failure) => {
+                if matches!(failure, Failure::Restarted(_)) {
+                    self.line.clear();
+                }
+                if matches!(failure, Failure::Broken(_)) {
+                    hand.failure = Some(failure.clone());
+                }
+                Err(failure)
+            }
+            None => Ok(hand),
+        }
+    }
+}
+
+impl DeliveryPolicy for TestPolicy {
+    fn generation(&self) -> Generation {
+        Generation { number: self.number, digest: "d".into() }
+    }
+
+    fn powers(&self) -> Powers {
+        self.hand.lock().unwrap().powers
+    }
+
+    fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
+        let mut hand = self.fails()?;
+        writeln!(hand.heard, "  classify {subjects:?}").unwrap();
+        Ok(subjects.iter().map(|&s| hand.classes.get(s).copied().unwrap_or(2)).collect())
+    }
+
+    fn open(&mut self, _: u64, group: &GroupInfo<'_>) -> Result<Plan, Failure> {
+        let name = self.name.clone();
+        let state = self.state.clone();
+        let mut hand = self.fails()?;
+        if hand.shows {
+            writeln!(hand.heard, "  {name} opens {}{state}", group.name).unwrap();
+        }
+        Ok(hand.plan.clone().unwrap())
+    }
+
+    fn join(&mut self, _: u64, consumer: &Joining<'_>) -> Result<(), Failure> {
+        let hand = self.fails()?;
+        if !hand.turns_away.is_empty() && hand.turns_away == consumer.name {
+            return Err(Failure::Refused("not you".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _: u64, group: u32) {
+        let mut hand = self.hand.lock().unwrap();
+        if hand.shows {
+            writeln!(hand.heard, "  {} closes {group}", self.name).unwrap();
+        }
+    }
+
+    fn step(
+        &mut self,
+        _: u64,
+        events: &[Event],
+        ready: &[ReadyMessage<'_>],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        let name = self.name.clone();
+        let mut hand = self.fails()?;
+        let mut bodies = ready.iter();
+        let (deals, shows) = (hand.deals, hand.shows);
+        let mut dealt = Vec::new();
+        for event in events {
+            let body = (event.kind == event::READY).then(|| {
+                let body = bodies.next().expect("a body for each ready event");
+                String::from_utf8_lossy(View::of(body.bytes).unwrap().payload).into_owned()
+            });
+            if shows {
+                let text = show_event(event, body.as_deref());
+                writeln!(hand.heard, "  {name} hears {text}").unwrap();
+            }
+            dealt.push(*event);
+        }
+        actions.extend(hand.wishes.drain(..).map(|wish| match wish.group {
+            0 => Action { group: events[0].group, ..wish },
+            _ => wish,
+        }));
+        drop(hand);
+        if deals {
+            dealt.iter().for_each(|event| self.deal(event, actions));
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, _: u64) -> Option<(u32, Vec<u8>)> {
+        Some((1, format!("{}.{}", self.name, self.number).into_bytes()))
+    }
+
+    fn load(&mut self, _: u64, _: u32, state: &[u8]) -> Result<(), Failure> {
+        self.state = format!(" with state of {}", String::from_utf8_lossy(state));
+        Ok(())
+    }
+}
+
+impl TestPolicy {
+    fn deal(&mut self, event: &Event, actions: &mut Vec<Action>) {
+        let give_back = |line: &mut VecDeque<(u32, u32)>, by: u32| {
+            if let Some(one) = line.iter_mut().find(|one| one.0 == event.consumer) {
+                one.1 += by;
+            }
+        };
+        match event.kind {
+            event::JOINED => self.line.push_back((event.consumer, event.value)),
+            event::LEFT => self.line.retain(|one| one.0 != event.consumer),
+            event::CREDIT => give_back(&mut self.line, event.value),
+            event::ACKED | event::NACKED | event::EXPIRED => give_back(&mut self.line, 1),
+            event::READY => {
+                let Some(place) = self.line.iter().position(|one| one.1 > 0) else { return };
+                let mut one = self.line.remove(place).unwrap();
+                one.1 -= 1;
+                self.line.push_back(one);
+                let (group, consumer, message) = (event.group, one.0, event.message);
+                let kind = action::DISPATCH;
+                actions.push(Action { kind, group, consumer, message, ..Action::default() });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn show_event(event: &Event, body: Option<&str>) -> String {
+    let Event { code, attempt, consumer, value, message, .. } = *event;
+    match event.kind {
+        event::READY => format!("ready {message} {} tries {attempt}", body.unwrap()),
+        event::ACKED => format!("acked {message} by {consumer}"),
+        event::NACKED => format!("nacked {message} by {consumer} code {code} delay {value}"),
+        event::EXPIRED => format!("expired {message} at {consumer} try {attempt}"),
+        event::JOINED => format!("joined {consumer} credit {value}"),
+        event::LEFT => format!("left {consumer} code {code}"),
+        event::CREDIT => format!("credit {consumer} +{value}"),
+        event::LEASED => format!("leased {message} to {consumer} try {attempt} left {value}"),
+        event::WOKE => format!("woke {message}"),
+        event::TICK => "tick".to_owned(),
+        event::REFUSED => format!("refused code {code} kind {attempt} message {message}"),
+        event::EXTENDED => format!("extended {message} at {consumer} left {value}"),
+        event::GONE => format!("gone {message}"),
+        event::REPLAYED => "replayed".to_owned(),
+        other => format!("kind {other}"),
+    }
+}
+
+/// Judges by the first letter: x drop, d divert, r rewrite, h hold.
+struct LetterFilter;
+
+impl DeliveryFilter for LetterFilter {
+    fn generation(&self) -> Generation {
+        Generation { number: 1, digest: "f".into() }
+    }
+
+    fn filter(&mut self, _: u64, messages: &[ReadyMessage<'_>], verdicts: &mut Vec<Verdict>) {
+        for message in messages {
+            let view = View::of(message.bytes).unwrap();
+            verdicts.push(match view.payload[0] {
+                b'x' => Verdict::Drop,
+                b'd' => Verdict::Divert("letter d".to_owned()),
+                b'h' => Verdict::Hold,
+                b'r' => {
+                    let mut changed = Vec::new();
+                    encode(&mut changed, view.subject, view.key, view.headers, b"REWRITTEN");
+                    Verdict::Rewrite(changed)
+                }
+                _ => Verdict::Keep,
+            });
+        }
+    }
+}
+
+/// A memory store that claims to be safer than it is.
+struct DiskLike(MemoryStore, Arc<Mutex<Vec<Level>>>);
+
+impl crate::store::Store for DiskLike {
+    fn level_max(&self) -> Level {
+        Level::Disk
+    }
+    fn open(&mut self, name: &str) -> Result<crate::store::LogId, crate::store::StoreError> {
+        self.0.open(name)
+    }
+    fn remove(&mut self, log: crate::store::LogId) -> Result<(), crate::store::StoreError> {
+        self.0.remove(log)
+    }
+    fn append(
+        &mut self,
+        log: crate::store::LogId,
+        expected: u64,
+        time_ms: u64,
+        batch: &weir_message::Batch,
+        level: Level,
+    ) -> Result<(), crate::store::StoreError> {
+        self.1.lock().unwrap().push(level);
+        self.0.append(log, expected, time_ms, batch, level)
+    }
+    fn bounds(&self, log: crate::store::LogId) -> crate::store::Bounds {
+        self.0.bounds(log)
+    }
+    fn read(
+        &self,
+        log: crate::store::LogId,
+        from: u64,
+        bytes_max: usize,
+        into: &mut Vec<crate::store::Records>,
+    ) -> Result<(), crate::store::StoreError> {
+        self.0.read(log, from, bytes_max, into)
+    }
+    fn offset_at(&self, log: crate::store::LogId, time_ms: u64) -> u64 {
+        self.0.offset_at(log, time_ms)
+    }
+    fn trim(&mut self, log: crate::store::LogId, to: u64) {
+        self.0.trim(log, to);
+    }
+    fn release(&mut self, log: crate::store::LogId, from: u64, to: u64) {
+        self.0.release(log, from, to);
+    }
+    fn commit(&mut self) -> Result<(), crate::store::StoreError> {
+        self.0.commit()
+    }
+    fn put_snapshot(
+        &mut self,
+        name: &str,
+        bytes: bytes::Bytes,
+    ) -> Result<(), crate::store::StoreError> {
+        self.0.put_snapshot(name, bytes)
+    }
+    fn snapshot(&self, name: &str) -> Result<Option<bytes::Bytes>, crate::store::StoreError> {
+        self.0.snapshot(name)
+    }
+}
+
+pub(super) struct World {
+    shard: Shard,
+    faults: Arc<Faults>,
+    pub(super) now: Now,
+    names: Vec<String>,
+    ids: BTreeMap<String, DestinationId>,
+    hands: BTreeMap<String, Arc<Mutex<Hand>>>,
+    generations: u64,
+    requests: u32,
+    pub(super) seen: String,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let store = MemoryStore::new(0);
+        let faults = store.faults();
+        let store = DiskLike(store, Arc::default());
+        Self {
+            shard: Shard::new(Box::new(store), 1000..1100),
+            faults,
+            now: Now { steady_ms: 0, wall_ms: WALL_MS },
+            names: vec![String::new()],
+            ids: BTreeMap::new(),
+            hands: BTreeMap::new(),
+            generations: 0,
+            requests: 0,
+            seen: String::new(),
+        }
+    }
+
+    pub(super) fn line(&mut self, line: &str) {
+        let (who, rest) = match line.split_once(": ") {
+            Some((who, rest)) => (who, rest),
+            None => ("", line),
+        };
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let (plain, options) = options_of(&words);
+        let mut effects = Vec::new();
+        if who.is_empty() {
+            self.broker_line(&plain, &options, &mut effects);
+        } else {
+            let command = self.client_command(who, &plain, &options);
+            self.shard.apply(self.now, command, &mut effects);
+        }
+        self.shard.commit(self.now, &mut effects).expect("the store works");
+        self.show(effects);
+    }
+
+    fn broker_line(
+        &mut self,
+        words: &[&str],
+        options: &BTreeMap<&str, &str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let command = match words {
+            ["wait", ms] => return self.wait(ms.parse().unwrap()),
+            ["hold", "stable"] => return self.faults.hold_stable(true),
+            ["free", "stable"] => return self.faults.hold_stable(false),
+            ["full", "store"] => return self.faults.no_space(true),
+            ["queue", name] => {
+                let id = self.new_id(name);
+                Command::CreateQueue { id, name: (*name).to_owned(), config: queue_config(options) }
+            }
+            ["alter", name] => {
+                Command::AlterQueue { id: self.ids[*name], config: queue_config(options) }
+            }
+            ["stream", name] => {
+                let id = self.new_id(name);
+                let config = stream_config(options);
+                Command::CreateStream { id, name: (*name).to_owned(), config }
+            }
+            ["alter-stream", name] => {
+                Command::AlterStream { id: self.ids[*name], config: stream_config(options) }
+            }
+            ["group", name] => {
+                let (stream, group) = name.split_once('/').unwrap();
+                let config = GroupConfig {
+                    start: options.get("start").map_or(Start::Earliest, |word| start_of(word)),
+                    order: number(options, "order", 0),
+                    options: options.get("options").map_or("", |text| text).to_owned(),
+                };
+                let stream = self.ids[stream];
+                Command::PutGroup { stream, group: group.to_owned(), config }
+            }
+            ["delete", name] => match name.split_once('/').filter(|_| !self.ids.contains_key(*name)) {
+                Some((stream, group)) => {
+                    let stream = self.ids[stream];
+                    Command::DeleteGroup { stream, group: group.to_owned() }
+                }
+                None => Command::Delete { id: self.ids[*name] },
+            },
+            ["bind", name] => self.bind(name, options),
+            ["unbind", name] => {
+                let binding = (*name).to_owned();
+                Command::BindDelivery { binding, scope: Scope::default(), policy: None }
+            }
+            ["filter", name] => Command::BindFilter {
+                binding: (*name).to_owned(),
+                scope: scope_of(options),
+                filter: Some(Box::new(LetterFilter)),
+            },
+            ["unfilter", name] => {
+                let binding = (*name).to_owned();
+                Command::BindFilter { binding, scope: Scope::default(), filter: None }
+            }
+            ["fail", name, how] => {
+                let reason = "it trapped".to_owned();
+                self.hands[*name].lock().unwrap().failure = Some(match *how {
+                    "refused" => Failure::Refused(reason),
+                    "restarted" => Failure::Restarted(reason),
+                    _ => Failure::Broken(reason),
+                });
+                return;
+            }
+            ["wish", name, kind] => {
+                let kind = match *kind {
+                    "dispatch" => action::DISPATCH,
+                    "retry" => action::RETRY,
+                    "dead-letter" => action::DEAD_LETTER,
+                    "drop" => action::DROP,
+                    "park" => action::PARK,
+                    "extend" => action::EXTEND,
+                    "wake" => action::WAKE,
+                    other => other.parse().unwrap(),
+                };
+                let wish = Action {
+                    kind,
+                    code: number(options, "code", 0),
+                    group: number(options, "group", 0),
+                    consumer: number(options, "consumer", 0),
+                    value: number(options, "value", 0),
+                    message: number(options, "message", 0),
+                };
+                return self.hands[*name].lock().unwrap().wishes.push_back(wish);
+            }
+            ["calls", name] => {
+                let calls = std::mem::take(&mut self.hands[*name].lock().unwrap().calls);
+                return writeln!(self.seen, "{name} was called {calls} times").unwrap();
+            }
+            other => panic!("no such line: {other:?}"),
+        };
+        self.shard.apply(self.now, command, effects);
+    }
+
+    fn bind(&mut self, name: &str, options: &BTreeMap<&str, &str>) -> Command {
+        self.generations += 1;
+        let interest = options.get("hears").map_or(0, |kinds| {
+            kinds.split(',').map(|kind| if kind == "all" { 0x7ffe } else { 1 << kind.parse::<u32>().unwrap() }).sum()
+        });
+        let plan = Plan {
+            interest,
+            chooser: number(options, "chooser", 1),
+            spread: number(options, "spread", 0),
+            ack: number(options, "ack", 1),
+            order: number(options, "order", 0),
+            exhausted: number(options, "exhausted", 0),
+            lease_ms: number(options, "lease", 1000),
+            attempts: number(options, "attempts", 0),
+            retry_first_ms: number(options, "retry", 100),
+            retry_max_ms: number(options, "retry_max", 1000),
+            retry_growth: number(options, "growth", 200),
+            window: number(options, "window", 100),
+            per_consumer: number(options, "per_consumer", 0),
+            tick_ms: number(options, "tick", 0),
+            undecided_ms_max: number(options, "undecided", 0),
+            bytes_per_consumer: number(options, "bytes", 0),
+        };
+        let powers = options.get("powers").unwrap_or(&"");
+        let hand = self.hands.entry(name.to_owned()).or_default();
+        let mut shared = hand.lock().unwrap();
+        shared.plan = Some(plan);
+        shared.powers = Powers {
+            drop: powers.contains("drop"),
+            dead_letter: powers.contains("dead-letter"),
+            transient: powers.contains("transient"),
+            ..Powers::default()
+        };
+        shared.deals = options.contains_key("deals");
+        shared.shows = options.contains_key("shows");
+        shared.turns_away = options.get("turns_away").unwrap_or(&"").to_string();
+        if let Some(classes) = options.get("classes") {
+            shared.classes = classes
+                .split(',')
+                .map(|one| one.split_once(':').unwrap())
+                .map(|(subject, class)| (subject.to_owned(), class.parse().unwrap()))
+                .collect();
+        }
+        shared.failure = None;
+        drop(shared);
+        let policy = TestPolicy {
+            name: name.to_owned(),
+            number: self.generations,
+            hand: hand.clone(),
+            line: VecDeque::new(),
+            state: String::new(),
+        };
+        let scope = scope_of(options);
+        Command::BindDelivery { binding: name.to_owned(), scope, policy: Some(Box::new(policy)) }
+    }
+
+    fn client_command(
+        &mut self,
+        who: &str,
+        words: &[&str],
+        options: &BTreeMap<&str, &str>,
+    ) -> Command {
+        let (name, subscription) = who.split_once('/').unwrap_or((who, "1"));
+        let subscription = SubscriptionId(subscription.parse().unwrap());
+        let connection = self.connection(name);
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let settle = |range: &str, verb| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+            let settlements = vec![Settlement { first, last, verb }];
+            let request = options.contains_key("asks").then_some(request);
+            Command::Settle { connection, subscription, request, settlements }
+        };
+        match words {
+            ["publish", to, messages @ ..] => {
+                let mut batch = BatchBuilder::default();
+                for message in messages {
+                    let (key, payload) = message.split_once('/').unwrap_or(("", message));
+                    let mut headers = Vec::new();
+                    if let Some(text) = options.get("header") {
+                        let header = Header { name: "h", value: text.as_bytes(), text: false };
+                        Header::encode_all(&mut headers, &[header]);
+                    }
+                    let mut bytes = Vec::new();
+                    encode(&mut bytes, to, key.as_bytes(), &headers, payload.as_bytes());
+                    batch.push(&bytes);
+                }
+                Command::Publish(Publish {
+                    destination: self.ids.get(*to).copied().unwrap_or(DestinationId(999)),
+                    connection,
+                    receipt: Some(ReceiptId(0)),
+                    batch: batch.take(),
+                    rows: Vec::new(),
+                    delay_ms: number(options, "delay", 0),
+                })
+            }
+            ["consume", from] => Command::Attach {
+                connection,
+                subscription,
+                request,
+                source: match self.ids.get(*from) {
+                    Some(&id) => Source::Queue(id),
+                    None => {
+                        let (stream, group) = from.split_once('/').unwrap();
+                        Source::Group(self.ids[stream], group.to_owned())
+                    }
+                },
+                credit: number(options, "credit", 0),
+                name: name.to_owned(),
+                labels: String::new(),
+            },
+            ["detach"] => Command::Detach { connection, subscription, request },
+            ["lost"] => Command::Disconnect { connection },
+            ["credit", amount] => {
+                Command::Credit { connection, subscription, amount: amount.parse().unwrap() }
+            }
+            ["pull", max] => Command::Pull {
+                connection,
+                subscription,
+                request,
+                max: max.parse().unwrap(),
+                wait_ms: number(options, "wait", 0),
+            },
+            ["ack", range] => settle(range, Verb::Ack),
+            ["nack", range] => {
+                let (delay_ms, code) = (number(options, "delay", 0), number(options, "code", 0));
+                settle(range, Verb::Nack { delay_ms, code })
+            }
+            ["extend", range] => settle(range, Verb::Extend { by_ms: number(options, "by", 0) }),
+            ["reject", range] => settle(range, Verb::Reject { code: number(options, "code", 0) }),
+            ["seek", group, to] => {
+                let (stream, group) = group.split_once('/').unwrap();
+                Command::Seek {
+                    connection,
+                    request,
+                    stream: self.ids[stream],
+                    group: group.to_owned(),
+                    partition: options.get("partition").map(|text| text.parse().unwrap()),
+                    to: start_of(to),
+                }
+            }
+            ["read", stream, from] => Command::Read {
+                connection,
+                request,
+                stream: self.ids[*stream],
+                partition: number(options, "partition", 0),
+                from: start_of(from),
+                messages_max: number(options, "max", 100),
+                bytes_max: number(options, "bytes", 100_000),
+            },
+            ["info", name] => Command::Info { connection, request, id: self.ids[*name] },
+            ["purge", name] => Command::Purge { connection, request, id: self.ids[*name] },
+            other => panic!("no such words: {other:?}"),
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let until = self.now.steady_ms + ms;
+        loop {
+            let at = self.shard.next_deadline().unwrap_or(u64::MAX);
+            let to = at.clamp(self.now.steady_ms, until);
+            let due = at <= until;
+            self.now.wall_ms += to - self.now.steady_ms;
+            self.now.steady_ms = to;
+            if !due {
+                break;
+            }
+            let mut effects = Vec::new();
+            self.shard.tick(self.now, &mut effects);
+            self.shard.commit(self.now, &mut effects).expect("the store works");
+            let seen = self.seen.len();
+            self.show(effects);
+            if self.seen.len() > seen {
+                let at = format!("{} ms:\n", self.now.steady_ms);
+                self.seen.insert_str(seen, &at);
+            }
+        }
+    }
+
+    fn new_id(&mut self, name: &str) -> DestinationId {
+        let id = DestinationId(self.ids.len() as u32 + 1);
+        self.ids.insert(name.to_owned(), id);
+        id
+    }
+
+    fn connection(&mut self, name: &str) -> ConnectionId {
+        let place = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        });
+        ConnectionId(place as u64)
+    }
+
+    fn show(&mut self, effects: Vec<Effect>) {
+        for hand in self.hands.values() {
+            self.seen.push_str(&std::mem::take(&mut hand.lock().unwrap().heard));
+        }
+        for effect in effects {
+            let text = self.show_effect(effect);
+            if !text.is_empty() {
+                writeln!(self.seen, "{text}").unwrap();
+            }
+        }
+    }
+
+    fn show_effect(&mut self, effect: Effect) -> String {
+        let who = |connection: ConnectionId| &self.names[connection.0 as usize];
+        match effect {
+            Effect::Published { connection, count, rows, outcome, .. } => {
+                let rows = if rows.is_empty() { String::new() } else { format!(" rows {rows:?}") };
+                format!("{} <- published {count}{rows}: {outcome:?}", who(connection))
+            }
+            Effect::Deliver { connection, subscription, runs } => {
+                let number = match subscription.0 {
+                    1 => String::new(),
+                    other => format!("/{other}"),
+                };
+                let runs: Vec<String> = runs.iter().map(|run| show_run(run)).collect();
+                format!("{}{number} <- deliver {}", who(connection), runs.join(" | "))
+            }
+            Effect::Reply { connection, reply, .. } => match reply {
+                Reply::Done => String::new(),
+                Reply::Records { runs, next, start, end } => {
+                    let runs: Vec<String> = runs.iter().map(|run| show_run(run)).collect();
+                    let runs = runs.join(" | ");
+                    format!("{} <- records {runs}, next {next} of {start}..{end}", who(connection))
+                }
+                Reply::Stats(stats) => format!("{} <- {}", who(connection), show_stats(&stats)),
+                other => format!("{} <- {other:?}", who(connection)),
+            },
+            Effect::Ended { connection, reason, .. } => {
+                format!("{} <- ended {reason:?}", who(connection))
+            }
+            Effect::QueueMade { name, id } => {
+                let text = format!("broker makes {name}");
+                self.ids.insert(name, id);
+                text
+            }
+            Effect::PolicyFailed { binding, generation, reason } => {
+                format!("policy {binding}.{} failed: {reason}", generation.number)
+            }
+        }
+    }
+}
+
+fn show_run(run: &Run) -> String {
+    let mut text = String::new();
+    let mut at = 0;
+    for k in 0..u64::from(run.count) {
+        let parts = weir_message::parse(&run.bytes, at).unwrap();
+        at = parts.end as usize;
+        let view = parts.view(&run.bytes);
+        let payload = String::from_utf8_lossy(view.payload);
+        if k > 0 {
+            text.push(' ');
+        }
+        write!(text, "{payload}").unwrap();
+        if run.tag > 0 {
+            write!(text, "#{}", run.tag + k).unwrap();
+        }
+        let dead: Vec<String> = Headers::of(view.headers)
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+            .collect();
+        if !dead.is_empty() {
+            write!(text, " {{{}}}", dead.join(", ")).unwrap();
+        }
+    }
+    assert_eq!(at, run.bytes.len(), "a run holds its messages and nothing else");
+    if run.partition > 0 {
+        write!(text, " in {}", run.partition).unwrap();
+    }
+    if run.attempt > 1 {
+        write!(text, " (try {})", run.attempt).unwrap();
+    }
+    text
+}
+
+fn show_stats(stats: &crate::effect::Stats) -> String {
+    let mut text = format!(
+        "{}: {} kept, {}..{}, published {} refused {} removed {}",
+        stats.name,
+        stats.messages,
+        stats.starts.iter().map(u64::to_string).collect::<Vec<_>>().join("+"),
+        stats.ends.iter().map(u64::to_string).collect::<Vec<_>>().join("+"),
+        stats.published,
+        stats.refused,
+        stats.removed
+    );
+    for group in &stats.groups {
+        write!(
+            text,
+            "\n  [{}] {} g{} lag {} ready {} in flight {} delayed {} parked {} | delivered {} \
+             again {} acked {} nacked {} expired {} dead {} dropped {} refused {}",
+            group.name,
+            group.binding,
+            group.generation.number,
+            group.lag,
+            group.ready,
+            group.in_flight,
+            group.delayed,
+            group.parked,
+            group.delivered,
+            group.redelivered,
+            group.acked,
+            group.nacked,
+            group.expired,
+            group.dead_lettered,
+            group.dropped,
+            group.refused_actions
+        )
+        .unwrap();
+        for consumer in &group.consumers {
+            write!(
+                text,
+                "\n    {} credit {} holds {}",
+                consumer.name, consumer.credit, consumer.in_flight
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+fn options_of<'a>(words: &[&'a str]) -> (Vec<&'a str>, BTreeMap<&'a str, &'a str>) {
+    let mut plain = Vec::new();
+    let mut options = BTreeMap::new();
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) => drop(options.insert(name, value)),
+            None if matches!(*word, "deals" | "shows" | "asks") => {
+                options.insert(word, "");
+            }
+            None => plain.push(*word),
+        }
+    }
+    (plain, options)
+}
+
+fn number<T: std::str::FromStr>(options: &BTreeMap<&str, &str>, name: &str, default: T) -> T {
+    match options.get(name) {
+        Some(text) => text.parse().ok().expect("a number"),
+        None => default,
+    }
+}
+
+fn queue_config(options: &BTreeMap<&str, &str>) -> QueueConfig {
+    QueueConfig {
+        messages_max: number(options, "messages_max", 0),
+        bytes_max: number(options, "bytes_max", 0),
+        level: level_of(options),
+        order: number(options, "order", 0),
+    }
+}
+
+fn stream_config(options: &BTreeMap<&str, &str>) -> StreamConfig {
+    StreamConfig {
+        partitions: number(options, "partitions", 1),
+        messages_max: number(options, "messages_max", 0),
+        bytes_max: number(options, "bytes_max", 0),
+        age_ms_max: number(options, "age", 0),
+        level: level_of(options),
+    }
+}
+
+fn level_of(options: &BTreeMap<&str, &str>) -> Level {
+    match options.get("level") {
+        Some(&"os") => Level::Os,
+        Some(&"disk") => Level::Disk,
+        _ => Level::Memory,
+    }
+}
+
+fn scope_of(options: &BTreeMap<&str, &str>) -> Scope {
+    let list = |name| {
+        let globs: &str = options.get(name).unwrap_or(&"*");
+        globs.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let groups = options.get("groups").map_or_else(|| vec!["*/*".to_owned()], |_| list("groups"));
+    Scope { queues: list("queues"), groups, order: number(options, "rank", 0) }
+}
+
+fn start_of(word: &str) -> Start {
+    match word.split_once(':') {
+        Some(("offset", offset)) => Start::Offset(offset.parse().unwrap()),
+        Some(("time", time)) => Start::Time(WALL_MS + time.parse::<u64>().unwrap()),
+        _ if word == "latest" => Start::Latest,
+        _ => Start::Earliest,
+    }
+}

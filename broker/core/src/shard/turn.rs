@@ -1,0 +1,329 @@
+//! The end of a turn: what was appended is handed to the store, what is stable
+//! goes out, groups dispatch, policies are asked once each, and what they wish
+//! is done. Rounds go on until nothing moves any more.
+
+use bytes::Bytes;
+use weir_message::BatchBuilder;
+
+use super::policies::BindingId;
+use super::{Destination, Owner, Shard};
+use crate::command::{DestinationId, Level, QueueConfig};
+use crate::dead_letter::{self, Why};
+use crate::effect::Effect;
+use crate::env::Now;
+use crate::group::slot::{offset_of, partition_of};
+use crate::group::{Dying, GroupId, refused};
+use crate::limits;
+use crate::policy::{Action, Event, ReadyMessage, event, refusal};
+use crate::store::StoreError;
+
+/// Rounds of one turn; what is left then waits for the next, so that a policy
+/// that answers everything with another wish cannot hold the shard.
+const ROUNDS_MAX: usize = 8;
+
+/// A ready message as a policy is shown it.
+struct Shown {
+    bytes: Bytes,
+    offset: u64,
+    time_ms: u64,
+}
+
+impl Shard {
+    /// Ends the turn.
+    ///
+    /// # Errors
+    /// What the store could not do. The shard must not be used any further: it
+    /// may have taken what the store has not.
+    pub fn commit(&mut self, now: Now, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
+        self.unfinished = false;
+        self.policies.forget_restarts();
+        self.open_groups(now, effects);
+        let mut worked: Vec<GroupId> = Vec::new();
+        for round in 0.. {
+            self.store.commit()?;
+            self.settle_publishes(now, effects);
+            if self.dirty.is_empty() {
+                break;
+            }
+            if round == ROUNDS_MAX {
+                self.unfinished = true;
+                break;
+            }
+            let groups = std::mem::take(&mut self.dirty);
+            for &id in &groups {
+                self.work(now, id, effects);
+            }
+            self.step_policies(now, &groups, effects);
+            worked.extend(groups);
+        }
+        worked.sort_unstable();
+        worked.dedup();
+        for id in worked {
+            self.tidy(now, id, effects);
+        }
+        self.fault.take().map_or(Ok(()), Err)
+    }
+
+    /// One group's part of a round.
+    fn work(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.dirty = false;
+        if group.is_neglected(now.steady_ms) {
+            if let Some(binding) = group.decider.binding {
+                let reason = format!(
+                    "left a ready message of {} undecided for too long",
+                    group.identity.full_name
+                );
+                self.give_up_policy(now, binding, reason, effects);
+            }
+        }
+        let dispatched = self.with_group(now, id, effects, |group, io| group.dispatch(io));
+        if dispatched.is_none() {
+            return;
+        }
+        let dying = match self.groups.get_mut(&id) {
+            Some(group) => {
+                // `with_group` marks it; what matters from here on marks it anew.
+                group.dirty = false;
+                self.dirty.retain(|&other| other != id);
+                std::mem::take(&mut group.dying)
+            }
+            None => return,
+        };
+        if !dying.is_empty() {
+            self.bury(now, id, dying, effects);
+        }
+    }
+
+    /// Appends messages to the dead-letter queue, then settles them at their
+    /// source. What cannot be kept there is parked: it is never lost.
+    fn bury(&mut self, now: Now, id: GroupId, dying: Vec<Dying>, effects: &mut Vec<Effect>) {
+        let queue = self.dead_letter_queue(now, id, effects);
+        let Some(group) = self.groups.get(&id) else { return };
+        let mut batch = BatchBuilder::default();
+        let mut carried = Vec::new();
+        let mut kept = Vec::new();
+        for Dying { message, reason } in dying {
+            let (partition, offset) = (partition_of(message), offset_of(message));
+            let log = group.parts[partition].log;
+            let found = self.reader.find(&*self.store, log, offset).ok().flatten();
+            let (Some(found), Some(_)) = (found, queue) else {
+                kept.push(message);
+                continue;
+            };
+            let attempts = group.parts[partition].slots.get(offset).map_or(0, |slot| slot.attempts);
+            let why = Why {
+                reason: &reason,
+                source: &group.identity.full_name,
+                partition: (!group.identity.is_queue).then_some(partition as u16),
+                offset,
+                attempts,
+            };
+            batch.push(&dead_letter::with_reason(self.reader.bytes(found), &why));
+            carried.push(message);
+        }
+        self.reader.clear();
+        if !carried.is_empty() && !self.append_dead(now, queue, &batch.take()) {
+            kept.append(&mut carried);
+        }
+        let group = self.groups.get_mut(&id).expect("it was just there");
+        carried.into_iter().for_each(|message| group.dead_lettered(now.steady_ms, message));
+        kept.into_iter().for_each(|message| group.park(now.steady_ms, message));
+        self.touch(id);
+    }
+
+    fn append_dead(
+        &mut self,
+        now: Now,
+        queue: Option<DestinationId>,
+        batch: &weir_message::Batch,
+    ) -> bool {
+        let Some(id) = queue else { return false };
+        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&id) else { return false };
+        let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
+        queue.count_freed(group);
+        let kept = queue.messages(group, &*self.store);
+        if queue.fitting(kept, batch.iter().map(<[u8]>::len)) < batch.len() {
+            return false;
+        }
+        let (log, level) = (queue.tail.log, queue.config.level);
+        let from = self.store.bounds(log).end;
+        if let Err(error) = self.store.append(log, from, now.wall_ms, batch, level) {
+            self.note_fault(error);
+            return false;
+        }
+        queue.published += batch.len() as u64;
+        queue.bytes += batch.bytes.len() as u64;
+        self.unstable.insert(id);
+        true
+    }
+
+    /// The dead-letter queue of a group, made when it is not there.
+    fn dead_letter_queue(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect>,
+    ) -> Option<DestinationId> {
+        let name = dead_letter::queue_name(&self.groups.get(&id)?.identity.full_name)?;
+        if name.len() > 2 * limits::NAME_BYTES_MAX {
+            return None;
+        }
+        if let Some(&id) = self.names.get(&name) {
+            return matches!(self.destinations[&id], Destination::Queue(_)).then_some(id);
+        }
+        let id = DestinationId(self.ids.next()?);
+        let level = Level::Disk.min(self.store.level_max());
+        let config = QueueConfig { messages_max: 0, bytes_max: 0, level, order: 0 };
+        self.create_queue(now, id, name.clone(), config);
+        self.open_groups(now, effects);
+        effects.push(Effect::QueueMade { name, id });
+        Some(id)
+    }
+
+    /// Tells each policy what happened to its groups, one call each, and does
+    /// what it wishes.
+    fn step_policies(&mut self, now: Now, groups: &[GroupId], effects: &mut Vec<Effect>) {
+        let speaks = |id: &&GroupId| {
+            let group = self.groups.get(*id);
+            group.is_some_and(|group| !group.events.is_empty())
+        };
+        let mut speaking: Vec<(BindingId, GroupId)> = groups
+            .iter()
+            .filter(speaks)
+            .filter_map(|&id| Some((self.groups[&id].decider.binding?, id)))
+            .collect();
+        speaking.sort_unstable();
+        speaking.dedup();
+        for of_one in speaking.chunk_by(|one, other| one.0 == other.0) {
+            let ids: Vec<GroupId> = of_one.iter().map(|&(_, id)| id).collect();
+            self.step_policy(now, of_one[0].0, &ids, effects);
+        }
+    }
+
+    fn step_policy(
+        &mut self,
+        now: Now,
+        binding: BindingId,
+        ids: &[GroupId],
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut events = Vec::new();
+        let mut shown = Vec::new();
+        for &id in ids {
+            self.collect_events(id, binding, &mut events, &mut shown);
+        }
+        if events.is_empty() {
+            return;
+        }
+        let ready: Vec<ReadyMessage<'_>> = shown
+            .iter()
+            .map(|one| ReadyMessage { bytes: &one.bytes, offset: one.offset, time_ms: one.time_ms })
+            .collect();
+        let mut actions = Vec::new();
+        match self.policies.step(binding, now.wall_ms, &events, &ready, &mut actions) {
+            Ok(()) => {
+                for some in actions.chunk_by(|one, other| one.group == other.group) {
+                    self.grant(now, binding, ids[0], some, effects);
+                }
+            }
+            Err(failure) => self.policy_failed(now, binding, failure, effects),
+        }
+        // What did not fit into the call, and what the wishes led to.
+        for &id in ids {
+            let group = self.groups.get(&id);
+            if group.is_some_and(|group| !group.events.is_empty()) {
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Moves a group's events into a call, with the messages of those that are
+    /// ready, as many as one call may show.
+    fn collect_events(
+        &mut self,
+        id: GroupId,
+        binding: BindingId,
+        events: &mut Vec<Event>,
+        shown: &mut Vec<Shown>,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.decider.binding != Some(binding) {
+            return;
+        }
+        let mut taken = 0;
+        for &told in &group.events {
+            if told.kind == event::READY {
+                if shown.len() == limits::POLICY_BATCH_ROWS {
+                    break;
+                }
+                let part = &group.parts[partition_of(told.message)];
+                let offset = offset_of(told.message);
+                let live = part.slots.get(offset).is_some();
+                let found = self.reader.find(&*self.store, part.log, offset).ok().flatten();
+                if let Some(found) = found.filter(|_| live) {
+                    let records = self.reader.piece(found);
+                    let (from, to) = (records.batch.start(found.row), records.batch.ends[found.row]);
+                    let bytes = records.batch.bytes.slice(from..to as usize);
+                    shown.push(Shown { bytes, offset, time_ms: records.time_ms });
+                    events.push(told);
+                }
+            } else {
+                events.push(told);
+            }
+            taken += 1;
+        }
+        group.events.drain(..taken);
+        self.reader.clear();
+    }
+
+    /// Does what a policy wishes for one group.
+    fn grant(
+        &mut self,
+        now: Now,
+        binding: BindingId,
+        told: GroupId,
+        actions: &[Action],
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = actions[0].group;
+        let group = self.groups.get(&id);
+        if group.is_some_and(|group| group.decider.binding == Some(binding)) {
+            self.with_group(now, id, effects, |group, io| group.wish(io, actions));
+            return;
+        }
+        // Not a group of this policy: said to one that is.
+        let Some(group) = self.groups.get_mut(&told) else { return };
+        for wish in actions {
+            group.counters.refused_actions += 1;
+            if group.plan.interest >> event::REFUSED & 1 == 1 {
+                group.events.push(refused(wish, refusal::NO_MESSAGE));
+            }
+        }
+    }
+
+    /// Tells the store what is settled, and arms the group's deadline.
+    fn tidy(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.end_pulls(now.steady_ms, effects);
+        for (partition, from, to) in group.released.drain(..) {
+            self.store.release(group.parts[usize::from(partition)].log, from, to);
+        }
+        if group.identity.is_queue {
+            let part = &group.parts[0];
+            let bounds = self.store.bounds(part.log);
+            let floor = part.slots.first().min(bounds.stable);
+            if floor > bounds.start {
+                self.store.trim(part.log, floor);
+            }
+        }
+        let next_ms = group.next_deadline_ms();
+        if next_ms != group.armed_ms {
+            self.deadlines.remove(&(group.armed_ms, Owner::Group(id)));
+            group.armed_ms = next_ms;
+            if next_ms != u64::MAX {
+                self.deadlines.insert((next_ms, Owner::Group(id)));
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! A stream: partitions that keep their messages until retention removes them,
+//! and any number of groups that read them.
+//!
+//! Owned by the shard. Invariant: a key's messages always go to the same
+//! partition, because the number of partitions never changes.
+
+use std::collections::BTreeMap;
+
+use weir_message::{Batch, BatchBuilder};
+
+use crate::command::{Start, StreamConfig};
+use crate::group::GroupId;
+use crate::queue::Tail;
+use crate::reader::Reader;
+use crate::store::{LogId, Store};
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) config: StreamConfig,
+    pub(crate) parts: Vec<Tail>,
+    /// By name.
+    pub(crate) groups: BTreeMap<String, GroupId>,
+    /// When retention by age looks next, steady ms; `u64::MAX` for never.
+    pub(crate) armed_ms: u64,
+    pub(crate) published: u64,
+    pub(crate) refused: u64,
+    pub(crate) removed: u64,
+    /// Partition of the next batch's messages without a key.
+    keyless_turn: usize,
+}
+
+/// The messages of a batch that go to one partition.
+pub(crate) struct Share {
+    pub(crate) partition: usize,
+    pub(crate) batch: Batch,
+    /// Their rows in the publisher's request; empty means `0..len`.
+    pub(crate) rows: Vec<u32>,
+}
+
+impl Stream {
+    pub(crate) fn new(name: String, config: StreamConfig, parts: Vec<Tail>) -> Self {
+        Self {
+            name,
+            config,
+            parts,
+            groups: BTreeMap::new(),
+            armed_ms: u64::MAX,
+            published: 0,
+            refused: 0,
+            removed: 0,
+            keyless_turn: 0,
+        }
+    }
+
+    /// Divides a batch among the partitions, in order within each.
+    pub(crate) fn divide(&mut self, batch: Batch, rows: Vec<u32>) -> Vec<Share> {
+        if self.parts.len() == 1 {
+            return vec![Share { partition: 0, batch, rows }];
+        }
+        let partitions = self.parts.len();
+        let keyless = self.keyless_turn % partitions;
+        let partition_of = |row: usize| match batch.view(row).key {
+            [] => keyless,
+            key => weir_message::key_hash(key) as usize % partitions,
+        };
+        let of_rows: Vec<usize> = (0..batch.len()).map(partition_of).collect();
+        if of_rows.contains(&keyless) {
+            self.keyless_turn += 1;
+        }
+        if of_rows.iter().all(|&partition| partition == of_rows[0]) {
+            return vec![Share { partition: of_rows[0], batch, rows }];
+        }
+        let mut shares: BTreeMap<usize, (BatchBuilder, Vec<u32>)> = BTreeMap::new();
+        for (row, &partition) in of_rows.iter().enumerate() {
+            let share = shares.entry(partition).or_default();
+            share.0.push(batch.message(row));
+            share.1.push(rows.get(row).copied().unwrap_or(row as u32));
+        }
+        let shares = shares.into_iter();
+        shares
+            .map(|(partition, (mut batch, rows))| Share { partition, batch: batch.take(), rows })
+            .collect()
+    }
+
+    /// Offset of `start` in one partition.
+    pub(crate) fn offset_of(&self, store: &dyn Store, partition: usize, start: Start) -> u64 {
+        let log = self.parts[partition].log;
+        let bounds = store.bounds(log);
+        match start {
+            Start::Earliest => bounds.start,
+            Start::Latest => bounds.end,
+            Start::Offset(offset) => offset.max(bounds.start),
+            Start::Time(time_ms) => store.offset_at(log, time_ms).max(bounds.start),
+        }
+    }
+
+    /// Removes from one partition what the stream's bounds do not keep. Returns
+    /// how many messages went.
+    pub(crate) fn retain(
+        &mut self,
+        store: &mut dyn Store,
+        reader: &mut Reader,
+        partition: usize,
+        wall_ms: u64,
+    ) -> u64 {
+        let log = self.parts[partition].log;
+        let bounds = store.bounds(log);
+        let mut to = bounds.start;
+        if self.config.messages_max > 0 {
+            to = to.max(bounds.end.saturating_sub(self.config.messages_max));
+        }
+        if self.config.age_ms_max > 0 {
+            let oldest_ms = wall_ms.saturating_sub(self.config.age_ms_max);
+            to = to.max(store.offset_at(log, oldest_ms));
+        }
+        if self.config.bytes_max > 0 && bounds.bytes > self.config.bytes_max {
+            let excess = bounds.bytes - self.config.bytes_max;
+            to = to.max(behind_bytes(store, reader, log, bounds.start, excess));
+        }
+        let to = to.min(bounds.stable);
+        if to > bounds.start {
+            store.trim(log, to);
+        }
+        self.removed += to - bounds.start;
+        to - bounds.start
+    }
+
+    /// When the oldest message will be too old, wall ms.
+    pub(crate) fn oldest_expires_ms(&self, store: &dyn Store, reader: &mut Reader) -> Option<u64> {
+        if self.config.age_ms_max == 0 {
+            return None;
+        }
+        let first = |tail: &Tail| {
+            let found = reader.seek(store, tail.log, store.bounds(tail.log).start).ok()??;
+            Some(reader.piece(found).time_ms)
+        };
+        let oldest_ms = self.parts.iter().filter_map(first).min()?;
+        // `offset_at` keeps what is exactly as old as allowed.
+        Some(oldest_ms + self.config.age_ms_max + 1)
+    }
+}
+
+/// First offset such that at least `bytes` lie before it.
+fn behind_bytes(store: &dyn Store, reader: &mut Reader, log: LogId, from: u64, bytes: u64) -> u64 {
+    let (mut at, mut seen) = (from, 0);
+    while seen < bytes {
+        let Ok(Some(found)) = reader.seek(store, log, at) else { break };
+        let batch = &reader.piece(found).batch;
+        at = reader.offset(found);
+        for row in found.row..batch.len() {
+            if seen >= bytes {
+                break;
+            }
+            seen += batch.message(row).len() as u64;
+            at += 1;
+        }
+    }
+    at
+}
