@@ -52,6 +52,8 @@ mod native;
 mod plan;
 mod policy;
 mod router;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod test;
 
 pub use context::Context;
 pub use delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId, Storage};

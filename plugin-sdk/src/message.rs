@@ -219,7 +219,7 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    fn of(encoded: &'a [u8]) -> Self {
+    pub(crate) fn of(encoded: &'a [u8]) -> Self {
         let mut headers = Self { rest: encoded, left: 0 };
         headers.left = match headers.byte() {
             Some(byte @ 0x80..=0x8f) => usize::from(byte & 0x0f),

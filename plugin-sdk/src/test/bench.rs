@@ -1,0 +1,561 @@
+//! A small broker for delivery policies: one group, its messages and consumers, a
+//! clock that only the test moves. It carries a plan out as the broker does, tells
+//! the policy of what it wants to hear, and checks each wish. What a policy can
+//! get wrong in production it gets wrong here.
+//!
+//! Spreading to every consumer is not played: [`Bench::open`] refuses such plans.
+
+use super::{TestMessage, cells, key_hash};
+use crate::bindings::exports::weir::policy::dispatching as wire;
+use crate::bindings::weir::policy::types::Column as WireColumn;
+use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId, step_batch};
+use crate::hash::Random;
+use crate::manifest::Manifest;
+use std::collections::VecDeque;
+
+/// What happened to a message in the end, or where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Ready from this time on, ms.
+    Waiting(u64),
+    /// With a consumer, until this time, ms.
+    InFlight(ConsumerId, u64),
+    /// Settled by its consumer, or at hand-over.
+    Settled,
+    /// Held for an operator.
+    Parked,
+    /// In the dead-letter queue.
+    DeadLettered,
+    /// Settled undelivered.
+    Dropped,
+}
+
+/// One hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Which message.
+    pub message: MessageId,
+    /// To whom.
+    pub consumer: ConsumerId,
+    /// Counted from 1.
+    pub attempt: u16,
+    /// When, ms.
+    pub at_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    message: TestMessage,
+    key_hash: Option<u32>,
+    attempts: u16,
+    fate: Fate,
+    shown: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    id: ConsumerId,
+    credit: u32,
+    in_flight: u32,
+    here: bool,
+}
+
+/// Rounds of events and wishes before a policy counts as caught in a circle.
+const ROUNDS_MAX: usize = 1_000;
+const GROUP: GroupId = GroupId(1);
+
+/// The small broker.
+#[derive(Debug)]
+pub struct Bench<'p, D> {
+    policy: &'p mut D,
+    manifest: Manifest,
+    plan: wire::Plan,
+    now_ms: u64,
+    entries: Vec<Entry>,
+    members: Vec<Member>,
+    next_turn: usize,
+    events: VecDeque<wire::Event>,
+    wakes: Vec<(u64, u64)>,
+    deliveries: Vec<Delivered>,
+    settled: Vec<MessageId>,
+    refusals: Vec<u8>,
+    next_tick_ms: u64,
+}
+
+impl<'p, D: Delivery> Bench<'p, D> {
+    /// Opens a group with this policy, at time 0.
+    ///
+    /// # Errors
+    /// What the policy says against it.
+    pub fn open(policy: &'p mut D) -> Result<Self, String> {
+        let group =
+            Group { id: GROUP, name: "bench".into(), subject: "bench".into(), options: "".into() };
+        let plan = policy.open(&group)?.into_wire();
+        if plan.spread != 0 {
+            return Err("the bench does not play plans that spread to every consumer".to_owned());
+        }
+        let next_tick_ms = u64::from(plan.tick_ms);
+        let mut bench = Self {
+            policy,
+            manifest: D::manifest(),
+            plan,
+            now_ms: 0,
+            entries: Vec::new(),
+            members: Vec::new(),
+            next_turn: 0,
+            events: VecDeque::new(),
+            wakes: Vec::new(),
+            deliveries: Vec::new(),
+            settled: Vec::new(),
+            refusals: Vec::new(),
+            next_tick_ms,
+        };
+        bench.tell(14, 0, 0, 0, 0, 0);
+        bench.turn();
+        Ok(bench)
+    }
+
+    /// A consumer joins with this much credit.
+    ///
+    /// # Errors
+    /// When the policy turns it away.
+    pub fn join(&mut self, name: &str, credit: u32) -> Result<ConsumerId, String> {
+        let id = ConsumerId(self.members.len() as u32 + 1);
+        let consumer = Consumer { group: GROUP, id, name: name.to_owned(), labels: String::new() };
+        self.policy.join(&consumer)?;
+        self.members.push(Member { id, credit, in_flight: 0, here: true });
+        self.tell(5, 0, 0, id.0, credit, 0);
+        self.turn();
+        Ok(id)
+    }
+
+    /// A consumer says goodbye; what it held is ready again at once.
+    pub fn leave(&mut self, consumer: ConsumerId) {
+        self.part(consumer, 0);
+    }
+
+    /// A consumer is lost; what it held is tried again by the plan.
+    pub fn lose(&mut self, consumer: ConsumerId) {
+        self.part(consumer, 1);
+    }
+
+    fn part(&mut self, consumer: ConsumerId, code: u8) {
+        self.members[consumer.0 as usize - 1].here = false;
+        self.tell(6, code, 0, consumer.0, 0, 0);
+        for at in 0..self.entries.len() {
+            if matches!(self.entries[at].fate, Fate::InFlight(with, _) if with == consumer) {
+                self.members[consumer.0 as usize - 1].in_flight -= 1;
+                if code == 0 {
+                    self.entries[at].attempts -= 1;
+                    self.wait(at, 0);
+                } else {
+                    self.again(at, None);
+                }
+            }
+        }
+        self.turn();
+    }
+
+    /// Adds to a consumer's credit.
+    pub fn credit(&mut self, consumer: ConsumerId, amount: u32) {
+        self.members[consumer.0 as usize - 1].credit += amount;
+        self.tell(7, 0, 0, consumer.0, amount, 0);
+        self.turn();
+    }
+
+    /// Publishes `count` messages; `key` gives the key of each by its number,
+    /// counted over all messages from 0, which is also its id.
+    pub fn publish(&mut self, count: usize, key: impl Fn(u64) -> Option<String>) {
+        for _ in 0..count {
+            let number = self.entries.len() as u64;
+            let key = key(number);
+            let hash = key.as_ref().map(|key| key_hash(key.as_bytes()));
+            let message = TestMessage::new("bench").key(key.unwrap_or_default());
+            let fate = Fate::Waiting(self.now_ms);
+            self.entries.push(Entry { message, key_hash: hash, attempts: 0, fate, shown: false });
+        }
+        self.turn();
+    }
+
+    /// The consumer settles the message; false when it does not hold it.
+    pub fn ack(&mut self, message: MessageId) -> bool {
+        let Some(consumer) = self.take_back(message) else { return false };
+        self.finish(message.0 as usize, Fate::Settled);
+        self.tell(2, 0, 0, consumer.0, 0, message.0);
+        self.give_credit(consumer);
+        self.turn();
+        true
+    }
+
+    /// The consumer gives the message back, asking for a delay when not 0.
+    pub fn nack(&mut self, message: MessageId, delay_ms: u32) -> bool {
+        let Some(consumer) = self.take_back(message) else { return false };
+        let attempt = self.entries[message.0 as usize].attempts;
+        self.tell(3, 0, attempt, consumer.0, delay_ms, message.0);
+        self.give_credit(consumer);
+        self.again(message.0 as usize, Some(delay_ms).filter(|&delay_ms| delay_ms > 0));
+        self.turn();
+        true
+    }
+
+    /// Lets time pass; leases, delays, timers and ticks that end on the way act.
+    pub fn run_for_ms(&mut self, span_ms: u64) {
+        let end_ms = self.now_ms + span_ms;
+        loop {
+            let next_ms = self.next_moment_ms().filter(|&moment_ms| moment_ms <= end_ms);
+            self.now_ms = next_ms.unwrap_or(end_ms);
+            super::set_clock_ms(self.now_ms);
+            self.expire();
+            self.turn();
+            if next_ms.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Does `steps` random things, the same for the same seed: consumers join,
+    /// leave and are lost, messages are settled, given back and forgotten.
+    pub fn storm(&mut self, seed: u64, steps: usize) {
+        let mut random = Random::new(seed);
+        for step in 0..steps {
+            let held: Vec<_> = self.held().collect();
+            let here: Vec<_> =
+                self.members.iter().filter(|member| member.here).map(|member| member.id).collect();
+            match random.below(12) {
+                0 if here.len() < 8 => {
+                    let _ = self.join(&format!("storm-{step}"), 1 + random.below(8));
+                }
+                1 if here.len() > 1 => self.leave(here[random.below(here.len() as u32) as usize]),
+                2 if here.len() > 1 => self.lose(here[random.below(here.len() as u32) as usize]),
+                3 => self.run_for_ms(u64::from(random.below(2 * self.plan.lease_ms.max(1)))),
+                4 | 5 if !held.is_empty() => {
+                    let message = held[random.below(held.len() as u32) as usize];
+                    self.nack(message, random.below(50));
+                }
+                _ if !held.is_empty() => {
+                    self.ack(held[random.below(held.len() as u32) as usize]);
+                }
+                _ => self.run_for_ms(u64::from(random.below(5_000))),
+            }
+        }
+    }
+
+    /// Settles everything that can be settled: a fresh consumer with much credit
+    /// and time enough.
+    ///
+    /// # Panics
+    /// When messages stay undelivered: the policy forgot them.
+    pub fn drain(&mut self) {
+        let _ = self.join("drain", 1_000);
+        for _ in 0..self.entries.len() * 4 + 16 {
+            let held: Vec<_> = self.held().collect();
+            for message in held {
+                self.ack(message);
+            }
+            let open = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_) | Fate::InFlight(..));
+            if !self.entries.iter().any(open) {
+                return;
+            }
+            self.run_for_ms(u64::from(self.plan.retry_max_ms.max(self.plan.lease_ms).max(1)));
+        }
+        panic!("messages stay undelivered: {:?}", self.open_messages());
+    }
+
+    /// Messages that consumers hold.
+    pub fn held(&self) -> impl Iterator<Item = MessageId> {
+        self.entries.iter().enumerate().filter_map(|(at, entry)| {
+            matches!(entry.fate, Fate::InFlight(..)).then_some(MessageId(at as u64))
+        })
+    }
+
+    /// What became of each message, by id.
+    pub fn fates(&self) -> impl Iterator<Item = Fate> {
+        self.entries.iter().map(|entry| entry.fate)
+    }
+
+    /// Every hand-over, in order.
+    #[must_use]
+    pub fn deliveries(&self) -> &[Delivered] {
+        &self.deliveries
+    }
+
+    /// How often each message was handed over, by id.
+    #[must_use]
+    pub fn deliveries_per_message(&self) -> Vec<usize> {
+        let count = |at| self.deliveries.iter().filter(|one| one.message.0 as usize == at).count();
+        (0..self.entries.len()).map(count).collect()
+    }
+
+    /// The settled messages, in the order they were settled.
+    #[must_use]
+    pub fn settled(&self) -> &[MessageId] {
+        &self.settled
+    }
+
+    /// Codes of the wishes that were refused, in order.
+    #[must_use]
+    pub fn refusals(&self) -> &[u8] {
+        &self.refusals
+    }
+
+    fn open_messages(&self) -> Vec<usize> {
+        let open = |at: &usize| {
+            matches!(self.entries[*at].fate, Fate::Waiting(_) | Fate::InFlight(..))
+        };
+        (0..self.entries.len()).filter(open).collect()
+    }
+
+    fn tell(&mut self, kind: u8, code: u8, attempt: u16, consumer: u32, value: u32, message: u64) {
+        if self.plan.interest >> kind & 1 == 1 {
+            let group = GROUP.0;
+            let event = wire::Event { kind, code, attempt, group, consumer, value, message };
+            self.events.push_back(event);
+        }
+    }
+
+    fn take_back(&mut self, message: MessageId) -> Option<ConsumerId> {
+        match self.entries.get(message.0 as usize)?.fate {
+            Fate::InFlight(consumer, _) => {
+                self.members[consumer.0 as usize - 1].in_flight -= 1;
+                Some(consumer)
+            }
+            _ => None,
+        }
+    }
+
+    fn give_credit(&mut self, consumer: ConsumerId) {
+        self.members[consumer.0 as usize - 1].credit += 1;
+        self.tell(7, 0, 0, consumer.0, 1, 0);
+    }
+
+    fn finish(&mut self, at: usize, fate: Fate) {
+        self.entries[at].fate = fate;
+        if fate == Fate::Settled {
+            self.settled.push(MessageId(at as u64));
+        }
+    }
+
+    fn wait(&mut self, at: usize, delay_ms: u64) {
+        self.entries[at].fate = Fate::Waiting(self.now_ms + delay_ms);
+        self.entries[at].shown = false;
+    }
+
+    /// A try failed: the next one, or the end.
+    fn again(&mut self, at: usize, delay_ms: Option<u32>) {
+        let attempts = u32::from(self.entries[at].attempts);
+        if self.plan.attempts > 0 && attempts >= self.plan.attempts {
+            let fate = match self.plan.exhausted {
+                1 => Fate::DeadLettered,
+                2 => Fate::Dropped,
+                _ => Fate::Parked,
+            };
+            return self.finish(at, fate);
+        }
+        let plan = &self.plan;
+        let growth = f64::from(plan.retry_growth) / 100.0;
+        let pause = f64::from(plan.retry_first_ms) * growth.powi(attempts.max(1) as i32 - 1);
+        let pause_ms = pause.min(f64::from(plan.retry_max_ms)) as u64;
+        self.wait(at, delay_ms.map_or(pause_ms, u64::from));
+    }
+
+    fn next_moment_ms(&self) -> Option<u64> {
+        let entries = self.entries.iter().filter_map(|entry| match entry.fate {
+            Fate::Waiting(at_ms) | Fate::InFlight(_, at_ms) => Some(at_ms),
+            _ => None,
+        });
+        let tick = (self.plan.tick_ms > 0).then_some(self.next_tick_ms);
+        entries
+            .chain(self.wakes.iter().map(|&(at_ms, _)| at_ms))
+            .chain(tick)
+            .filter(|&moment_ms| moment_ms > self.now_ms)
+            .min()
+    }
+
+    fn expire(&mut self) {
+        for at in 0..self.entries.len() {
+            if let Fate::InFlight(consumer, until_ms) = self.entries[at].fate
+                && until_ms <= self.now_ms
+            {
+                self.members[consumer.0 as usize - 1].in_flight -= 1;
+                let attempt = self.entries[at].attempts;
+                self.tell(4, 0, attempt, consumer.0, 0, at as u64);
+                self.give_credit(consumer);
+                self.again(at, None);
+            }
+        }
+        let now_ms = self.now_ms;
+        let due: Vec<_> =
+            self.wakes.extract_if(.., |(at_ms, _)| *at_ms <= now_ms).map(|(_, token)| token).collect();
+        for token in due {
+            self.tell(9, 0, 0, 0, 0, token);
+        }
+        while self.plan.tick_ms > 0 && self.next_tick_ms <= self.now_ms {
+            self.next_tick_ms += u64::from(self.plan.tick_ms);
+            self.tell(10, 0, 0, 0, 0, 0);
+        }
+    }
+
+    /// Hands over, tells the policy and does what it wishes, until all is quiet.
+    fn turn(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            if self.plan.chooser == 0 { self.show() } else { self.hand_over() }
+            if self.events.is_empty() {
+                return;
+            }
+            let events: Vec<_> = self.events.drain(..).collect();
+            let shown: Vec<_> = events
+                .iter()
+                .filter(|event| event.kind == 1)
+                .map(|event| self.entries[event.message as usize].message.clone())
+                .collect();
+            let manifest = &self.manifest;
+            let ready: Vec<_> = manifest
+                .columns
+                .iter()
+                .filter(|&&id| ![2, 4, 10].contains(&id))
+                .map(|&id| WireColumn { id, cells: cells(id, manifest, &shown) })
+                .collect();
+            let names = &manifest.header_columns;
+            for wish in step_batch(self.policy, names, self.now_ms, &events, &ready) {
+                if let Err(code) = self.grant(&wish) {
+                    self.refusals.push(code);
+                    self.tell(11, code, 0, wish.consumer, 0, wish.message);
+                }
+            }
+        }
+        panic!("after {ROUNDS_MAX} rounds the policy still answers its own echo");
+    }
+
+    /// Shows ready messages to a policy that picks consumers itself.
+    fn show(&mut self) {
+        let window = if self.plan.window == 0 { usize::MAX } else { self.plan.window as usize };
+        let waiting = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_));
+        let open =
+            self.entries.iter().filter(|entry| entry.shown && waiting(entry)).count();
+        let mut room = window.saturating_sub(open);
+        for at in 0..self.entries.len() {
+            let entry = &self.entries[at];
+            let ready = matches!(entry.fate, Fate::Waiting(from_ms) if from_ms <= self.now_ms);
+            if ready && !entry.shown && room > 0 {
+                let (attempts, hash) = (entry.attempts, entry.key_hash.unwrap_or(key_hash(b"")));
+                self.entries[at].shown = true;
+                room -= 1;
+                self.tell(1, 0, attempts, 0, hash, at as u64);
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        for at in 0..self.entries.len() {
+            let ready =
+                matches!(self.entries[at].fate, Fate::Waiting(from_ms) if from_ms <= self.now_ms);
+            if ready
+                && !self.breaks_order(at)
+                && let Some(member) = self.choose(at)
+            {
+                self.dispatch(at, member, 0);
+            }
+        }
+    }
+
+    /// Whether an earlier message of the same line is still open.
+    fn breaks_order(&self, at: usize) -> bool {
+        let key = self.entries[at].key_hash;
+        let open = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_) | Fate::InFlight(..));
+        self.entries.iter().enumerate().any(|(other, entry)| {
+            let same_line = match self.plan.order {
+                0 => false,
+                1 => key.is_some() && entry.key_hash == key,
+                _ => true,
+            };
+            let earlier = other < at || matches!(entry.fate, Fate::InFlight(..));
+            same_line && other != at && earlier && open(entry)
+        })
+    }
+
+    fn has_room(&self, member: &Member) -> bool {
+        let limit = if self.plan.per_consumer == 0 { u32::MAX } else { self.plan.per_consumer };
+        member.here && member.credit > 0 && member.in_flight < limit
+    }
+
+    fn choose(&mut self, at: usize) -> Option<usize> {
+        let members = 0..self.members.len();
+        match (self.plan.chooser, self.entries[at].key_hash) {
+            (3, Some(key)) => {
+                let rank = |&index: &usize| Random::new(u64::from(key) << 32 | index as u64).next_u64();
+                let best = members.filter(|&index| self.members[index].here).max_by_key(rank)?;
+                self.has_room(&self.members[best]).then_some(best)
+            }
+            (2, _) => members
+                .filter(|&index| self.has_room(&self.members[index]))
+                .min_by_key(|&index| self.members[index].in_flight),
+            _ => {
+                let count = members.len();
+                let found = members
+                    .map(|step| (self.next_turn + step) % count)
+                    .find(|&index| self.has_room(&self.members[index]))?;
+                self.next_turn = found + 1;
+                Some(found)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, at: usize, member: usize, lease_ms: u32) {
+        let lease_ms = if lease_ms == 0 { self.plan.lease_ms } else { lease_ms };
+        let entry = &mut self.entries[at];
+        entry.attempts += 1;
+        let member = &mut self.members[member];
+        let (message, attempt, at_ms) = (MessageId(at as u64), entry.attempts, self.now_ms);
+        self.deliveries.push(Delivered { message, consumer: member.id, attempt, at_ms });
+        if self.plan.ack == 0 {
+            // The client's ack only returns the credit; it comes at once here.
+            self.finish(at, Fate::Settled);
+        } else {
+            member.credit -= 1;
+            member.in_flight += 1;
+            entry.fate = Fate::InFlight(member.id, self.now_ms + u64::from(lease_ms));
+        }
+    }
+
+    /// Does what a policy wishes, or says why not (`wit/roles.wit`).
+    fn grant(&mut self, wish: &wire::Action) -> Result<(), u8> {
+        if wish.kind == 7 {
+            self.wakes.push((self.now_ms + u64::from(wish.value), wish.message));
+            return Ok(());
+        }
+        let at = wish.message as usize;
+        let fate = self.entries.get(at).ok_or(2)?.fate;
+        let wants = |power: &str| {
+            if self.manifest.wants.iter().any(|want| want == power) { Ok(()) } else { Err(6) }
+        };
+        match (wish.kind, fate) {
+            (1, Fate::Waiting(from_ms)) if from_ms <= self.now_ms => {
+                let is_it = |member: &Member| member.id.0 == wish.consumer && member.here;
+                let member = self.members.iter().position(is_it).ok_or(3)?;
+                if !self.has_room(&self.members[member]) {
+                    return Err(4);
+                }
+                if self.breaks_order(at) {
+                    return Err(5);
+                }
+                self.dispatch(at, member, wish.value);
+            }
+            (2, Fate::Waiting(_) | Fate::Parked) => self.wait(at, u64::from(wish.value)),
+            (3, Fate::Waiting(_)) => {
+                wants("dead-letter")?;
+                self.finish(at, Fate::DeadLettered);
+            }
+            (4, Fate::Waiting(_)) => {
+                wants("drop")?;
+                self.finish(at, Fate::Dropped);
+            }
+            (5, Fate::Waiting(_)) => self.finish(at, Fate::Parked),
+            (6, Fate::InFlight(consumer, until_ms)) if consumer.0 == wish.consumer => {
+                self.entries[at].fate = Fate::InFlight(consumer, until_ms + u64::from(wish.value));
+            }
+            (1..=6, _) => return Err(7),
+            _ => return Err(1),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,450 @@
+//! Finds a few fields of a JSON text without parsing the rest: one pass, no
+//! allocation per message, and an early end once everything asked for is found.
+//! What lies behind that point is not looked at; text that is not JSON simply
+//! has no fields. Where a key stands twice, the first counts.
+
+use crate::number::Number;
+use crate::value::Value;
+
+/// Most steps of a path, which bounds the recursion.
+pub const PATH_STEPS_MAX: usize = 16;
+
+/// The fields to look for, as a tree of their paths.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    nodes: Vec<Node>,
+    fields: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    children: Vec<(String, usize)>,
+    field: Option<usize>,
+}
+
+/// Where the fields of one text were found; kept and used again.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Start and end in the text; both 0 where the field is absent.
+    spans: Vec<(u32, u32)>,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { nodes: vec![Node::default()], fields: Vec::new() }
+    }
+}
+
+impl Paths {
+    /// Adds the field at `path` (`customer.address.0.city`; numbers count into
+    /// arrays) and returns its number, the same for the same path.
+    ///
+    /// # Errors
+    /// When the path is empty, has an empty step or too many.
+    pub fn add(&mut self, path: &str) -> Result<usize, String> {
+        if path.split('.').any(str::is_empty) {
+            return Err(format!("{path:?} is not a field: steps are divided by single dots"));
+        }
+        if path.split('.').count() > PATH_STEPS_MAX {
+            return Err(format!("field {path:?} has more than {PATH_STEPS_MAX} steps"));
+        }
+        let mut at = 0;
+        for step in path.split('.') {
+            let known = self.nodes[at].children.iter().find(|(name, _)| name == step);
+            at = match known {
+                Some(&(_, child)) => child,
+                None => {
+                    let child = self.nodes.len();
+                    self.nodes.push(Node::default());
+                    self.nodes[at].children.push((step.to_owned(), child));
+                    child
+                }
+            };
+        }
+        let next = self.fields.len();
+        let field = *self.nodes[at].field.get_or_insert(next);
+        if field == next {
+            self.fields.push(path.to_owned());
+        }
+        Ok(field)
+    }
+
+    /// The paths added, by number.
+    #[must_use]
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    /// Looks the fields up in `text`.
+    pub fn scan(&self, text: &[u8], found: &mut Found) {
+        found.spans.clear();
+        found.spans.resize(self.fields.len(), (0, 0));
+        let mut scan = Scan { paths: self, text, at: 0, found, missing: self.fields.len() };
+        if scan.missing > 0 {
+            // Both ends are the end: all found, or nothing more to be found.
+            let _ = scan.value(0);
+        }
+    }
+}
+
+impl Found {
+    /// The value of field `number` in the text that was scanned.
+    #[must_use]
+    pub fn value<'a>(&self, text: &'a [u8], number: usize) -> Value<'a> {
+        let (start, end) = self.spans[number];
+        value_of(&text[start as usize..end as usize])
+    }
+}
+
+/// The value that `text` is, without space around it.
+fn value_of(text: &[u8]) -> Value<'_> {
+    match text.first() {
+        None => Value::Absent,
+        Some(b'"') => {
+            let inside = &text[1..text.len() - 1];
+            Value::Text(inside, inside.contains(&b'\\'))
+        }
+        Some(b'{' | b'[') => Value::Compound(text),
+        Some(b'n') => Value::Null,
+        Some(b't') => Value::Bool(true),
+        Some(b'f') => Value::Bool(false),
+        Some(_) => Number::of(text).map_or(Value::Absent, Value::Number),
+    }
+}
+
+/// The elements of a JSON array; ends early where the text is broken.
+pub fn elements(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
+    let mut at = 1;
+    std::iter::from_fn(move || {
+        let mut cursor = Cursor { text: array, at };
+        cursor.space();
+        if cursor.peek() == Some(b',') {
+            cursor.at += 1;
+            cursor.space();
+        }
+        let start = cursor.at;
+        if matches!(cursor.peek(), None | Some(b']')) {
+            return None;
+        }
+        cursor.skip()?;
+        at = cursor.at;
+        Some(value_of(&array[start..cursor.at]))
+    })
+}
+
+/// The text of a JSON string's inside, escapes resolved.
+#[must_use]
+pub fn unescape(inside: &[u8]) -> Option<Vec<u8>> {
+    let mut quoted = Vec::with_capacity(inside.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(inside);
+    quoted.push(b'"');
+    serde_json::from_slice::<String>(&quoted).ok().map(String::into_bytes)
+}
+
+struct Scan<'a, 'f> {
+    paths: &'a Paths,
+    text: &'a [u8],
+    at: usize,
+    found: &'f mut Found,
+    missing: usize,
+}
+
+impl<'a> Scan<'a, '_> {
+    fn cursor(&self) -> Cursor<'a> {
+        Cursor { text: self.text, at: self.at }
+    }
+
+    fn space(&mut self) {
+        let mut cursor = self.cursor();
+        cursor.space();
+        self.at = cursor.at;
+    }
+
+    fn skip(&mut self) -> Option<()> {
+        let mut cursor = self.cursor();
+        cursor.skip()?;
+        self.at = cursor.at;
+        Some(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    /// Reads one value that `node` stands for. `None` ends the scan.
+    fn value(&mut self, node: usize) -> Option<()> {
+        self.space();
+        let start = self.at;
+        let paths = self.paths;
+        let inner = !paths.nodes[node].children.is_empty();
+        match self.peek()? {
+            b'{' if inner => self.object(node)?,
+            b'[' if inner => self.array(node)?,
+            _ => self.skip()?,
+        }
+        if let Some(field) = paths.nodes[node].field {
+            let span = &mut self.found.spans[field];
+            if span.1 == 0 {
+                *span = (start as u32, self.at as u32);
+                self.missing -= 1;
+                if self.missing == 0 {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn object(&mut self, node: usize) -> Option<()> {
+        self.at += 1;
+        self.space();
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.space();
+            let start = self.at + 1;
+            if self.peek()? != b'"' {
+                return None;
+            }
+            self.skip()?;
+            let child = self.child(node, &self.text[start..self.at - 1]);
+            self.space();
+            if self.peek()? != b':' {
+                return None;
+            }
+            self.at += 1;
+            match child {
+                Some(child) => self.value(child)?,
+                None => {
+                    self.space();
+                    self.skip()?;
+                }
+            }
+            if self.ends(b'}')? {
+                return Some(());
+            }
+        }
+    }
+
+    fn array(&mut self, node: usize) -> Option<()> {
+        self.at += 1;
+        self.space();
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Some(());
+        }
+        for index in 0_usize.. {
+            let mut digits = [0; 20];
+            let child = self.child(node, write_digits(index, &mut digits));
+            match child {
+                Some(child) => self.value(child)?,
+                None => {
+                    self.space();
+                    self.skip()?;
+                }
+            }
+            if self.ends(b']')? {
+                return Some(());
+            }
+        }
+        None
+    }
+
+    /// After a member: true at the closing bracket, false behind a comma.
+    fn ends(&mut self, bracket: u8) -> Option<bool> {
+        self.space();
+        let byte = self.peek()?;
+        self.at += 1;
+        match byte {
+            b',' => Some(false),
+            byte if byte == bracket => Some(true),
+            _ => None,
+        }
+    }
+
+    fn child(&self, node: usize, key: &[u8]) -> Option<usize> {
+        let children = &self.paths.nodes[node].children;
+        if key.contains(&b'\\') {
+            let key = unescape(key)?;
+            return children.iter().find(|(name, _)| name.as_bytes() == key).map(|&(_, at)| at);
+        }
+        children.iter().find(|(name, _)| name.as_bytes() == key).map(|&(_, at)| at)
+    }
+}
+
+fn write_digits(mut index: usize, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (index % 10) as u8;
+        index /= 10;
+        if index == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Past one value, whatever it is. Brackets are counted, not matched.
+    fn skip(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' | b'[' => {
+                let mut depth = 0_usize;
+                loop {
+                    match self.peek()? {
+                        b'"' => {
+                            self.string()?;
+                            continue;
+                        }
+                        b'{' | b'[' => depth += 1,
+                        b'}' | b']' => depth -= 1,
+                        _ => {}
+                    }
+                    self.at += 1;
+                    if depth == 0 {
+                        return Some(());
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
+                while let Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') = self.peek() {
+                    self.at += 1;
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn string(&mut self) -> Option<()> {
+        let mut at = self.at + 1;
+        loop {
+            match self.text.get(at)? {
+                b'"' => break,
+                b'\\' => at += 2,
+                _ => at += 1,
+            }
+        }
+        self.at = at + 1;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(text: &str, path: &str) -> String {
+        let mut paths = Paths::default();
+        let field = paths.add(path).expect("path");
+        let mut found = Found::default();
+        paths.scan(text.as_bytes(), &mut found);
+        match found.value(text.as_bytes(), field) {
+            Value::Text(..) => {
+                let value = found.value(text.as_bytes(), field);
+                String::from_utf8(value.text().expect("text").into_owned()).expect("UTF-8")
+            }
+            Value::Number(number) => format!("{:?}", number.as_float()),
+            Value::Compound(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn finds_fields_anywhere() {
+        let text = r#" { "a" : 1 , "b":{"c":[true,{"d":"x\"y\n"}],"e":null}, "f.g":2,
+            "skipped": {"b": {"c": "}]"}}, "last": -2.5e1 } "#;
+        assert_eq!(look(text, "a"), "1.0");
+        assert_eq!(look(text, "b.c.0"), "Bool(true)");
+        assert_eq!(look(text, "b.c.1.d"), "x\"y\n");
+        assert_eq!(look(text, "b.e"), "Null");
+        assert_eq!(look(text, "b.c"), r#"[true,{"d":"x\"y\n"}]"#);
+        assert_eq!(look(text, "last"), "-25.0");
+        assert_eq!(look(text, "nothing"), "Absent");
+        assert_eq!(look(text, "a.b"), "Absent");
+    }
+
+    #[test]
+    fn escaped_keys_and_repeated_keys() {
+        assert_eq!(look(r#"{"\u0061b": 1}"#, "ab"), "1.0");
+        assert_eq!(look(r#"{"a": 1, "a": 2}"#, "a"), "1.0");
+    }
+
+    #[test]
+    fn agrees_with_a_full_parser_on_every_field() {
+        let text = r#"{"id":"a1","n":[1,2,{"x":{"y":[[],{},"z"]}}],"o":{"p":{"q":0.125}},"t":""}"#;
+        let parsed: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        for path in ["id", "n", "n.0", "n.2.x.y", "n.2.x.y.2", "o.p.q", "o", "t", "n.9", "o.x"] {
+            let pointer = format!("/{}", path.replace('.', "/"));
+            let expected = match parsed.pointer(&pointer) {
+                None => "Absent".to_owned(),
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(serde_json::Value::Number(number)) => {
+                    format!("{:?}", number.as_f64().expect("float"))
+                }
+                Some(other) => other.to_string(),
+            };
+            assert_eq!(look(text, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_survived() {
+        let text = br#"{"a":{"b":[1,"x\\",{"c":true}]},"d":-1.5}"#;
+        let mut paths = Paths::default();
+        let fields = ["a.b.1", "a.b.2.c", "d", "a"].map(|path| paths.add(path).expect("path"));
+        let mut found = Found::default();
+        let mut try_one = |text: &[u8]| {
+            paths.scan(text, &mut found);
+            for field in fields {
+                let _ = found.value(text, field).text();
+            }
+        };
+        for cut in 0..text.len() {
+            try_one(&text[..cut]);
+            for byte in [b'"', b'\\', b'{', b'}', b'[', b']', b',', b':', 0, 255] {
+                let mut bent = text.to_vec();
+                bent[cut] = byte;
+                try_one(&bent);
+            }
+        }
+    }
+
+    #[test]
+    fn elements_of_an_array() {
+        let values: Vec<_> = elements(br#"[ 1 , "a", [2], null ]"#).collect();
+        assert_eq!(values.len(), 4);
+        assert_eq!(values[1], Value::Text(b"a", false));
+        assert_eq!(elements(b"[]").count(), 0);
+        assert_eq!(elements(b"[1,").count(), 1);
+    }
+
+    #[test]
+    fn bad_paths_are_refused() {
+        let mut paths = Paths::default();
+        assert!(paths.add("").is_err());
+        assert!(paths.add("a..b").is_err());
+        assert!(paths.add(&vec!["a"; PATH_STEPS_MAX + 1].join(".")).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Targets with placeholders: `late.{origin}`, `audit.{$subject}`.
+
+/// Writes the value of a placeholder; false when there is none to write.
+pub type Write<'w> = &'w dyn Fn(usize, &mut String) -> bool;
+
+/// The placeholder for the message's own subject.
+pub const OWN_SUBJECT: &str = "$subject";
+
+/// Longest subject that a template may make, bytes.
+const SUBJECT_BYTES_MAX: usize = 256;
+
+/// A target: fixed text and placeholders in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+    /// The whole text where there is no placeholder: the frequent case.
+    fixed: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    OwnSubject,
+    Value(usize),
+}
+
+impl Template {
+    /// Reads a template. `number` gives the number of a placeholder's value.
+    ///
+    /// # Errors
+    /// A sentence that names the template and what is wrong with it.
+    pub fn parse(
+        text: &str,
+        number: &mut dyn FnMut(&str) -> Result<usize, String>,
+    ) -> Result<Self, String> {
+        let wrong = |what: &str| format!("target {text:?} {what}");
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            let (name, after) = after.split_once('}').ok_or_else(|| wrong("has no closing }"))?;
+            parts.push(match name {
+                OWN_SUBJECT => Part::OwnSubject,
+                name => Part::Value(number(name).map_err(|why| wrong(&why))?),
+            });
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        let fixed_text = || {
+            parts.iter().filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+        };
+        if fixed_text().any(|text| text.contains(['}', '*', '>']) || text.contains(char::is_whitespace)) {
+            return Err(wrong("contains a character that no subject has"));
+        }
+        let fixed = parts.iter().all(|part| matches!(part, Part::Text(_)));
+        let fixed = fixed.then(|| fixed_text().collect::<String>());
+        match &fixed {
+            Some(subject) if !is_subject(subject) => Err(wrong("is no subject")),
+            _ => Ok(Self { parts, fixed }),
+        }
+    }
+
+    /// The subject it stands for, in `scratch` unless it needs no writing. `None`
+    /// when a placeholder has no value or the result is no subject.
+    pub fn render<'t>(
+        &'t self,
+        own_subject: &'t str,
+        scratch: &'t mut String,
+        value: Write<'_>,
+    ) -> Option<&'t str> {
+        if let Some(fixed) = &self.fixed {
+            return Some(fixed);
+        }
+        if self.parts == [Part::OwnSubject] {
+            return Some(own_subject);
+        }
+        scratch.clear();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => scratch.push_str(text),
+                Part::OwnSubject => scratch.push_str(own_subject),
+                Part::Value(number) => {
+                    if !value(*number, scratch) {
+                        return None;
+                    }
+                }
+            }
+        }
+        is_subject(scratch).then_some(scratch.as_str())
+    }
+}
+
+fn is_subject(text: &str) -> bool {
+    text.len() <= SUBJECT_BYTES_MAX && !text.split('.').any(str::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(text: &str) -> Result<Option<String>, String> {
+        let template = Template::parse(text, &mut |name| match name {
+            "a" => Ok(0),
+            "none" => Ok(1),
+            other => Err(format!("knows no {other}")),
+        })?;
+        let mut scratch = String::new();
+        let value = |number: usize, out: &mut String| {
+            out.push('A');
+            number == 0
+        };
+        Ok(template.render("own.one", &mut scratch, &value).map(str::to_owned))
+    }
+
+    #[test]
+    fn placeholders_are_filled() {
+        assert_eq!(render("fixed.one"), Ok(Some("fixed.one".to_owned())));
+        assert_eq!(render("x.{a}.y{a}"), Ok(Some("x.A.yA".to_owned())));
+        assert_eq!(render("{$subject}"), Ok(Some("own.one".to_owned())));
+        assert_eq!(render("audit.{$subject}"), Ok(Some("audit.own.one".to_owned())));
+        assert_eq!(render("x.{none}"), Ok(None));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for text in ["", "a..b", "a.{a", "a.*", "a b", "x.{b}", ".a", "a}"] {
+            assert!(render(text).is_err(), "{text}");
+        }
+    }
+}
