@@ -19,12 +19,17 @@ const OURS: [&str; 5] = [REASON, SOURCE, OFFSET, ATTEMPTS, HEADERS_CUT];
 
 /// Why a message is dead.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Why<'a> {
-    pub(crate) reason: &'a str,
-    pub(crate) source: &'a str,
-    pub(crate) partition: Option<u16>,
-    pub(crate) offset: u64,
-    pub(crate) attempts: u16,
+pub struct Why<'a> {
+    /// One sentence.
+    pub reason: &'a str,
+    /// Where it was: a queue, `stream/group`, or the binding that diverted it.
+    pub source: &'a str,
+    /// Partition of a stream; `None` for a queue.
+    pub partition: Option<u16>,
+    /// Offset it had there, 0 when it was not stored.
+    pub offset: u64,
+    /// How often it was tried.
+    pub attempts: u16,
 }
 
 /// Name of the dead-letter queue of a queue or `stream/group`; `None` for what is
@@ -34,7 +39,8 @@ pub(crate) fn queue_name(source: &str) -> Option<String> {
 }
 
 /// The message with our headers added; older ones of ours are replaced.
-pub(crate) fn with_reason(message: &[u8], why: &Why<'_>) -> Vec<u8> {
+#[must_use]
+pub fn with_reason(message: &[u8], why: &Why<'_>) -> Vec<u8> {
     let Ok(view) = View::of(message) else { return message.to_vec() };
     let offset = match why.partition {
         Some(partition) => format!("{partition}:{}", why.offset),

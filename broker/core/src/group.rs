@@ -37,9 +37,9 @@ use crate::store::{LogId, Store};
 use consumer::{Consumer, ConsumerId, Delivery};
 use intake::PublishDelay;
 use lanes::{Lanes, lane_of};
+pub(crate) use replay::checked as checked_plan;
 use ring::Ring;
 use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
-pub(crate) use replay::checked as checked_plan;
 pub(crate) use stats::Counters;
 pub(crate) use wishes::refused;
 

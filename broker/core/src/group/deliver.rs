@@ -10,7 +10,7 @@ use super::slot::{Fate, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::effect::{Effect, Reply, Run};
 use crate::limits;
-use crate::policy::{ReadyMessage, Verdict};
+use crate::policy::{Event, ReadyMessage, Verdict, event};
 
 /// How long a message waits that a filter wants to be asked about again, ms.
 const HOLD_MS: u64 = 1_000;
@@ -165,7 +165,8 @@ impl Group {
             judged.push(Judged { pick: *pick, time_ms, bytes, verdict: Verdict::Keep });
         }
         for &filter in &self.filters {
-            let open = |one: &&mut Judged| matches!(one.verdict, Verdict::Keep | Verdict::Rewrite(_));
+            let open =
+                |one: &&mut Judged| matches!(one.verdict, Verdict::Keep | Verdict::Rewrite(_));
             let rows: Vec<ReadyMessage<'_>> = judged
                 .iter()
                 .filter(|one| matches!(one.verdict, Verdict::Keep | Verdict::Rewrite(_)))
@@ -188,11 +189,13 @@ impl Group {
         judged
     }
 
-    /// The consumer does not get it after all.
-    fn withdraw(&mut self, _now_ms: u64, pick: &Pick) {
-        if let Some(consumer) = self.consumers.get_mut(&pick.consumer) {
-            consumer.release(pick.bytes, pick.pulled);
-        }
+    /// The consumer does not get it after all: its room is there again.
+    fn withdraw(&mut self, now_ms: u64, pick: &Pick) {
+        let id = pick.consumer;
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.release(pick.bytes, pick.pulled);
+        self.tell(Event { kind: event::CREDIT, consumer: id, value: 1, ..Event::default() });
+        self.open(now_ms, id);
     }
 
     /// The store has no such message any more: counted, and told to the policy.

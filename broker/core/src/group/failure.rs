@@ -51,10 +51,10 @@ impl Group {
         if let Some(slot) = self.slot_mut(message) {
             slot.attempts = slot.attempts.max(failures);
         }
-        if self.plan.spread == 1 {
-            if let Some(consumer) = self.consumers.get_mut(&consumer) {
-                consumer.tries.insert(message, failures);
-            }
+        if self.plan.spread == 1
+            && let Some(consumer) = self.consumers.get_mut(&consumer)
+        {
+            consumer.tries.insert(message, failures);
         }
         if self.plan.attempts > 0 && u32::from(failures) >= self.plan.attempts {
             return self.exhausted(now_ms, message);

@@ -1,9 +1,9 @@
 //! Consumers come and go, and get more credit.
 
+use super::Group;
 use super::consumer::{Consumer, ConsumerId, Pull};
 use super::failure::Ending;
 use super::slot::{Fate, State};
-use super::Group;
 use crate::command::RequestId;
 use crate::effect::{Effect, Reply};
 use crate::limits;
@@ -50,7 +50,8 @@ impl Group {
             }
         }
         if self.plan.spread == 1 {
-            let copies: Vec<_> = self.delayed_copies.iter().filter(|copy| copy.1 == id).copied().collect();
+            let copies: Vec<_> =
+                self.delayed_copies.iter().filter(|copy| copy.1 == id).copied().collect();
             for copy in copies {
                 self.delayed_copies.remove(&copy);
                 consumer.waiting.insert(copy.2);

@@ -175,8 +175,7 @@ impl Group {
 
     /// Removes every waiting message taken so far. Returns how many.
     pub(crate) fn purge(&mut self, now_ms: u64) -> u64 {
-        let waiting =
-            self.messages(|slot| !matches!(slot.state, State::InFlight | State::Dying));
+        let waiting = self.messages(|slot| !matches!(slot.state, State::InFlight | State::Dying));
         let removed = waiting.len() as u64;
         // From the back, so that no message is made ready just to be removed.
         for &message in waiting.iter().rev() {

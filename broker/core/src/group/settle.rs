@@ -1,9 +1,9 @@
 //! What consumers say of their deliveries.
 
+use super::Group;
 use super::consumer::{ConsumerId, Delivery};
 use super::failure::Ending;
 use super::slot::Fate;
-use super::Group;
 use crate::command::{Settlement, Verb};
 use crate::limits;
 use crate::policy::{Event, event};
@@ -44,7 +44,12 @@ impl Group {
             returned += u32::from(delivery.is_settled());
         }
         if returned > 0 {
-            self.tell(Event { kind: event::CREDIT, consumer: id, value: returned, ..Event::default() });
+            self.tell(Event {
+                kind: event::CREDIT,
+                consumer: id,
+                value: returned,
+                ..Event::default()
+            });
         }
         for (_, delivery) in taken.iter().filter(|(_, delivery)| !delivery.is_settled()) {
             self.settle_one(now_ms, id, delivery, verb);
@@ -57,10 +62,11 @@ impl Group {
     fn settle_one(&mut self, now_ms: u64, consumer: ConsumerId, delivery: &Delivery, verb: Verb) {
         let message = delivery.message;
         let told = Event { consumer, message, attempt: delivery.attempts + 1, ..Event::default() };
-        if self.plan.spread == 1 && !matches!(verb, Verb::Nack { .. }) {
-            if let Some(consumer) = self.consumers.get_mut(&consumer) {
-                consumer.tries.remove(&message);
-            }
+        if self.plan.spread == 1
+            && !matches!(verb, Verb::Nack { .. })
+            && let Some(consumer) = self.consumers.get_mut(&consumer)
+        {
+            consumer.tries.remove(&message);
         }
         match verb {
             Verb::Ack => {
@@ -117,6 +123,12 @@ impl Group {
             self.lease_checks.insert((expires_ms, id));
         }
         let message = delivery.message;
-        self.tell(Event { kind: event::EXTENDED, consumer: id, message, value, ..Event::default() });
+        self.tell(Event {
+            kind: event::EXTENDED,
+            consumer: id,
+            message,
+            value,
+            ..Event::default()
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! What a group counts, and its figures for people.
 
-use super::slot::State;
 use super::Group;
+use super::slot::State;
 use crate::effect::{ConsumerInfo, GroupStats};
 use crate::store::Store;
 

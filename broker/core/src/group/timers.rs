@@ -1,8 +1,8 @@
 //! What a group does because time has passed.
 
+use super::Group;
 use super::failure::Ending;
 use super::slot::{Fate, State};
-use super::Group;
 use crate::effect::Effect;
 use crate::policy::{Event, event};
 

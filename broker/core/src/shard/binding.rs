@@ -65,10 +65,7 @@ impl Shard {
     fn open_group(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get(&id) else { return };
         let floor = group.order_floor;
-        let built_in = || {
-            let order = Plan::AT_LEAST_ONCE.order.max(floor);
-            Plan { order, ..Plan::AT_LEAST_ONCE }
-        };
+        let built_in = || Plan { order: floor, ..Plan::AT_LEAST_ONCE };
         let chosen = self.policies.choose(&group.identity);
         let opened = chosen.and_then(|binding| self.policies.open(binding, now.wall_ms, group));
         let (decider, plan) = match (chosen, opened) {
@@ -170,13 +167,7 @@ impl Shard {
         self.open_groups(now, effects);
     }
 
-    fn note_broken(
-        &mut self,
-        now: Now,
-        id: BindingId,
-        reason: String,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn note_broken(&mut self, now: Now, id: BindingId, reason: String, effects: &mut Vec<Effect>) {
         if !self.policies.give_up(id) {
             return;
         }

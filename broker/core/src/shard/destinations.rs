@@ -186,6 +186,9 @@ impl Shard {
         if let Some(options) = options {
             group.identity.options = options;
         }
+        if let Some(binding) = group.decider.binding {
+            self.policies.close(binding, now.wall_ms, id);
+        }
         self.reopen(now, id);
         self.open_groups(now, effects);
     }

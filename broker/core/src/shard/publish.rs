@@ -53,7 +53,9 @@ impl Shard {
     ) {
         let Publish { destination, connection, receipt, mut batch, mut rows, delay_ms } = publish;
         let teller = (connection, receipt);
-        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else { return };
+        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else {
+            return;
+        };
         let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group);
         let config = &queue.config;
@@ -84,7 +86,9 @@ impl Shard {
         let bytes = batch.bytes.len() as u64;
         let count = batch.len() as u64;
         let appended = self.store.append(log, from, now.wall_ms, &batch, level);
-        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else { return };
+        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else {
+            return;
+        };
         if let Err(error) = appended {
             queue.refused += count;
             return self.not_appended(teller, batch.len(), rows, error, effects);
@@ -114,7 +118,9 @@ impl Shard {
         let shares = stream.divide(batch, rows);
         for Share { partition, batch, rows } in shares {
             let level = self.level_of(now, &groups, floor, &batch, effects);
-            let Some(Destination::Stream(stream)) = self.destinations.get_mut(&destination) else { return };
+            let Some(Destination::Stream(stream)) = self.destinations.get_mut(&destination) else {
+                return;
+            };
             let tail = &mut stream.parts[partition];
             let from = self.store.bounds(tail.log).end;
             let count = batch.len();

@@ -30,11 +30,12 @@ impl Shard {
             None => 0..all,
         };
         let mut starts = Vec::new();
+        let only_one = wanted.len() == 1;
         for partition in wanted {
             let bounds = store.bounds(found.parts[partition].log);
             let offset = found.offset_of(store, partition, to);
             // With all partitions the shorter ones are moved to their end.
-            if matches!(to, Start::Offset(_)) && offset > bounds.end && all == 1 {
+            if matches!(to, Start::Offset(_)) && offset > bounds.end && only_one {
                 return Err(Rejection::OffsetOutOfRange);
             }
             starts.push((partition as u16, offset.min(bounds.end)));
@@ -94,6 +95,10 @@ impl Shard {
                 }
             }
             Destination::Stream(stream) => {
+                for group in stream.groups.values() {
+                    let group = self.groups.get_mut(group).expect("a stream's groups exist");
+                    stream.removed += std::mem::take(&mut group.lost);
+                }
                 let bounds: Vec<_> =
                     stream.parts.iter().map(|tail| store.bounds(tail.log)).collect();
                 let groups = stream.groups.values().map(|group| self.groups[group].stats(store));

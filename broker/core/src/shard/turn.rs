@@ -14,7 +14,7 @@ use crate::env::Now;
 use crate::group::slot::{offset_of, partition_of};
 use crate::group::{Dying, GroupId, refused};
 use crate::limits;
-use crate::policy::{Action, Event, ReadyMessage, event, refusal};
+use crate::policy::{Action, Event, Failure, ReadyMessage, event, refusal};
 use crate::store::StoreError;
 
 /// Rounds of one turn; what is left then waits for the next, so that a policy
@@ -68,14 +68,14 @@ impl Shard {
     fn work(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.dirty = false;
-        if group.is_neglected(now.steady_ms) {
-            if let Some(binding) = group.decider.binding {
-                let reason = format!(
-                    "left a ready message of {} undecided for too long",
-                    group.identity.full_name
-                );
-                self.give_up_policy(now, binding, reason, effects);
-            }
+        if group.is_neglected(now.steady_ms)
+            && let Some(binding) = group.decider.binding
+        {
+            let reason = format!(
+                "left a ready message of {} undecided for too long",
+                group.identity.full_name
+            );
+            self.give_up_policy(now, binding, reason, effects);
         }
         let dispatched = self.with_group(now, id, effects, |group, io| group.dispatch(io));
         if dispatched.is_none() {
@@ -227,6 +227,11 @@ impl Shard {
                     self.grant(now, binding, ids[0], some, effects);
                 }
             }
+            // What it did not take in it is told anew, with all the rest.
+            Err(Failure::Refused(reason)) => {
+                ids.iter().for_each(|&id| self.policies.close(binding, now.wall_ms, id));
+                self.policy_failed(now, binding, Failure::Restarted(reason), effects);
+            }
             Err(failure) => self.policy_failed(now, binding, failure, effects),
         }
         // What did not fit into the call, and what the wishes led to.
@@ -263,7 +268,8 @@ impl Shard {
                 let found = self.reader.find(&*self.store, part.log, offset).ok().flatten();
                 if let Some(found) = found.filter(|_| live) {
                     let records = self.reader.piece(found);
-                    let (from, to) = (records.batch.start(found.row), records.batch.ends[found.row]);
+                    let (from, to) =
+                        (records.batch.start(found.row), records.batch.ends[found.row]);
                     let bytes = records.batch.bytes.slice(from..to as usize);
                     shown.push(Shown { bytes, offset, time_ms: records.time_ms });
                     events.push(told);

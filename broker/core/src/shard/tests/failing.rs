@@ -1,1 +1,187 @@
-//! tbd
+//! Policies that fail cost latency, never a message.
+
+use expect_test::expect;
+
+use super::script::check;
+
+#[test]
+fn a_restarted_policy_is_told_everything_again() {
+    check(
+        "queue orders
+         bind hand chooser=0 hears=all deals shows
+         ann: consume orders credit=2
+         eve: publish orders a b
+         fail hand restarted
+         eve: publish orders c d
+         ann: ack 1
+         eve: info orders",
+        expect![[r#"
+              hand opens orders
+              hand hears replayed
+              hand hears joined 1 credit 2
+              classify ["orders"]
+              hand hears ready 0 a tries 0
+              hand hears ready 1 b tries 0
+            eve <- published 2: Ok(Disk)
+            ann <- deliver a#1 b#2
+              hand opens orders
+              hand hears joined 1 credit 0
+              hand hears leased 0 to 1 try 1 left 1000
+              hand hears leased 1 to 1 try 1 left 1000
+              hand hears ready 2 c tries 0
+              hand hears ready 3 d tries 0
+              hand hears replayed
+            eve <- published 2: Ok(Disk)
+              hand hears acked 0 by 1
+            eve <- orders: 3 kept, 1..4, published 4 refused 0 removed 0
+              [] hand g1 lag 3 ready 2 in flight 1 delayed 0 parked 0 | delivered 2 again 0 acked 1 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 1 holds 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_broken_policy_leaves_its_groups_to_the_built_in_plan() {
+    check(
+        "queue orders order=1
+         bind hand chooser=0 hears=all deals
+         ann: consume orders credit=2
+         eve: publish orders x/a x/b y/c
+         fail hand broken
+         eve: publish orders x/d
+         ann: ack 1
+         ann: ack 2-3
+         eve: info orders
+         bind hand chooser=0 hears=all deals
+         eve: publish orders y/e
+         ann: ack 4-5
+         ann: ack 1-9
+         eve: info orders",
+        expect![[r#"
+              classify ["orders"]
+            eve <- published 3: Ok(Disk)
+            ann <- deliver a#1 | c#2
+            eve <- published 1: Ok(Disk)
+            policy hand.1 failed: it trapped
+            ann <- deliver b#3
+            ann <- deliver d#4
+            eve <- orders: 1 kept, 3..4, published 4 refused 0 removed 0
+              [] built-in g0 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 4 again 0 acked 3 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 1 holds 1
+              classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            ann <- deliver e#5
+            eve <- orders: 0 kept, 5..5, published 5 refused 0 removed 0
+              [] hand g2 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 5 again 0 acked 5 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 2 holds 0
+        "#]],
+    );
+}
+
+#[test]
+fn after_a_refused_step_the_policy_is_told_anew() {
+    check(
+        "queue orders
+         bind hand chooser=0 hears=all deals shows
+         ann: consume orders credit=2
+         eve: publish orders a
+         fail hand refused
+         eve: publish orders b
+         ann: ack 1-2",
+        expect![[r#"
+              hand opens orders
+              hand hears replayed
+              hand hears joined 1 credit 2
+              classify ["orders"]
+              hand hears ready 0 a tries 0
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+              hand closes 1
+              hand opens orders
+              hand hears joined 1 credit 1
+              hand hears leased 0 to 1 try 1 left 1000
+              hand hears ready 1 b tries 0
+              hand hears replayed
+            eve <- published 1: Ok(Disk)
+            ann <- deliver b#2
+              hand hears acked 0 by 1
+              hand hears acked 1 by 1
+        "#]],
+    );
+}
+
+#[test]
+fn an_undecided_message_is_delivered_after_all() {
+    check(
+        "queue orders
+         bind hand chooser=0 hears=1
+         eve: publish orders a
+         wait 20000
+         ann: consume orders credit=1
+         wait 4999
+         wait 1
+         eve: info orders",
+        expect![[r#"
+              classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            25000 ms:
+            policy hand.1 failed: left a ready message of orders undecided for too long
+            ann <- deliver a#1
+            eve <- orders: 1 kept, 0..1, published 1 refused 0 removed 0
+              [] built-in g0 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 0 holds 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_policy_that_cannot_open_a_group_is_named() {
+    check(
+        "queue orders
+         ann: consume orders credit=1
+         bind odd chooser=7
+         eve: publish orders a
+         eve: info orders
+         bind fine
+         eve: info orders
+         queue more
+         eve: info more",
+        expect![[r#"
+            policy odd.1 failed: orders: the plan's chooser is 7; this broker knows 0 to 3
+            eve <- published 1: Ok(Memory)
+            ann <- deliver a#1
+            eve <- orders: 1 kept, 0..1, published 1 refused 0 removed 0
+              [] built-in g0 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 0 holds 1
+            eve <- orders: 1 kept, 0..1, published 1 refused 0 removed 0
+              [] fine g2 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 0 holds 1
+            eve <- more: 0 kept, 0..0, published 0 refused 0 removed 0
+              [] fine g2 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+        "#]],
+    );
+}
+
+#[test]
+fn a_policy_that_fails_at_join_is_asked_again() {
+    check(
+        "queue orders
+         bind hand chooser=0 hears=all deals shows
+         fail hand restarted
+         ann: consume orders credit=1
+         fail hand broken
+         bob: consume orders credit=1
+         eve: publish orders a b",
+        expect![[r#"
+              hand opens orders
+              hand hears replayed
+              hand opens orders
+              hand hears replayed
+              hand hears joined 1 credit 1
+            policy hand.1 failed: it trapped
+            eve <- published 2: Ok(Memory)
+            ann <- deliver a#1
+            bob <- deliver b#1
+        "#]],
+    );
+}

@@ -387,7 +387,8 @@ fn a_consumer_number_is_taken_once() {
 
 #[test]
 fn one_message_held_for_long_does_not_stop_the_rest() {
-    let mut script = "queue orders\nann: consume orders credit=2\neve: publish orders old\n".to_owned();
+    let mut script =
+        "queue orders\nann: consume orders credit=2\neve: publish orders old\n".to_owned();
     for k in 0..3000 {
         script += &format!("eve: publish orders m\nann: ack {}\n", k + 2);
     }
@@ -406,4 +407,22 @@ fn one_message_held_for_long_does_not_stop_the_rest() {
           [] built-in g0 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 3001 again 0 acked 3001 nacked 0 expired 0 dead 0 dropped 0 refused 0
             ann credit 2 holds 0
     "#]].assert_eq(&world.seen);
+}
+
+#[test]
+fn a_level_the_store_cannot_reach_is_refused() {
+    let mut world = super::script::World::in_memory();
+    for line in [
+        "queue orders level=disk",
+        "eve: publish orders a",
+        "alter orders",
+        "eve: publish orders b",
+    ] {
+        world.line(line);
+    }
+    expect![[r#"
+        eve <- published 1: Err(LevelUnsupported)
+        eve <- published 1: Ok(Memory)
+    "#]]
+    .assert_eq(&world.seen);
 }

@@ -3,16 +3,18 @@
 //! One line is one turn. `wait 100` lets time pass and ticks at every deadline on
 //! the way. See the scripts for the words; an unknown word panics.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use expect_test::Expect;
-use weir_message::{BatchBuilder, Header, Headers, View, encode};
+use weir_message::{BatchBuilder, Header, encode};
 
 use super::super::Shard;
+use super::hands::{DiskLike, Hand, LetterFilter, TestPolicy};
+use super::show::{show_run, show_stats};
 use crate::command::*;
-use crate::effect::{Effect, Reply, Run};
+use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::memory_store::{Faults, MemoryStore};
 use crate::policy::*;
@@ -27,267 +29,6 @@ pub(super) fn check(script: &str, seen: Expect) {
         world.line(line);
     }
     seen.assert_eq(&world.seen);
-}
-
-#[derive(Default)]
-struct Hand {
-    plan: Option<Plan>,
-    powers: Powers,
-    /// Dispatch what is ready by itself, consumers in turn.
-    deals: bool,
-    /// Show events in the transcript.
-    shows: bool,
-    classes: BTreeMap<String, u8>,
-    wishes: VecDeque<Action>,
-    failure: Option<Failure>,
-    turns_away: String,
-    heard: String,
-    calls: u64,
-}
-
-struct TestPolicy {
-    name: String,
-    number: u64,
-    hand: Arc<Mutex<Hand>>,
-    /// Consumers with their room, the next to be dealt to in front.
-    line: VecDeque<(u32, u32)>,
-    state: String,
-}
-
-impl TestPolicy {
-    fn fails(&mut self) -> Result<std::sync::MutexGuard<'_, Hand>, Failure> {
-        let mut hand = self.hand.lock().unwrap();
-        hand.calls += 1;
-        match hand.failure.take() {
-            Some(failure) => {
-                if matches!(failure, Failure::Restarted(_)) {
-                    self.line.clear();
-                }
-                if matches!(failure, Failure::Broken(_)) {
-                    hand.failure = Some(failure.clone());
-                }
-                Err(failure)
-            }
-            None => Ok(hand),
-        }
-    }
-}
-
-impl DeliveryPolicy for TestPolicy {
-    fn generation(&self) -> Generation {
-        Generation { number: self.number, digest: "d".into() }
-    }
-
-    fn powers(&self) -> Powers {
-        self.hand.lock().unwrap().powers
-    }
-
-    fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
-        let mut hand = self.fails()?;
-        writeln!(hand.heard, "  classify {subjects:?}").unwrap();
-        Ok(subjects.iter().map(|&s| hand.classes.get(s).copied().unwrap_or(2)).collect())
-    }
-
-    fn open(&mut self, _: u64, group: &GroupInfo<'_>) -> Result<Plan, Failure> {
-        let name = self.name.clone();
-        let state = self.state.clone();
-        let mut hand = self.fails()?;
-        if hand.shows {
-            writeln!(hand.heard, "  {name} opens {}{state}", group.name).unwrap();
-        }
-        Ok(hand.plan.clone().unwrap())
-    }
-
-    fn join(&mut self, _: u64, consumer: &Joining<'_>) -> Result<(), Failure> {
-        let hand = self.fails()?;
-        if !hand.turns_away.is_empty() && hand.turns_away == consumer.name {
-            return Err(Failure::Refused("not you".to_owned()));
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, _: u64, group: u32) {
-        let mut hand = self.hand.lock().unwrap();
-        if hand.shows {
-            writeln!(hand.heard, "  {} closes {group}", self.name).unwrap();
-        }
-    }
-
-    fn step(
-        &mut self,
-        _: u64,
-        events: &[Event],
-        ready: &[ReadyMessage<'_>],
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Failure> {
-        let name = self.name.clone();
-        let mut hand = self.fails()?;
-        let mut bodies = ready.iter();
-        let (deals, shows) = (hand.deals, hand.shows);
-        let mut dealt = Vec::new();
-        for event in events {
-            let body = (event.kind == event::READY).then(|| {
-                let body = bodies.next().expect("a body for each ready event");
-                String::from_utf8_lossy(View::of(body.bytes).unwrap().payload).into_owned()
-            });
-            if shows {
-                let text = show_event(event, body.as_deref());
-                writeln!(hand.heard, "  {name} hears {text}").unwrap();
-            }
-            dealt.push(*event);
-        }
-        actions.extend(hand.wishes.drain(..).map(|wish| match wish.group {
-            0 => Action { group: events[0].group, ..wish },
-            _ => wish,
-        }));
-        drop(hand);
-        if deals {
-            dealt.iter().for_each(|event| self.deal(event, actions));
-        }
-        Ok(())
-    }
-
-    fn save(&mut self, _: u64) -> Option<(u32, Vec<u8>)> {
-        Some((1, format!("{}.{}", self.name, self.number).into_bytes()))
-    }
-
-    fn load(&mut self, _: u64, _: u32, state: &[u8]) -> Result<(), Failure> {
-        self.state = format!(" with state of {}", String::from_utf8_lossy(state));
-        Ok(())
-    }
-}
-
-impl TestPolicy {
-    fn deal(&mut self, event: &Event, actions: &mut Vec<Action>) {
-        let give_back = |line: &mut VecDeque<(u32, u32)>, by: u32| {
-            if let Some(one) = line.iter_mut().find(|one| one.0 == event.consumer) {
-                one.1 += by;
-            }
-        };
-        match event.kind {
-            event::JOINED => self.line.push_back((event.consumer, event.value)),
-            event::LEFT => self.line.retain(|one| one.0 != event.consumer),
-            event::CREDIT => give_back(&mut self.line, event.value),
-            event::ACKED | event::NACKED | event::EXPIRED => give_back(&mut self.line, 1),
-            event::READY => {
-                let Some(place) = self.line.iter().position(|one| one.1 > 0) else { return };
-                let mut one = self.line.remove(place).unwrap();
-                one.1 -= 1;
-                self.line.push_back(one);
-                let (group, consumer, message) = (event.group, one.0, event.message);
-                let kind = action::DISPATCH;
-                actions.push(Action { kind, group, consumer, message, ..Action::default() });
-            }
-            _ => {}
-        }
-    }
-}
-
-fn show_event(event: &Event, body: Option<&str>) -> String {
-    let Event { code, attempt, consumer, value, message, .. } = *event;
-    match event.kind {
-        event::READY => format!("ready {message} {} tries {attempt}", body.unwrap()),
-        event::ACKED => format!("acked {message} by {consumer}"),
-        event::NACKED => format!("nacked {message} by {consumer} code {code} delay {value}"),
-        event::EXPIRED => format!("expired {message} at {consumer} try {attempt}"),
-        event::JOINED => format!("joined {consumer} credit {value}"),
-        event::LEFT => format!("left {consumer} code {code}"),
-        event::CREDIT => format!("credit {consumer} +{value}"),
-        event::LEASED => format!("leased {message} to {consumer} try {attempt} left {value}"),
-        event::WOKE => format!("woke {message}"),
-        event::TICK => "tick".to_owned(),
-        event::REFUSED => format!("refused code {code} kind {attempt} message {message}"),
-        event::EXTENDED => format!("extended {message} at {consumer} left {value}"),
-        event::GONE => format!("gone {message}"),
-        event::REPLAYED => "replayed".to_owned(),
-        other => format!("kind {other}"),
-    }
-}
-
-/// Judges by the first letter: x drop, d divert, r rewrite, h hold.
-struct LetterFilter;
-
-impl DeliveryFilter for LetterFilter {
-    fn generation(&self) -> Generation {
-        Generation { number: 1, digest: "f".into() }
-    }
-
-    fn filter(&mut self, _: u64, messages: &[ReadyMessage<'_>], verdicts: &mut Vec<Verdict>) {
-        for message in messages {
-            let view = View::of(message.bytes).unwrap();
-            verdicts.push(match view.payload[0] {
-                b'x' => Verdict::Drop,
-                b'd' => Verdict::Divert("letter d".to_owned()),
-                b'h' => Verdict::Hold,
-                b'r' => {
-                    let mut changed = Vec::new();
-                    encode(&mut changed, view.subject, view.key, view.headers, b"REWRITTEN");
-                    Verdict::Rewrite(changed)
-                }
-                _ => Verdict::Keep,
-            });
-        }
-    }
-}
-
-/// A memory store that claims to be safer than it is.
-struct DiskLike(MemoryStore, Arc<Mutex<Vec<Level>>>);
-
-impl crate::store::Store for DiskLike {
-    fn level_max(&self) -> Level {
-        Level::Disk
-    }
-    fn open(&mut self, name: &str) -> Result<crate::store::LogId, crate::store::StoreError> {
-        self.0.open(name)
-    }
-    fn remove(&mut self, log: crate::store::LogId) -> Result<(), crate::store::StoreError> {
-        self.0.remove(log)
-    }
-    fn append(
-        &mut self,
-        log: crate::store::LogId,
-        expected: u64,
-        time_ms: u64,
-        batch: &weir_message::Batch,
-        level: Level,
-    ) -> Result<(), crate::store::StoreError> {
-        self.1.lock().unwrap().push(level);
-        self.0.append(log, expected, time_ms, batch, level)
-    }
-    fn bounds(&self, log: crate::store::LogId) -> crate::store::Bounds {
-        self.0.bounds(log)
-    }
-    fn read(
-        &self,
-        log: crate::store::LogId,
-        from: u64,
-        bytes_max: usize,
-        into: &mut Vec<crate::store::Records>,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.read(log, from, bytes_max, into)
-    }
-    fn offset_at(&self, log: crate::store::LogId, time_ms: u64) -> u64 {
-        self.0.offset_at(log, time_ms)
-    }
-    fn trim(&mut self, log: crate::store::LogId, to: u64) {
-        self.0.trim(log, to);
-    }
-    fn release(&mut self, log: crate::store::LogId, from: u64, to: u64) {
-        self.0.release(log, from, to);
-    }
-    fn commit(&mut self) -> Result<(), crate::store::StoreError> {
-        self.0.commit()
-    }
-    fn put_snapshot(
-        &mut self,
-        name: &str,
-        bytes: bytes::Bytes,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.put_snapshot(name, bytes)
-    }
-    fn snapshot(&self, name: &str) -> Result<Option<bytes::Bytes>, crate::store::StoreError> {
-        self.0.snapshot(name)
-    }
 }
 
 pub(super) struct World {
@@ -306,9 +47,19 @@ impl World {
     pub(super) fn new() -> Self {
         let store = MemoryStore::new(0);
         let faults = store.faults();
-        let store = DiskLike(store, Arc::default());
+        Self::over(Box::new(DiskLike(store)), faults)
+    }
+
+    /// Over a store that keeps nothing safer than in memory.
+    pub(super) fn in_memory() -> Self {
+        let store = MemoryStore::new(0);
+        let faults = store.faults();
+        Self::over(Box::new(store), faults)
+    }
+
+    fn over(store: Box<dyn crate::store::Store>, faults: Arc<Faults>) -> Self {
         Self {
-            shard: Shard::new(Box::new(store), 1000..1100),
+            shard: Shard::new(store, 1000..1100),
             faults,
             now: Now { steady_ms: 0, wall_ms: WALL_MS },
             names: vec![String::new()],
@@ -374,13 +125,15 @@ impl World {
                 let stream = self.ids[stream];
                 Command::PutGroup { stream, group: group.to_owned(), config }
             }
-            ["delete", name] => match name.split_once('/').filter(|_| !self.ids.contains_key(*name)) {
-                Some((stream, group)) => {
-                    let stream = self.ids[stream];
-                    Command::DeleteGroup { stream, group: group.to_owned() }
+            ["delete", name] => {
+                match name.split_once('/').filter(|_| !self.ids.contains_key(*name)) {
+                    Some((stream, group)) => {
+                        let stream = self.ids[stream];
+                        Command::DeleteGroup { stream, group: group.to_owned() }
+                    }
+                    None => Command::Delete { id: self.ids[*name] },
                 }
-                None => Command::Delete { id: self.ids[*name] },
-            },
+            }
             ["bind", name] => self.bind(name, options),
             ["unbind", name] => {
                 let binding = (*name).to_owned();
@@ -437,7 +190,10 @@ impl World {
     fn bind(&mut self, name: &str, options: &BTreeMap<&str, &str>) -> Command {
         self.generations += 1;
         let interest = options.get("hears").map_or(0, |kinds| {
-            kinds.split(',').map(|kind| if kind == "all" { 0x7ffe } else { 1 << kind.parse::<u32>().unwrap() }).sum()
+            kinds
+                .split(',')
+                .map(|kind| if kind == "all" { 0x7ffe } else { 1 << kind.parse::<u32>().unwrap() })
+                .sum()
         });
         let plan = Plan {
             interest,
@@ -479,13 +235,7 @@ impl World {
         }
         shared.failure = None;
         drop(shared);
-        let policy = TestPolicy {
-            name: name.to_owned(),
-            number: self.generations,
-            hand: hand.clone(),
-            line: VecDeque::new(),
-            state: String::new(),
-        };
+        let policy = TestPolicy::new(name, self.generations, hand.clone());
         let scope = scope_of(options);
         Command::BindDelivery { binding: name.to_owned(), scope, policy: Some(Box::new(policy)) }
     }
@@ -652,13 +402,13 @@ impl World {
                     1 => String::new(),
                     other => format!("/{other}"),
                 };
-                let runs: Vec<String> = runs.iter().map(|run| show_run(run)).collect();
+                let runs: Vec<String> = runs.iter().map(show_run).collect();
                 format!("{}{number} <- deliver {}", who(connection), runs.join(" | "))
             }
             Effect::Reply { connection, reply, .. } => match reply {
                 Reply::Done => String::new(),
                 Reply::Records { runs, next, start, end } => {
-                    let runs: Vec<String> = runs.iter().map(|run| show_run(run)).collect();
+                    let runs: Vec<String> = runs.iter().map(show_run).collect();
                     let runs = runs.join(" | ");
                     format!("{} <- records {runs}, next {next} of {start}..{end}", who(connection))
                 }
@@ -678,84 +428,6 @@ impl World {
             }
         }
     }
-}
-
-fn show_run(run: &Run) -> String {
-    let mut text = String::new();
-    let mut at = 0;
-    for k in 0..u64::from(run.count) {
-        let parts = weir_message::parse(&run.bytes, at).unwrap();
-        at = parts.end as usize;
-        let view = parts.view(&run.bytes);
-        let payload = String::from_utf8_lossy(view.payload);
-        if k > 0 {
-            text.push(' ');
-        }
-        write!(text, "{payload}").unwrap();
-        if run.tag > 0 {
-            write!(text, "#{}", run.tag + k).unwrap();
-        }
-        let dead: Vec<String> = Headers::of(view.headers)
-            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
-            .collect();
-        if !dead.is_empty() {
-            write!(text, " {{{}}}", dead.join(", ")).unwrap();
-        }
-    }
-    assert_eq!(at, run.bytes.len(), "a run holds its messages and nothing else");
-    if run.partition > 0 {
-        write!(text, " in {}", run.partition).unwrap();
-    }
-    if run.attempt > 1 {
-        write!(text, " (try {})", run.attempt).unwrap();
-    }
-    text
-}
-
-fn show_stats(stats: &crate::effect::Stats) -> String {
-    let mut text = format!(
-        "{}: {} kept, {}..{}, published {} refused {} removed {}",
-        stats.name,
-        stats.messages,
-        stats.starts.iter().map(u64::to_string).collect::<Vec<_>>().join("+"),
-        stats.ends.iter().map(u64::to_string).collect::<Vec<_>>().join("+"),
-        stats.published,
-        stats.refused,
-        stats.removed
-    );
-    for group in &stats.groups {
-        write!(
-            text,
-            "\n  [{}] {} g{} lag {} ready {} in flight {} delayed {} parked {} | delivered {} \
-             again {} acked {} nacked {} expired {} dead {} dropped {} refused {}",
-            group.name,
-            group.binding,
-            group.generation.number,
-            group.lag,
-            group.ready,
-            group.in_flight,
-            group.delayed,
-            group.parked,
-            group.delivered,
-            group.redelivered,
-            group.acked,
-            group.nacked,
-            group.expired,
-            group.dead_lettered,
-            group.dropped,
-            group.refused_actions
-        )
-        .unwrap();
-        for consumer in &group.consumers {
-            write!(
-                text,
-                "\n    {} credit {} holds {}",
-                consumer.name, consumer.credit, consumer.in_flight
-            )
-            .unwrap();
-        }
-    }
-    text
 }
 
 fn options_of<'a>(words: &[&'a str]) -> (Vec<&'a str>, BTreeMap<&'a str, &'a str>) {
