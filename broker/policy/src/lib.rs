@@ -37,10 +37,15 @@ mod verdicts;
 mod binding;
 mod fields;
 mod folder;
+mod generation;
+mod loader;
 mod plugin;
+pub mod policy_host;
 mod schema;
 mod settle;
+pub mod status;
 mod watcher;
 mod wholeness;
+mod workshop;
 #[cfg(test)]
 mod testing;

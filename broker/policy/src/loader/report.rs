@@ -1,0 +1,108 @@
+//! Publishes what came of a pass: the chain, the status, a line in the log.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Loader;
+use crate::chain::PublishChain;
+use crate::folder::{Plugin, Standing};
+use crate::generation::{BindingState, Record, Running};
+use crate::status::{Board, BoardRow, PolicyListing};
+
+impl Loader {
+    /// Publishes a new chain if a publish binding changed. Done after every
+    /// binding: the next one may take seconds to compile.
+    pub(super) fn renew_chain(&mut self) {
+        if !std::mem::take(&mut self.chain_is_old) {
+            return;
+        }
+        self.chain_number += 1;
+        let (mut filters, mut routers) = (Vec::new(), Vec::new());
+        for active in self.records.values().filter_map(|record| record.active.as_ref()) {
+            match &active.running {
+                Running::Router(router) => routers.push(Arc::clone(router)),
+                Running::Filter(filter) => filters.push(Arc::clone(filter)),
+                Running::Delivery | Running::DeliverFilter => {}
+            }
+        }
+        self.chain.store(Arc::new(PublishChain::new(filters, routers, self.chain_number)));
+    }
+
+    /// Publishes what changed: the chain, then the status.
+    pub(super) fn finish(&mut self) {
+        self.renew_chain();
+        let mut needed: HashSet<Arc<str>> = HashSet::new();
+        for record in self.records.values() {
+            needed.extend(record.active.iter().map(|active| active.good.key.component.clone()));
+            needed.extend(record.kept.iter().map(|good| good.key.component.clone()));
+            needed.extend(record.refused.iter().map(|(key, _)| key.component.clone()));
+        }
+        self.workshop.forget(&needed);
+        self.counters.compilations = self.workshop.engine.compilations();
+        let board = Board {
+            rows: self.records.values().map(BoardRow::new).collect(),
+            problems: self.last_scan.problems.clone(),
+            policies: self.policies(),
+            counters: self.counters,
+        };
+        self.board.store(Arc::new(board));
+    }
+
+    fn policies(&self) -> Vec<PolicyListing> {
+        let folder = &self.last_scan.plugins;
+        let shipped = self.shipped.iter().filter(|(name, _)| !folder.contains_key(*name));
+        let mut policies: Vec<_> =
+            folder.iter().chain(shipped).map(|(name, plugin)| self.listing(name, plugin)).collect();
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        policies
+    }
+
+    fn listing(&self, name: &str, plugin: &Plugin) -> PolicyListing {
+        let runs = |record: &&Record| {
+            record.active.as_ref().is_some_and(|active| active.good.binding.policy == name)
+        };
+        let bindings = self.records.values().filter(runs).map(|r| r.name.to_string()).collect();
+        let mut listing = PolicyListing {
+            name: name.to_owned(),
+            source: plugin.source,
+            file: plugin.file.clone(),
+            version: plugin.version.clone().unwrap_or_default(),
+            summary: String::new(),
+            roles: Vec::new(),
+            digest: String::new(),
+            bytes: 0,
+            bindings,
+            problem: None,
+        };
+        let code = match &plugin.standing {
+            Standing::Whole(code) => code,
+            Standing::Waiting(why) | Standing::Broken(why) => {
+                listing.problem = Some(why.clone());
+                return listing;
+            }
+        };
+        listing.digest = code.digest.to_string();
+        listing.bytes = code.bytes.len();
+        match self.workshop.compiled.get(&code.digest) {
+            Some(Ok(component)) => {
+                listing.version = component.manifest().version.to_string();
+                listing.summary.clone_from(&component.manifest().summary);
+                listing.roles = component.roles().iter().map(|role| role.as_str()).collect();
+            }
+            Some(Err(error)) => listing.problem = Some(error.to_string()),
+            None => {}
+        }
+        listing
+    }
+}
+
+/// Tells the log how a binding stands now.
+pub(super) fn announce(record: &Record) {
+    let binding = &*record.name;
+    let generation = record.active.as_ref().map_or(0, |active| active.number);
+    match (&record.error, record.state) {
+        (None, state) => tracing::info!(binding, generation, ?state, "policy binding changed"),
+        (Some(_), BindingState::Waiting) => {}
+        (Some(error), state) => tracing::warn!(binding, generation, ?state, "{error}"),
+    }
+}

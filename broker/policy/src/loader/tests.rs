@@ -1,0 +1,534 @@
+//! Passes by hand, over a disk in memory and a clock that stands still, with real
+//! components. A component with another digest but the same behaviour is made by
+//! adding a custom section to it.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Mutex;
+
+use weir_core::env::Disk;
+
+use super::*;
+use crate::engine::Engine;
+use crate::generation::GenerationState;
+use crate::setup::Trouble;
+use crate::status::BindingStatus;
+use crate::testing::{CountingRandom, ManualClock, MemoryDisk, shipped, variant};
+
+struct Desk {
+    disk: Arc<MemoryDisk>,
+    clock: Arc<ManualClock>,
+    /// What the shards were told: "0 +delivery@2", "1 -delivery".
+    installed: Arc<Mutex<Vec<String>>>,
+    loader: Loader,
+}
+
+fn desk() -> Desk {
+    desk_with(true, shipped())
+}
+
+fn desk_with(development: bool, shipped: Vec<ShippedComponent>) -> Desk {
+    let clock = Arc::new(ManualClock::default());
+    let disk = Arc::new(MemoryDisk::new(Arc::clone(&clock)));
+    let port: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(&disk);
+    let folders = Folders::open(port, "/d/plugins".into(), "/d/bindings".into(), development);
+    let workshop = Workshop {
+        engine: Engine::new().unwrap(),
+        clock: Arc::<ManualClock>::clone(&clock),
+        random: Arc::new(CountingRandom::default()),
+        shards: 2,
+        trouble: Arc::new(|_| {}),
+        compiled: std::collections::HashMap::new(),
+    };
+    let installed: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&installed);
+    let install: Install = Box::new(move |shard, command| {
+        let line = match command {
+            Command::BindDelivery { binding, policy: Some(policy), .. } => {
+                format!("{shard} +{binding}@{}", policy.generation().number)
+            }
+            Command::BindDelivery { binding, policy: None, .. } => format!("{shard} -{binding}"),
+            Command::BindFilter { binding, .. } => format!("{shard} filter {binding}"),
+            _ => panic!("not a loader's command"),
+        };
+        log.lock().unwrap().push(line);
+    });
+    let loader = Loader::new(folders.unwrap(), workshop, shipped, install);
+    Desk { disk, clock, installed, loader }
+}
+
+impl Desk {
+    /// Lets files grow old enough and makes a pass.
+    fn pass(&mut self) {
+        self.clock.advance(200);
+        self.loader.pass(false);
+    }
+
+    fn status(&self, name: &str) -> BindingStatus {
+        let found = self.loader.board().load().status(Some(name));
+        found.into_iter().next().unwrap_or_else(|| panic!("no binding {name}"))
+    }
+
+    /// State and generation: "active@2".
+    fn stand(&self, name: &str) -> String {
+        let status = self.status(name);
+        let state = serde_json::to_value(status.state).unwrap();
+        format!("{}@{}", state.as_str().unwrap(), status.generation)
+    }
+
+    fn error(&self, name: &str) -> String {
+        self.status(name).error.unwrap_or_default()
+    }
+
+    /// Routers of the current chain: binding and generation.
+    fn routers(&self) -> Vec<String> {
+        let chain = self.loader.chain().load_full();
+        let routers = chain.routers().iter();
+        routers.map(|r| format!("{}@{}", r.setup().binding, r.setup().generation.number)).collect()
+    }
+
+    fn installed(&self) -> Vec<String> {
+        std::mem::take(&mut self.installed.lock().unwrap())
+    }
+
+    fn compilations(&self) -> u64 {
+        self.loader.workshop.engine.compilations()
+    }
+
+    fn trouble(&mut self, binding: &str, generation: u64) {
+        let reason = "it does not stop".to_owned();
+        self.loader.trouble(&Trouble {
+            binding: binding.into(),
+            generation,
+            reason,
+            probation: true,
+        });
+    }
+}
+
+fn router() -> Vec<u8> {
+    shipped().iter().find(|shipped| shipped.name == "subject-router").unwrap().bytes.to_vec()
+}
+
+const TO_A: &str =
+    "policy='subject-router'\nsubjects=['in.>']\nconfig.rules=[{pattern='in.>',to='a'}]";
+const TO_B: &str =
+    "policy='subject-router'\nsubjects=['in.>']\nconfig.rules=[{pattern='in.>',to='b'}]";
+
+#[test]
+fn the_defaults_are_there_and_a_file_of_their_name_replaces_them() {
+    let mut desk = desk();
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("default-router"), "active@1");
+    assert_eq!(desk.stand("default-delivery"), "active@1");
+    assert_eq!(desk.installed(), ["0 +default-delivery@1", "1 +default-delivery@1"]);
+    assert_eq!(desk.routers(), ["default-router@1"]);
+    assert_eq!(desk.status("default-router").origin, Origin::Default);
+
+    desk.disk.write("/d/bindings/default-router.toml", TO_A);
+    desk.pass();
+    assert_eq!(desk.stand("default-router"), "active@2");
+    assert_eq!(desk.status("default-router").subjects, ["in.>"]);
+    desk.disk.write("/d/bindings/default-router.toml", "policy='subject-router'");
+    desk.pass();
+    assert_eq!(desk.stand("default-router"), "kept@2", "a broken file evicts nobody");
+    desk.disk.remove("/d/bindings/default-router.toml");
+    desk.pass();
+    assert_eq!(desk.stand("default-router"), "active@3");
+    assert_eq!(desk.status("default-router").subjects, [">"]);
+    assert!(desk.installed().is_empty(), "delivery was not touched");
+}
+
+#[test]
+fn a_broken_file_over_a_default_at_start_leaves_the_default() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/default-router.toml", "policy='subject-router'\nordr=3");
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("default-router"), "kept@1");
+    assert!(desk.error("default-router").contains("did you mean `order`?"));
+    assert_eq!(desk.routers(), ["default-router@1"]);
+    desk.pass();
+    assert_eq!(desk.stand("default-router"), "kept@1");
+}
+
+#[test]
+fn a_dropped_component_acts_is_replaced_survives_a_broken_one_and_goes() {
+    let mut desk = desk();
+    desk.loader.pass(true);
+    let name = "mine";
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.loader.pass(false);
+    assert_eq!(desk.stand(name), "waiting@0");
+    desk.pass();
+    assert_eq!(desk.stand(name), "active@1");
+    assert_eq!(desk.routers(), ["mine@1", "default-router@1"]);
+    assert_eq!(desk.status(name).origin, Origin::Automatic);
+    assert_eq!(desk.status(name).on_failure, "pass");
+
+    desk.disk.write("/d/plugins/mine.wasm", variant(&router(), 1));
+    desk.pass();
+    assert_eq!(desk.stand(name), "active@2");
+    let second = desk.status(name).digest;
+
+    desk.disk.write("/d/plugins/mine.wasm", "no component at all");
+    desk.pass();
+    assert_eq!(desk.stand(name), "kept@2");
+    assert_eq!(desk.error(name), "mine.wasm: this is not a WebAssembly file");
+    assert_eq!(desk.status(name).digest, second);
+    desk.disk.write("/d/plugins/mine.wasm", variant(b"\0asm\x0d\0\x01\0", 1));
+    desk.pass();
+    assert!(
+        desk.error(name).contains("it exports no weir:policy/lifecycle"),
+        "{}",
+        desk.error(name)
+    );
+    assert_eq!(desk.stand(name), "kept@2");
+
+    desk.disk.write("/d/plugins/mine.wasm", variant(&router(), 3));
+    desk.pass();
+    assert_eq!(desk.stand(name), "active@3");
+    assert_eq!(desk.error(name), "");
+
+    desk.disk.remove("/d/plugins/mine.wasm");
+    desk.pass();
+    assert_eq!(desk.stand(name), "removed@0");
+    assert_eq!(desk.routers(), ["default-router@1"]);
+    let all = desk.loader.board().load().status(None);
+    assert!(all.iter().all(|status| status.name != name));
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.pass();
+    assert_eq!(desk.stand(name), "active@4", "numbers are not used again");
+    assert_eq!(desk.status(name).history.len(), 4);
+}
+
+#[test]
+fn a_half_written_replacement_waits_and_then_acts() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("mine"), "active@1");
+    let next = variant(&router(), 1);
+    desk.disk.write("/d/plugins/mine.wasm", &next[..next.len() / 2]);
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "active@1");
+    desk.clock.advance(10_000);
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "kept@1");
+    assert!(desk.error("mine").contains("copy it again"), "{}", desk.error("mine"));
+    desk.disk.write("/d/plugins/mine.wasm", next);
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "active@2");
+}
+
+#[test]
+fn a_new_component_that_is_half_written_is_no_failure() {
+    let mut desk = desk();
+    desk.loader.pass(true);
+    desk.disk.write("/d/plugins/mine.wasm", &router()[..1_000]);
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "waiting@0");
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "active@1");
+}
+
+#[test]
+fn a_binding_changes_its_configuration_without_compiling() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let compiled = desk.compilations();
+    assert_eq!(desk.stand("in"), "active@1");
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@2");
+    assert_eq!(desk.compilations(), compiled);
+    let history = desk.status("in").history;
+    assert_eq!(history[0].state, GenerationState::Retired);
+    assert_eq!(history[1].state, GenerationState::Active);
+    assert_eq!(history[0].digest, history[1].digest);
+}
+
+#[test]
+fn one_content_is_compiled_once() {
+    let mut desk = desk();
+    for binding in ["a", "b", "c"] {
+        desk.disk.write(&format!("/d/bindings/{binding}.toml"), TO_A);
+    }
+    desk.disk.write("/d/plugins/copy.wasm", router());
+    let exports_nothing = variant(b"\0asm\x0d\0\x01\0", 1);
+    desk.disk.write("/d/plugins/bad.wasm", exports_nothing);
+    desk.loader.pass(true);
+    for _ in 0..5 {
+        desk.clock.advance(31_000);
+        desk.pass();
+    }
+    // Subject router, at-least-once, and the one that is no policy.
+    assert_eq!(desk.compilations(), 3);
+    assert_eq!(desk.loader.counters.activations, 6);
+    assert_eq!(desk.loader.counters.refusals, 1);
+}
+
+#[test]
+fn a_bad_configuration_is_named_and_the_old_one_stays() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let bad = "policy='subject-router'\nsubjects=['in.>']\nconfig.rules=[{pattern=7,to='a'}]";
+    desk.disk.write("/d/bindings/in.toml", bad);
+    desk.pass();
+    assert_eq!(desk.stand("in"), "kept@1");
+    let error = desk.error("in");
+    assert!(error.starts_with("config.rules[0]"), "{error}");
+    assert!(!error.contains('\n'));
+    let refusals = desk.loader.counters.refusals;
+    desk.pass();
+    assert_eq!(desk.loader.counters.refusals, refusals, "not tried again before it changes");
+}
+
+#[test]
+fn an_unknown_policy_is_named_with_the_nearest_one() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", "policy='subject-rooter'\nsubjects=['>']");
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("in"), "failed@0");
+    assert!(desk.error("in").contains("did you mean `subject-router`?"), "{}", desk.error("in"));
+}
+
+#[test]
+fn a_role_the_component_does_not_have_is_named() {
+    let mut desk = desk();
+    let wrong = "policy='subject-router'\nrole='delivery'\nqueues=['*']";
+    desk.disk.write("/d/bindings/in.toml", wrong);
+    desk.loader.pass(true);
+    assert_eq!(desk.error("in"), "`subject-router` is no delivery, it is a router");
+}
+
+#[test]
+fn a_plugin_that_goes_leaves_its_binding_running() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.disk.write("/d/bindings/in.toml", "policy='mine'\nsubjects=['in.>']");
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("in"), "active@1");
+    assert_eq!(desk.routers(), ["in@1", "default-router@1"], "no automatic binding beside it");
+    desk.disk.remove("/d/plugins/mine.wasm");
+    desk.pass();
+    assert_eq!(desk.stand("in"), "kept@1");
+    assert!(desk.error("in").contains("plugin `mine` is gone"), "{}", desk.error("in"));
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@1", "the same content is the same generation");
+    desk.disk.remove("/d/bindings/in.toml");
+    desk.pass();
+    assert_eq!(desk.stand("in"), "removed@0");
+    assert_eq!(desk.stand("mine"), "active@1", "now it binds itself");
+}
+
+#[test]
+fn a_binding_takes_over_from_an_automatic_one_once_it_runs() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.loader.pass(true);
+    desk.disk.write("/d/bindings/in.toml", "policy='mine'\nsubjects=['in.>']\nconfig.wrong=1");
+    desk.pass();
+    assert_eq!(desk.stand("in"), "failed@0");
+    assert_eq!(desk.stand("mine"), "active@1", "it stays while the other does not run");
+    desk.disk.write("/d/bindings/in.toml", "policy='mine'\nsubjects=['in.>']");
+    desk.pass();
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@1");
+    assert_eq!(desk.stand("mine"), "removed@0");
+}
+
+#[test]
+fn production_takes_plugins_with_a_manifest_only() {
+    let mut desk = desk_with(false, shipped());
+    desk.disk.write("/d/plugins/bare.wasm", router());
+    desk.disk.write("/d/plugins/subject-router/r.wasm", variant(&router(), 1));
+    let digest = sha256_hex(&variant(&router(), 1));
+    let manifest = |version: &str| {
+        format!("name='subject-router'\nversion='{version}'\ncomponent='r.wasm'\nsha256='{digest}'")
+    };
+    desk.disk.write("/d/plugins/subject-router/plugin.toml", manifest("9.9.9"));
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let problem = desk.status("plugins/bare.wasm");
+    assert_eq!(problem.state, BindingState::Failed);
+    assert!(problem.error.unwrap().contains("development mode only"));
+    assert_eq!(desk.stand("in"), "kept@1", "the shipped one of that name stands in at start");
+    assert!(desk.error("in").contains("plugin.toml says 9.9.9"), "{}", desk.error("in"));
+    assert_eq!(desk.status("in").source, Some(Source::Shipped));
+
+    let version = desk.status("in").version;
+    desk.disk.write("/d/plugins/subject-router/plugin.toml", manifest(&version));
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@2");
+    assert_eq!(desk.status("in").source, Some(Source::Folder));
+    assert_eq!(desk.status("in").digest, digest);
+}
+
+#[test]
+fn a_rollback_is_remembered_until_a_file_changes() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let nothing = desk.loader.rollback("in").unwrap_err();
+    assert_eq!(nothing, RollbackError::NothingBefore("in".to_owned()));
+    assert_eq!(desk.stand("in"), "active@1");
+    assert_eq!(desk.loader.rollback("on").unwrap_err(), RollbackError::Unknown("on".to_owned()));
+
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    let compiled = desk.compilations();
+    desk.loader.rollback("in").unwrap();
+    assert_eq!(desk.compilations(), compiled);
+    assert_eq!(desk.stand("in"), "rolled-back@3");
+    assert_eq!(desk.status("in").config["rules"][0]["to"], "a");
+    let history = desk.status("in").history;
+    assert_eq!(history[1].state, GenerationState::RolledBack);
+    assert_eq!(history[2].rolled_back_from, Some(2));
+    for _ in 0..3 {
+        desk.clock.advance(31_000);
+        desk.pass();
+    }
+    assert_eq!(desk.stand("in"), "rolled-back@3", "what lies on disk stays out");
+
+    desk.loader.rollback("in").unwrap();
+    assert_eq!(desk.status("in").config["rules"][0]["to"], "b", "a second one undoes the first");
+    desk.loader.rollback("in").unwrap();
+    assert_eq!(desk.stand("in"), "rolled-back@5");
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@6", "written again, it is meant");
+}
+
+#[test]
+fn trouble_goes_back_once() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    desk.trouble("in", 1);
+    assert_eq!(desk.stand("in"), "active@2", "late word of a generation that is gone");
+    desk.trouble("in", 2);
+    assert_eq!(desk.stand("in"), "rolled-back@3");
+    assert!(desk.error("in").contains("it does not stop"), "{}", desk.error("in"));
+    assert_eq!(desk.status("in").history[1].state, GenerationState::Failed);
+    desk.pass();
+    assert_eq!(desk.stand("in"), "rolled-back@3");
+    desk.trouble("in", 3);
+    assert_eq!(desk.stand("in"), "failing@3", "it stays, and its failure rule applies");
+    assert!(desk.error("in").contains("failure rule applies (refuse)"), "{}", desk.error("in"));
+    desk.pass();
+    assert_eq!(desk.stand("in"), "failing@3");
+    let third = "policy='subject-router'\nsubjects=['in.>']\n";
+    desk.disk.write("/d/bindings/in.toml", third);
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@4");
+}
+
+#[test]
+fn a_dropped_in_component_that_never_worked_is_taken_out() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.loader.pass(true);
+    assert_eq!(desk.routers(), ["mine@1", "default-router@1"]);
+    desk.trouble("mine", 1);
+    assert_eq!(desk.stand("mine"), "failed@0");
+    assert_eq!(desk.routers(), ["default-router@1"]);
+    assert!(desk.error("mine").contains("taken out: it does not stop"));
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "failed@0");
+    assert!(desk.error("mine").contains("taken out"));
+    desk.disk.write("/d/plugins/mine.wasm", variant(&router(), 1));
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "active@2");
+}
+
+#[test]
+fn delivery_reaches_every_shard_and_leaves_it_again() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/mail.toml", "policy='at-least-once'\nqueues=['mail-*']");
+    desk.loader.pass(true);
+    let mut installed = desk.installed();
+    installed.retain(|line| line.contains("mail"));
+    assert_eq!(installed, ["0 +mail@1", "1 +mail@1"]);
+    let changed = "policy='at-least-once'\nqueues=['mail-*']\norder=3";
+    desk.disk.write("/d/bindings/mail.toml", changed);
+    desk.pass();
+    assert_eq!(desk.installed(), ["0 +mail@2", "1 +mail@2"]);
+    assert_eq!(desk.status("mail").order, 3);
+    desk.trouble("mail", 2);
+    assert_eq!(desk.installed(), ["0 +mail@3", "1 +mail@3"]);
+    desk.trouble("mail", 3);
+    assert!(desk.error("mail").contains("built-in at-least-once plan"), "{}", desk.error("mail"));
+    assert!(desk.installed().is_empty());
+    desk.disk.write("/d/bindings/mail.toml", TO_A);
+    desk.pass();
+    assert_eq!(desk.stand("mail"), "active@4");
+    assert_eq!(desk.installed(), ["0 -mail", "1 -mail"], "another role takes the instances away");
+    desk.disk.remove("/d/bindings/mail.toml");
+    desk.pass();
+    assert!(desk.installed().is_empty());
+}
+
+#[test]
+fn a_folder_swapped_by_link_acts() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/.v1/mine.wasm", router());
+    desk.disk.write("/d/plugins/.v2/mine.wasm", variant(&router(), 2));
+    desk.disk.link("/d/plugins/.now", ".v1");
+    desk.disk.link("/d/plugins/mine.wasm", ".now/mine.wasm");
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("mine"), "active@1");
+    desk.disk.link("/d/plugins/.now", ".v2");
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "active@2");
+    desk.disk.rename("/d/plugins/mine.wasm", "/d/plugins/other.wasm");
+    desk.pass();
+    assert_eq!(desk.stand("mine"), "removed@0");
+    assert_eq!(desk.stand("other"), "active@1");
+}
+
+#[test]
+fn state_and_counters_outlive_their_generation() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let kv = |desk: &Desk| {
+        let record = desk.loader.records.get("in").unwrap();
+        Arc::clone(&record.active.as_ref().unwrap().good.kv)
+    };
+    let before = kv(&desk);
+    let counters = |desk: &Desk, index: usize| {
+        Arc::clone(&desk.loader.records.get("in").unwrap().history[index].counters)
+    };
+    counters(&desk, 0).rows.store(7, std::sync::atomic::Ordering::Relaxed);
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    assert!(Arc::ptr_eq(&before, &kv(&desk)));
+    counters(&desk, 1).rows.store(5, std::sync::atomic::Ordering::Relaxed);
+    // Counted after the pass: the status reads when it is asked.
+    counters(&desk, 0).rows.store(8, std::sync::atomic::Ordering::Relaxed);
+    let status = desk.status("in");
+    assert_eq!(status.totals.rows, 13);
+    assert_eq!([status.history[0].counters.rows, status.history[1].counters.rows], [8, 5]);
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["rows"], 13);
+    assert_eq!(json["history"][0]["rows"], 8);
+    assert_eq!(json["state"], "active");
+}
+
+#[test]
+fn policies_are_listed_with_who_runs_them() {
+    let mut desk = desk();
+    desk.disk.write("/d/plugins/bad.wasm", "nonsense");
+    desk.loader.pass(true);
+    let policies = desk.loader.board().load().policies.clone();
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["at-least-once", "bad", "subject-router"]);
+    assert_eq!(policies[2].bindings, ["default-router"]);
+    assert_eq!(policies[2].roles, ["router"]);
+    assert_eq!(policies[1].problem.as_deref(), Some("this is not a WebAssembly file"));
+}

@@ -1,0 +1,393 @@
+//! The policy host: what the server starts, asks and shuts down. Owns the loader
+//! thread, which owns everything that changes; what others may see is published
+//! in one piece (the chain, the status) and never waited for.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use weir_core::command::Command;
+use weir_core::env::{Clock, Disk, Random};
+
+use crate::chain::PublishChain;
+use crate::engine::Engine;
+use crate::error::LoadError;
+use crate::folder::Folders;
+use crate::loader::{Install, Loader};
+pub use crate::loader::{RollbackError, ShippedComponent};
+use crate::setup::{Trouble, TroubleSink};
+use crate::status::{BindingStatus, Board, HostCounters, PolicyListing};
+use crate::watcher::FolderWatch;
+use crate::workshop::Workshop;
+
+/// Events in a row count as one after this much quiet, and at most so late.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+const DEBOUNCE_MAX: Duration = Duration::from_millis(250);
+/// A look without any hint: some file systems give none.
+const RESCAN: Duration = Duration::from_secs(30);
+
+/// What the host is to do.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Folder of plugins; made when missing.
+    pub plugins: PathBuf,
+    /// Folder of binding files; made when missing.
+    pub bindings: PathBuf,
+    /// Whether bare `.wasm` files are loaded, and bound to everything when no
+    /// binding names them.
+    pub development: bool,
+    /// Number of shards.
+    pub shards: u32,
+    /// Whether to look again on events and every 30 s, or only when told.
+    pub watch: bool,
+    /// Policies that come with the broker.
+    pub shipped: Vec<ShippedComponent>,
+}
+
+/// What the host uses instead of the operating system.
+#[derive(Clone)]
+pub struct HostEnv {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Seeds for policies.
+    pub random: Arc<dyn Random>,
+    /// The folders.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl std::fmt::Debug for HostEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostEnv").finish_non_exhaustive()
+    }
+}
+
+/// Why the host could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No engine on this machine.
+    #[error(transparent)]
+    Engine(#[from] LoadError),
+    /// The folders cannot be made.
+    #[error("the policy folders cannot be made: {0}")]
+    Folders(std::io::Error),
+    /// No thread for the loader.
+    #[error("no thread for the policy loader: {0}")]
+    Thread(std::io::Error),
+    /// The loader ended before it had looked once.
+    #[error("the policy loader ended while it started")]
+    Ended,
+}
+
+/// What the loader thread is asked.
+enum Ask {
+    /// Something may have changed on disk.
+    Look,
+    /// Make a pass now and say when it is done.
+    Rescan(Sender<()>),
+    Rollback(String, Sender<Result<(), RollbackError>>),
+    Trouble(Trouble),
+    Stop,
+}
+
+/// The policies of a broker. A handle: clones mean the same host.
+#[derive(Clone)]
+pub struct PolicyHost {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    chain: Arc<ArcSwap<PublishChain>>,
+    board: Arc<ArcSwap<Board>>,
+    ask: Sender<Ask>,
+    steps: Steps,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Counts what the loader did, for those who wait for it.
+type Steps = Arc<(Mutex<u64>, Condvar)>;
+
+impl PolicyHost {
+    /// Starts the host. When this returns, the folders have been looked at once,
+    /// and `install` has been called for every shard with what is bound there.
+    /// `install` is called on the loader's thread and must not wait for a shard.
+    ///
+    /// # Errors
+    /// See [`HostError`]. A policy that cannot be loaded is no error: it is
+    /// listed in the status.
+    pub fn start(
+        config: HostConfig,
+        env: HostEnv,
+        install: Box<dyn Fn(u32, Command) + Send + Sync>,
+    ) -> Result<Self, HostError> {
+        let (ask, asked) = channel();
+        let loader = loader(&config, env, install, ask.clone())?;
+        let (chain, board) = (loader.chain(), loader.board());
+        let (started, has_started) = channel();
+        let watch = config.watch.then(|| ask.clone());
+        let steps = Steps::default();
+        let signal = Arc::clone(&steps);
+        let thread = std::thread::Builder::new()
+            .name("weir-policies".to_owned())
+            .spawn(move || run(loader, &asked, watch, &started, &signal))
+            .map_err(HostError::Thread)?;
+        let shared = Shared { chain, board, ask, steps, thread: Mutex::new(Some(thread)) };
+        let host = Self { shared: Arc::new(shared) };
+        has_started.recv().map_err(|_| HostError::Ended)?;
+        Ok(host)
+    }
+
+    /// The publish chain of this moment. Take it once per batch.
+    #[must_use]
+    pub fn chain(&self) -> Arc<PublishChain> {
+        self.shared.chain.load_full()
+    }
+
+    /// How the bindings stand: all, with files that are none, or one.
+    #[must_use]
+    pub fn status(&self, binding: Option<&str>) -> Vec<BindingStatus> {
+        self.shared.board.load().status(binding)
+    }
+
+    /// The plugins and shipped policies there are.
+    #[must_use]
+    pub fn list(&self) -> Vec<PolicyListing> {
+        self.shared.board.load().policies.clone()
+    }
+
+    /// What the host did so far.
+    #[must_use]
+    pub fn counters(&self) -> HostCounters {
+        self.shared.board.load().counters
+    }
+
+    /// Goes back to the generation before. Waits for the loader: well below a
+    /// second, unless it is just compiling something large.
+    ///
+    /// # Errors
+    /// See [`RollbackError`].
+    pub fn rollback(&self, binding: &str) -> Result<BindingStatus, RollbackError> {
+        let (done, is_done) = channel();
+        let stopped = |_| RollbackError::Stopped;
+        self.shared
+            .ask
+            .send(Ask::Rollback(binding.to_owned(), done))
+            .map_err(|_| RollbackError::Stopped)?;
+        is_done.recv().map_err(stopped)??;
+        let status = self.status(Some(binding)).into_iter().next();
+        status.ok_or_else(|| RollbackError::Unknown(binding.to_owned()))
+    }
+
+    /// A delivery policy failed too often in a shard: the host goes back to its
+    /// last good generation. Does not wait; one report per generation counts.
+    pub fn policy_failed(&self, binding: &str, generation: u64, reason: &str) {
+        let trouble = Trouble {
+            binding: binding.into(),
+            generation,
+            reason: reason.to_owned(),
+            probation: false,
+        };
+        // A host that has stopped has nothing to go back to.
+        let _ = self.shared.ask.send(Ask::Trouble(trouble));
+    }
+
+    /// Looks at the folders now and waits until that is done. Files younger than
+    /// their quiet time (150 ms) are left for the next look.
+    pub fn rescan(&self) {
+        let (done, is_done) = channel();
+        if self.shared.ask.send(Ask::Rescan(done)).is_ok() {
+            // An error means that the loader has stopped.
+            let _ = is_done.recv();
+        }
+    }
+
+    /// Waits until `ready` says so, asking after everything the loader does.
+    /// False when `timeout` passed first.
+    pub fn wait_until(&self, timeout: Duration, ready: impl Fn(&Self) -> bool) -> bool {
+        let latest = Instant::now() + timeout;
+        let (steps, stepped) = &*self.shared.steps;
+        let mut seen = *steps.lock().expect("no panic under this lock");
+        loop {
+            if ready(self) {
+                return true;
+            }
+            let left = latest.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let guard = steps.lock().expect("no panic under this lock");
+            let (guard, _) = stepped
+                .wait_timeout_while(guard, left, |steps| *steps == seen)
+                .expect("no panic under this lock");
+            seen = *guard;
+        }
+    }
+
+    /// Ends the loader and the watch, and waits for both. What runs keeps
+    /// running: chain and shards hold their own.
+    pub fn shutdown(&self) {
+        self.shared.stop();
+    }
+}
+
+impl std::fmt::Debug for PolicyHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyHost").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn stop(&self) {
+        let thread = self.thread.lock().expect("no panic under this lock").take();
+        if let Some(thread) = thread {
+            // Stopped already when this fails.
+            let _ = self.ask.send(Ask::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the policy loader panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn loader(
+    config: &HostConfig,
+    env: HostEnv,
+    install: Install,
+    ask: Sender<Ask>,
+) -> Result<Loader, HostError> {
+    let HostConfig { plugins, bindings, development, .. } = config.clone();
+    let folders =
+        Folders::open(env.disk, plugins, bindings, development).map_err(HostError::Folders)?;
+    // Called in the middle of judging a batch: only leaves word.
+    let trouble: TroubleSink = Arc::new(move |trouble| drop(ask.send(Ask::Trouble(trouble))));
+    let workshop = Workshop {
+        engine: Engine::new()?,
+        clock: env.clock,
+        random: env.random,
+        shards: config.shards,
+        trouble,
+        compiled: std::collections::HashMap::new(),
+    };
+    Ok(Loader::new(folders, workshop, config.shipped.clone(), install))
+}
+
+/// The loader's thread. `watch` is where the watch leaves its hints, or `None`
+/// when the host looks only when told.
+fn run(
+    mut loader: Loader,
+    asked: &Receiver<Ask>,
+    watch: Option<Sender<Ask>>,
+    started: &Sender<()>,
+    (steps, stepped): &(Mutex<u64>, Condvar),
+) {
+    let watching = watch.is_some();
+    let mut watch = watch.and_then(|ask| start_watch(&loader, ask));
+    let mut due = look(&mut loader, &mut watch, true);
+    // Whoever started the host may have given up; the stop follows then.
+    let _ = started.send(());
+    loop {
+        *steps.lock().expect("no panic under this lock") += 1;
+        stepped.notify_all();
+        let ask = match wait(asked, watching.then_some(due)) {
+            Wait::Asked(ask) => ask,
+            Wait::Due => {
+                due = look(&mut loader, &mut watch, false);
+                continue;
+            }
+            Wait::Ended => return,
+        };
+        match ask {
+            Ask::Look => {
+                let Some(other) = settle_down(asked) else { return };
+                due = look(&mut loader, &mut watch, false);
+                due = answer(&mut loader, &mut watch, other).unwrap_or(due);
+            }
+            Ask::Stop => return,
+            ask => due = answer(&mut loader, &mut watch, ask).unwrap_or(due),
+        }
+    }
+}
+
+enum Wait {
+    Asked(Ask),
+    Due,
+    Ended,
+}
+
+fn wait(asked: &Receiver<Ask>, due: Option<Instant>) -> Wait {
+    let Some(due) = due else {
+        return asked.recv().map_or(Wait::Ended, Wait::Asked);
+    };
+    match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
+        Ok(ask) => Wait::Asked(ask),
+        Err(RecvTimeoutError::Timeout) => Wait::Due,
+        Err(RecvTimeoutError::Disconnected) => Wait::Ended,
+    }
+}
+
+/// Waits until the folders are quiet for a moment. Anything else that is asked
+/// ends the wait and is handed back; `None` means to stop.
+fn settle_down(asked: &Receiver<Ask>) -> Option<Ask> {
+    let latest = Instant::now() + DEBOUNCE_MAX;
+    loop {
+        let left = latest.saturating_duration_since(Instant::now());
+        match asked.recv_timeout(DEBOUNCE.min(left)) {
+            Ok(Ask::Look) if !left.is_zero() => {}
+            Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => return Some(Ask::Look),
+            Ok(ask) => return Some(ask),
+        }
+    }
+}
+
+/// Does what is asked; the next look's time when it made one.
+fn answer(loader: &mut Loader, watch: &mut Option<FolderWatch>, ask: Ask) -> Option<Instant> {
+    // Whoever asked may have gone meanwhile.
+    match ask {
+        Ask::Look | Ask::Stop => None,
+        Ask::Rescan(done) => {
+            let due = look(loader, watch, false);
+            let _ = done.send(());
+            Some(due)
+        }
+        Ask::Rollback(binding, done) => {
+            let _ = done.send(loader.rollback(&binding));
+            None
+        }
+        Ask::Trouble(trouble) => {
+            loader.trouble(&trouble);
+            None
+        }
+    }
+}
+
+/// One pass. The watch is armed first, so that no change falls between.
+fn look(loader: &mut Loader, watch: &mut Option<FolderWatch>, at_once: bool) -> Instant {
+    if let Some(watch) = watch {
+        watch.arm(&loader.folders().watched());
+    }
+    let wait_ms = loader.pass(at_once);
+    Instant::now() + wait_ms.map_or(RESCAN, |ms| RESCAN.min(Duration::from_millis(ms)))
+}
+
+fn start_watch(loader: &Loader, ask: Sender<Ask>) -> Option<FolderWatch> {
+    let hint = move || drop(ask.send(Ask::Look));
+    match FolderWatch::start(&loader.folders().roots(), hint) {
+        Ok(watch) => Some(watch),
+        Err(why) => {
+            tracing::warn!("{why}; policies are looked for every 30 s instead");
+            None
+        }
+    }
+}
