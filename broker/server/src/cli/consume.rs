@@ -1,0 +1,177 @@
+//! Consuming a queue or a group from the command line. What was written to
+//! standard output is acked, in batches; what was not goes back.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::ctrl_c;
+use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch};
+
+use super::failure::{Exit, Failure};
+use super::output::{Output, note};
+use super::payload::{self, Form};
+use super::values;
+
+/// Credit where nothing is said, deliveries.
+const CREDIT: u32 = 1000;
+
+/// Options of consuming.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeArgs {
+    /// End after so many messages
+    #[arg(long)]
+    count: Option<u64>,
+    /// End when nothing came for so long, e.g. 500ms, 10s
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    wait: Option<Duration>,
+    /// Settle nothing: look, and give everything back at the end
+    #[arg(long)]
+    no_ack: bool,
+    /// Give every Nth message back instead of acking it, to see redeliveries
+    #[arg(long, value_name = "N", conflicts_with = "no_ack")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    nack_every: Option<u64>,
+    /// Most deliveries in flight
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..65_537))]
+    credit: Option<u32>,
+    /// Name of this consumer, for lists and policies
+    #[arg(long)]
+    name: Option<String>,
+    /// A label for the delivery policy; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = values::header)]
+    labels: Vec<(String, String)>,
+    /// Write payloads only, one a line
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+/// What is consumed.
+pub(crate) enum Source<'a> {
+    Queue(&'a str),
+    Group(&'a str, &'a str),
+}
+
+#[derive(Default)]
+struct Tally {
+    interrupted: bool,
+    seen: u64,
+    nacked: u64,
+    redelivered: u64,
+}
+
+/// Consumes until enough came, nothing came for long enough, or Ctrl-C.
+pub(crate) async fn run(
+    client: &Client,
+    source: Source<'_>,
+    args: &ConsumeArgs,
+    mut out: Output,
+) -> Result<(), Failure> {
+    let form = Form::of(out.json, args.raw, true);
+    // No more than will be settled: the rest would wait here for nobody.
+    let wanted = args.count.unwrap_or(u64::MAX);
+    let credit = u64::from(args.credit.unwrap_or(CREDIT)).min(wanted).max(1) as u32;
+    let options = ConsumeOptions {
+        credit,
+        name: args.name.clone(),
+        labels: args.labels.clone(),
+        auto_ack: false,
+    };
+    let mut consumer = match source {
+        Source::Queue(queue) => client.consume_with(queue, options).await?,
+        Source::Group(stream, group) => client.consume_group(stream, group, options).await?,
+    };
+    if args.wait.is_none() && args.count.is_none() {
+        note(out.json, "consuming; Ctrl-C ends");
+    }
+    let mut tally = Tally::default();
+    while tally.seen < wanted {
+        let Some(batch) = next_batch(&mut consumer, args.wait, &mut tally).await? else { break };
+        handle(batch, args, wanted, form, &mut out, &mut tally)?;
+    }
+    if !args.no_ack {
+        consumer.flush().await?;
+    }
+    drop(consumer);
+    finish(args, &tally, out.json)
+}
+
+/// The next deliveries; `None` when it is time to end.
+async fn next_batch(
+    consumer: &mut Consumer,
+    wait: Option<Duration>,
+    tally: &mut Tally,
+) -> Result<Option<DeliveryBatch>, Failure> {
+    let silence = async {
+        match wait {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        batch = consumer.next_batch() => Ok(batch?),
+        () = silence => Ok(None),
+        _ = ctrl_c() => {
+            tally.interrupted = true;
+            Ok(None)
+        }
+    }
+}
+
+fn handle(
+    batch: DeliveryBatch,
+    args: &ConsumeArgs,
+    wanted: u64,
+    form: Form,
+    out: &mut Output,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let mut written = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        if tally.seen == wanted {
+            break;
+        }
+        payload::write(out, form, &delivery)?;
+        tally.seen += 1;
+        tally.redelivered += u64::from(delivery.attempt > 1);
+        written.push((tally.seen, delivery));
+    }
+    // Acked only when it is out of this process.
+    out.flush()?;
+    if args.no_ack {
+        return Ok(());
+    }
+    for (number, delivery) in written {
+        match args.nack_every {
+            Some(every) if number.is_multiple_of(every) => {
+                tally.nacked += 1;
+                delivery.nack(0);
+            }
+            _ => delivery.ack(),
+        }
+    }
+    Ok(())
+}
+
+fn finish(args: &ConsumeArgs, tally: &Tally, json: bool) -> Result<(), Failure> {
+    let mut text = format!("{} messages", tally.seen);
+    if tally.redelivered > 0 {
+        text += &format!(", {} of them redelivered", tally.redelivered);
+    }
+    if tally.nacked > 0 {
+        text += &format!(", {} given back", tally.nacked);
+    }
+    if args.no_ack {
+        text += ", none of them settled";
+    }
+    note(json || args.raw, &text);
+    match args.count {
+        Some(count) if tally.seen < count && !tally.interrupted => Err(Failure::new(
+            Exit::TimedOut,
+            "too_few",
+            format!("{} of {count} messages came", tally.seen),
+            "wait longer with --wait, or see what is there with info",
+        )),
+        _ => Ok(()),
+    }
+}

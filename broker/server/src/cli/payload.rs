@@ -1,0 +1,141 @@
+//! Deliveries and records as text and as JSON.
+
+use serde_json::{Map, Value};
+use weir_client::Delivery;
+
+use super::failure::Failure;
+use super::output::Output;
+use super::time;
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For people: where it came from, then the payload.
+    Text,
+    /// One JSON object a line; `stored` messages have a time and an offset.
+    Json {
+        /// Whether they come from a queue or stream.
+        stored: bool,
+    },
+    /// The payload and a line end, nothing else.
+    Raw,
+}
+
+impl Form {
+    pub(crate) fn of(json: bool, raw: bool, stored: bool) -> Self {
+        match (raw, json) {
+            (true, _) => Self::Raw,
+            (false, true) => Self::Json { stored },
+            (false, false) => Self::Text,
+        }
+    }
+}
+
+/// Writes one message.
+pub(crate) fn write(out: &mut Output, form: Form, delivery: &Delivery) -> Result<(), Failure> {
+    match form {
+        Form::Raw => {
+            out.bytes(delivery.payload())?;
+            out.bytes(b"\n")
+        }
+        Form::Json { stored } => out.json_line(&json(delivery, stored)),
+        Form::Text => {
+            out.bytes(delivery.subject().as_bytes())?;
+            if !delivery.key().is_empty() {
+                out.bytes(b" (")?;
+                out.bytes(String::from_utf8_lossy(delivery.key()).as_bytes())?;
+                out.bytes(b")")?;
+            }
+            if delivery.attempt > 1 {
+                out.bytes(format!(" attempt {}", delivery.attempt).as_bytes())?;
+            }
+            out.bytes(b"  ")?;
+            out.bytes(&printable(delivery.payload()))?;
+            out.bytes(b"\n")
+        }
+    }
+}
+
+/// Control bytes would move the cursor of a terminal: they are shown as dots.
+fn printable(payload: &[u8]) -> Vec<u8> {
+    let is_control = |byte: &u8| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f;
+    let text = String::from_utf8_lossy(payload).into_owned().into_bytes();
+    text.into_iter().map(|byte| if is_control(&byte) { b'.' } else { byte }).collect()
+}
+
+/// One message as an object. Bytes that are not UTF-8 are written as base64 under
+/// another name, so that nobody takes one for the other.
+fn json(delivery: &Delivery, stored: bool) -> Value {
+    let mut object = Map::new();
+    object.insert("subject".into(), delivery.subject().into());
+    if !delivery.key().is_empty() {
+        put_bytes(&mut object, "key", delivery.key());
+    }
+    let mut headers = Map::new();
+    for (name, value) in delivery.headers() {
+        put_bytes(&mut headers, name, value);
+    }
+    if !headers.is_empty() {
+        object.insert("headers".into(), headers.into());
+    }
+    put_bytes(&mut object, "payload", delivery.payload());
+    if stored {
+        object.insert("time".into(), time::text(delivery.time_ms).into());
+        object.insert("partition".into(), delivery.partition.into());
+        object.insert("offset".into(), delivery.offset.into());
+        object.insert("attempt".into(), delivery.attempt.into());
+    }
+    object.into()
+}
+
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), base64(bytes).into()),
+    };
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0, |group, &byte| group << 8 | u32::from(byte));
+        let group = group << (8 * (3 - chunk.len()));
+        for at in 0..4 {
+            let letter = LETTERS[(group >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= chunk.len() { letter as char } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_everywhere() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0]), "//4A");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_another_name() {
+        let mut object = Map::new();
+        put_bytes(&mut object, "payload", b"caf\xc3\xa9");
+        put_bytes(&mut object, "key", &[0xff]);
+        let object = Value::from(object);
+        assert_eq!(object["payload"], "café");
+        assert_eq!(object["key_base64"], "/w==");
+        assert_eq!(object.get("key"), None);
+    }
+
+    #[test]
+    fn control_bytes_do_not_reach_a_terminal() {
+        assert_eq!(printable(b"a\x1b[2Jb\tc\r\n"), b"a.[2Jb\tc..");
+    }
+}

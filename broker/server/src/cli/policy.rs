@@ -1,0 +1,316 @@
+//! `weir policy`: what the broker's policies do, and writing one's own.
+//!
+//! `list`, `status` and `rollback` ask the broker. `new`, `build` and `check` work
+//! on files of this machine and need no broker.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use weir_client::{BindingStatus, PolicyItem};
+use weir_policy::component::Component;
+use weir_policy::engine::Engine;
+
+use super::Common;
+use super::failure::{Exit, Failure};
+use super::output::{Output, note};
+use super::progress::Progress;
+use super::time;
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// List the policies that bindings can name
+    #[command(visible_alias = "ls")]
+    #[command(after_help = "Example:\n  weir policy list")]
+    List,
+    /// Show what each binding does, and why one does not
+    #[command(after_help = "Examples:\n  \
+        weir policy status\n  \
+        weir policy status my-router                  one binding, with its generations\n  \
+        weir policy status --json | jq 'select(.state != \"active\")'")]
+    Status {
+        /// Only this binding, in detail
+        binding: Option<String>,
+    },
+    /// Send a binding back to the generation before
+    #[command(after_help = "Example:\n  weir policy rollback my-router")]
+    Rollback {
+        /// Which binding
+        binding: String,
+    },
+    /// Compile a policy to a component
+    #[command(after_help = "Examples:\n  \
+        weir policy build                             the crate in this folder\n  \
+        weir policy build my-router --out weir-data/plugins\n\n\
+        A toolchain for WebAssembly is found, or set up where that is possible.")]
+    Build(BuildArgs),
+    /// Say whether a component would be accepted, and what it is
+    #[command(after_help = "Example:\n  weir policy check my-router.wasm")]
+    Check {
+        /// The component
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Folder of the policy's crate
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Folder for the component [default: the crate's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(super) async fn run(
+    common: &Common,
+    command: PolicyCommand,
+    mut out: Output,
+) -> Result<(), Failure> {
+    match command {
+        PolicyCommand::List => {
+            let policies = common.connect_once().await?.policies().await?;
+            list(&mut out, &policies)
+        }
+        PolicyCommand::Status { binding } => {
+            let client = common.connect_once().await?;
+            let bindings = client.policy_status(binding.as_deref()).await?;
+            match (out.json, binding, bindings.as_slice()) {
+                (true, ..) => {
+                    for binding in &bindings {
+                        out.json_line(binding)?;
+                    }
+                    out.flush()
+                }
+                (false, Some(_), [binding]) => detail(&mut out, binding),
+                _ => table(&mut out, &bindings),
+            }
+        }
+        PolicyCommand::Rollback { binding } => {
+            let status = common.connect_once().await?.policy_rollback(&binding).await?;
+            if out.json {
+                return out.value(&status);
+            }
+            out.line(&format!(
+                "{binding} is back at generation {} ({})",
+                status.generation,
+                short(&status.digest)
+            ))?;
+            out.flush()
+        }
+        PolicyCommand::Build(args) => build(args, out).await,
+        PolicyCommand::Check { file } => check(file, out).await,
+    }
+}
+
+fn list(out: &mut Output, policies: &[PolicyItem]) -> Result<(), Failure> {
+    if out.json {
+        for policy in policies {
+            out.json_line(policy)?;
+        }
+        return out.flush();
+    }
+    let row = |policy: &PolicyItem| {
+        vec![
+            policy.name.clone(),
+            policy.version.clone(),
+            policy.roles.join(" "),
+            policy.origin.clone(),
+            short(&policy.digest).to_owned(),
+            policy.bindings.join(" "),
+        ]
+    };
+    let rows: Vec<_> = policies.iter().map(row).collect();
+    out.table(&["POLICY", "VERSION", "ROLES", "FROM", "DIGEST", "BINDINGS"], &rows)?;
+    for policy in policies {
+        if let Some(error) = &policy.error {
+            out.line(&format!("\n{}: {error}", policy.name))?;
+        }
+    }
+    out.flush()
+}
+
+/// One line per binding, and below it a sentence for each that is not active.
+fn table(out: &mut Output, bindings: &[BindingStatus]) -> Result<(), Failure> {
+    let row = |binding: &BindingStatus| {
+        vec![
+            binding.binding.clone(),
+            binding.policy.clone(),
+            binding.role.clone(),
+            binding.state.clone(),
+            binding.generation.to_string(),
+            binding.rows.to_string(),
+            binding.refused_rows.to_string(),
+            binding.traps.to_string(),
+            binding.scope.join(" "),
+        ]
+    };
+    let rows: Vec<_> = bindings.iter().map(row).collect();
+    let head = ["BINDING", "POLICY", "ROLE", "STATE", "GEN", "ROWS", "REFUSED", "TRAPS", "SCOPE"];
+    out.table(&head, &rows)?;
+    for binding in bindings {
+        if let Some(error) = &binding.error {
+            out.line(&format!("\n{}: {error}", binding.binding))?;
+        }
+    }
+    out.flush()
+}
+
+fn detail(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
+    let config = match binding.config.is_empty() {
+        true => String::new(),
+        false => serde_json::Value::from(binding.config.clone()).to_string(),
+    };
+    out.pairs(&[
+        ("binding", binding.binding.clone()),
+        ("policy", format!("{} {}", binding.policy, binding.version)),
+        ("role", format!("{}, stage {}", binding.role, binding.stage)),
+        ("scope", binding.scope.join(" ")),
+        ("order", binding.order.to_string()),
+        ("on failure", binding.on_failure.clone()),
+        ("powers", binding.powers.join(" ")),
+        ("config", config),
+        ("state", binding.state.clone()),
+        ("why", binding.error.clone().unwrap_or_default()),
+        ("generation", binding.generation.to_string()),
+        ("digest", binding.digest.clone()),
+        ("since", if binding.since_ms == 0 { String::new() } else { time::text(binding.since_ms) }),
+        ("calls", binding.calls.to_string()),
+        ("rows", binding.rows.to_string()),
+        ("from memory", binding.memo_hits.to_string()),
+        ("refused", binding.refused_rows.to_string()),
+        ("traps", binding.traps.to_string()),
+    ])?;
+    if binding.previous.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let row = |generation: &weir_client::GenerationStatus| {
+        vec![
+            generation.generation.to_string(),
+            generation.rows.to_string(),
+            generation.state.clone(),
+            short(&generation.digest).to_owned(),
+        ]
+    };
+    let rows: Vec<_> = binding.previous.iter().map(row).collect();
+    out.table(&["EARLIER", "ROWS", "STATE", "DIGEST"], &rows)
+}
+
+/// The part of a digest that people compare.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
+    let quiet = out.json;
+    let destination = args.out.clone().unwrap_or_else(|| args.folder.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let progress = Progress::spinner(quiet, "looking for a WebAssembly toolchain");
+        let toolchain = weir_toolchain::find(&|step| {
+            progress.say(step);
+            tracing::debug!(step, "toolchain");
+        })
+        .map_err(|error| {
+            let hint = "follow it, then build again";
+            Failure::new(Exit::Failed, "no_toolchain", error.to_string(), hint)
+        })?;
+        progress.say(&format!("building with {}", toolchain.describe()));
+        let target = args.folder.join("target").join("policy");
+        weir_toolchain::build(&args.folder, &toolchain, &target, &args_out(&args))
+            .map(|built| (built, toolchain.describe()))
+            .map_err(|error| Failure::new(Exit::Failed, "build_failed", error.to_string(), ""))
+    });
+    let (built, toolchain) =
+        work.await.map_err(|_| Failure::failed("the build stopped unexpectedly"))??;
+    let size = built.component.len();
+    if out.json {
+        return out.value(&json!({
+            "policy": built.package, "file": destination.join(format!("{}.wasm", built.package)),
+            "bytes": size, "toolchain": toolchain,
+        }));
+    }
+    out.line(&format!("{} ({} KiB)", built.path.display(), size.div_ceil(1024)))?;
+    out.flush()?;
+    note(
+        false,
+        &format!(
+            "put it to work: cp {} weir-data/plugins/   then: weir policy status {}",
+            built.path.display(),
+            built.package
+        ),
+    );
+    Ok(())
+}
+
+fn args_out(args: &BuildArgs) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| args.folder.clone())
+}
+
+async fn check(file: PathBuf, mut out: Output) -> Result<(), Failure> {
+    let bytes = std::fs::read(&file).map_err(|error| Failure::file(&file, &error))?;
+    let work = tokio::task::spawn_blocking(move || {
+        Component::load(&Engine::new()?, &bytes).map(|component| (component, bytes.len()))
+    });
+    let loaded = work.await.map_err(|_| Failure::failed("the check stopped unexpectedly"))?;
+    let (component, size) = loaded.map_err(|error| {
+        let hint = "docs/policies.md says what a policy must export and may import";
+        let message = format!("{}: {error}", file.display());
+        Failure::new(Exit::Refused, "bad_component", message, hint)
+    })?;
+    let manifest = component.manifest();
+    if out.json {
+        return out.value(&json!({
+            "name": manifest.name,
+            "version": manifest.version.to_string(),
+            "summary": manifest.summary,
+            "roles": component.roles().iter().map(|role| role.as_str()).collect::<Vec<_>>(),
+            "wants": manifest.wants,
+            "columns": manifest.columns,
+            "memo_by_subject": manifest.memo_by_subject(),
+            "digest": component.digest().as_ref(),
+            "bytes": size,
+        }));
+    }
+    out.pairs(&[
+        ("name", manifest.name.clone()),
+        ("version", manifest.version.to_string()),
+        ("summary", manifest.summary.clone()),
+        ("role", component.roles().to_string()),
+        ("wants", manifest.wants.join(" ")),
+        ("headers", manifest.header_columns.join(" ")),
+        ("configurable", if manifest.config_schema.is_empty() { "no" } else { "yes" }.into()),
+        ("digest", component.digest().to_string()),
+        ("bytes", size.to_string()),
+    ])?;
+    note(false, "fine: a broker would accept it");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::tests::Written;
+    use super::*;
+
+    #[test]
+    fn a_failed_binding_is_named_with_its_reason() {
+        let failed = BindingStatus {
+            binding: "my-router".into(),
+            policy: "my-router".into(),
+            role: "router".into(),
+            state: "failed".into(),
+            error: Some("the component needs wasi:io, which this broker does not offer".into()),
+            generation: 3,
+            rows: 1200,
+            scope: vec!["flights.>".into()],
+            ..BindingStatus::default()
+        };
+        let written = Written::default();
+        table(&mut written.output(false), &[failed]).expect("written");
+        let text = written.text();
+        assert!(text.contains("my-router  my-router  router  failed    3  1200"), "{text}");
+        assert!(text.ends_with(
+            "\nmy-router: the component needs wasi:io, which this broker does not offer\n"
+        ));
+    }
+}

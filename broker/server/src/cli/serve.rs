@@ -1,0 +1,52 @@
+//! `weir serve`: flags over the configuration; the broker itself is
+//! [`crate::serve`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::Failure;
+use crate::config::{Config, Overrides};
+
+/// Arguments of `weir serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    weir serve                                    loopback, data in ./weir-data\n  \
+    weir serve --config weir.toml\n  \
+    weir serve --listen 0.0.0.0:7117 --production\n  \
+    weir serve --log weir_policy=debug            see policies being loaded\n\n\
+    In development mode (the default) a policy is put to work by copying its\n\
+    component into DATA/plugins.")]
+pub struct ServeArgs {
+    /// Configuration file, TOML
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:7117]
+    #[arg(long, env = "WEIR_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Folder for everything the broker keeps [default: ./weir-data]
+    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Number of shards [default: number of processors]
+    #[arg(long, env = "WEIR_SHARDS")]
+    pub shards: Option<u32>,
+    /// No bare components in the plugin folder, no powers but those granted
+    #[arg(long)]
+    pub production: bool,
+    /// What to log, e.g. warn, or weir_policy=debug [default: info]
+    #[arg(long, env = "WEIR_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let overrides = Overrides {
+        listen: args.listen,
+        data: args.data,
+        shards: args.shards,
+        production: args.production,
+        log_level: args.log,
+    };
+    let config = Config::load(args.config.as_deref(), overrides)
+        .map_err(|error| Failure::usage(format!("{error:#}"), "correct it and start again"))?;
+    crate::serve::serve(config).await.map_err(|error| Failure::failed(format!("{error:#}")))
+}
