@@ -9,6 +9,8 @@
 //! being settled, dead-lettered, dropped by a power, purged or removed by
 //! retention; nothing here outlives the store's stable position.
 
+#[cfg(test)]
+mod books;
 pub(crate) mod consumer;
 mod deliver;
 mod dispatch;
@@ -343,10 +345,14 @@ impl Group {
     fn dead_letter(&mut self, message: MessageId, reason: String) {
         let Some(&slot) = self.slot(message) else { return };
         self.unlist(message, &slot);
-        if let (State::Blocked, Some(key)) = (slot.state, lane_of(self.plan.order, &slot)) {
-            // It dies out of turn: it must not hold up those behind it.
-            self.lanes.give_up_place(key, message);
-            self.lanes.enter_busy(key);
+        // Until it is buried it holds up its lane, wherever it stood.
+        match (slot.state, lane_of(self.plan.order, &slot)) {
+            (State::Blocked, Some(key)) => {
+                self.lanes.give_up_place(key, message);
+                self.lanes.enter_busy(key);
+            }
+            (State::Parked, Some(key)) => self.lanes.enter_busy(key),
+            _ => {}
         }
         self.set_state(message, State::Dying, 0);
         self.dying.push(Dying { message, reason });

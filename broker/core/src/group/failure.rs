@@ -41,8 +41,11 @@ impl Group {
     ) {
         let message = delivery.message;
         // A seek, purge or retention may have taken the message away meanwhile.
-        if !self.slot(message).is_some_and(|slot| slot.state == State::InFlight) {
-            return;
+        let slot = self.slot(message).filter(|slot| slot.state == State::InFlight);
+        let Some(slot) = slot else { return };
+        if self.plan.spread == 0 && slot.holders > 1 {
+            // Copies from before a change of plan: the last to end decides.
+            return self.end_copy(now_ms, message, Fate::Again, "");
         }
         let Ending::Failed { delay_ms } = ending else {
             return self.put_back(now_ms, message, 0);

@@ -97,6 +97,25 @@ impl Lanes {
     }
 }
 
+#[cfg(test)]
+impl Lanes {
+    /// # Panics
+    /// When the lanes are not those that the messages' states make.
+    pub(super) fn check(
+        &self,
+        busy: &std::collections::BTreeMap<LaneKey, u32>,
+        blocked: &std::collections::BTreeMap<LaneKey, Vec<MessageId>>,
+    ) {
+        assert_eq!(self.lanes.len(), busy.len(), "a lane lives as long as it is busy");
+        for (key, lane) in &self.lanes {
+            assert_eq!(Some(&lane.busy), busy.get(key), "lane {key}");
+            let none = Vec::new();
+            assert!(lane.queue.iter().eq(blocked.get(key).unwrap_or(&none)), "lane {key}");
+        }
+        assert!(blocked.keys().all(|key| self.lanes.contains_key(key)), "nobody waits for nothing");
+    }
+}
+
 fn insert_in_order(queue: &mut VecDeque<MessageId>, message: MessageId) {
     match queue.back() {
         Some(&last) if last > message => {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_types, reason = "a script keeps a hand in the policies it binds")]
 
+mod chaos;
 mod delivery;
 mod failing;
 mod hands;

@@ -20,7 +20,7 @@ fn at_most_once_settles_at_hand_over_and_acks_only_return_credit() {
          eve: info orders
          calls once",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 4: Ok(Disk)
             ann <- deliver a#1 b#2
             eve <- orders: 2 kept, 2..4, published 4 refused 0 removed 0
@@ -55,7 +55,7 @@ fn the_last_try_ends_in_the_dead_letter_queue_with_its_reason() {
          bob: ack 2
          eve: info orders/dead",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 2: Ok(Disk)
             ann <- deliver a#1 {h=bin} b#2 {h=bin}
             10 ms:
@@ -82,7 +82,7 @@ fn a_lease_that_runs_out_is_a_try() {
          wait 1000
          bob: consume orders/dead credit=5",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver a#1
             110 ms:
@@ -114,17 +114,17 @@ fn without_the_power_the_last_try_parks() {
          wait 10000
          eve: info orders",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 2: Ok(Disk)
             ann <- deliver a#1 b#2
             eve <- orders: 2 kept, 0..2, published 2 refused 0 removed 0
               [] least g1 lag 2 ready 0 in flight 0 delayed 0 parked 2 | delivered 2 again 0 acked 0 nacked 1 expired 1 dead 0 dropped 0 refused 0
                 ann credit 5 holds 0
             eve <- Count { done: 2, unknown: 0 }
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver c#3
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver d#4
             eve <- orders: 1 kept, 2..4, published 4 refused 0 removed 2
@@ -168,12 +168,12 @@ fn a_consumer_holds_no_more_than_the_plan_allows() {
          ann: ack 4
          ann: ack 5-9",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 4: Ok(Disk)
             ann <- deliver a#1 b#2
             ann <- deliver c#3
             ann <- deliver d#4
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver 12345678901234567890#5
             ann <- deliver 12345678901234567890#6
@@ -195,7 +195,7 @@ fn fewest_in_flight_gets_the_next() {
          ann: detach
          eve: publish orders k",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 6: Ok(Disk)
             ann <- deliver a#1 | c#2 | e#3
             bob <- deliver b#1 | d#2 | f#3
@@ -223,7 +223,7 @@ fn a_key_keeps_its_consumer_and_few_keys_move() {
          cid: detach
          eve: publish orders 1/1 2/2 3/3 4/4 5/5 6/6 7/7 8/8 9 9",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 8: Ok(Disk)
             bob <- deliver 1#1 | 5#2 | 8#3
             ann <- deliver 2#1 3#2 4#3 | 6#4 7#5
@@ -254,7 +254,7 @@ fn a_key_waits_for_its_consumer_and_holds_up_nobody() {
          ann: lost
          wait 100",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 8: Ok(Disk)
             bob <- deliver a#1 b#2
             ann <- deliver c#1
@@ -290,7 +290,7 @@ fn spread_gives_every_consumer_a_copy() {
          eve: info orders
          zoe: consume orders credit=9",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver a#1
             eve <- published 2: Ok(Disk)
@@ -332,7 +332,7 @@ fn spread_dead_letters_once() {
          bob: nack 1
          eve: info orders/dead",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver a#1
             bob <- deliver a#1
@@ -394,7 +394,7 @@ fn a_filter_judges_copies_and_at_most_once_too() {
          wait 1000
          eve: info orders",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 2: Ok(Disk)
             ann <- deliver a#1
             bob <- deliver a#1
@@ -402,7 +402,7 @@ fn a_filter_judges_copies_and_at_most_once_too() {
               [] all g1 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 2 again 0 acked 2 nacked 0 expired 0 dead 0 dropped 2 refused 0
                 ann credit 9 holds 0
                 bob credit 9 holds 0
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver b#2
             1000 ms:

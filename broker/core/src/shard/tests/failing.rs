@@ -16,23 +16,23 @@ fn a_restarted_policy_is_told_everything_again() {
          ann: ack 1
          eve: info orders",
         expect![[r#"
-              hand opens orders
-              hand hears replayed
-              hand hears joined 1 credit 2
-              classify ["orders"]
-              hand hears ready 0 a tries 0
-              hand hears ready 1 b tries 0
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand hears joined 1 credit 2
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
             eve <- published 2: Ok(Disk)
             ann <- deliver a#1 b#2
-              hand opens orders
-              hand hears joined 1 credit 0
-              hand hears leased 0 to 1 try 1 left 1000
-              hand hears leased 1 to 1 try 1 left 1000
-              hand hears ready 2 c tries 0
-              hand hears ready 3 d tries 0
-              hand hears replayed
+            ~ hand opens orders
+            ~ hand hears joined 1 credit 0
+            ~ hand hears leased 0 to 1 try 1 left 1000
+            ~ hand hears leased 1 to 1 try 1 left 1000
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears replayed
             eve <- published 2: Ok(Disk)
-              hand hears acked 0 by 1
+            ~ hand hears acked 0 by 1
             eve <- orders: 3 kept, 1..4, published 4 refused 0 removed 0
               [] hand g1 lag 3 ready 2 in flight 1 delayed 0 parked 0 | delivered 2 again 0 acked 1 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 1 holds 1
@@ -58,7 +58,7 @@ fn a_broken_policy_leaves_its_groups_to_the_built_in_plan() {
          ann: ack 1-9
          eve: info orders",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 | c#2
             eve <- published 1: Ok(Disk)
@@ -68,7 +68,7 @@ fn a_broken_policy_leaves_its_groups_to_the_built_in_plan() {
             eve <- orders: 1 kept, 3..4, published 4 refused 0 removed 0
               [] built-in g0 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 4 again 0 acked 3 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 1 holds 1
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             ann <- deliver e#5
             eve <- orders: 0 kept, 5..5, published 5 refused 0 removed 0
@@ -89,23 +89,23 @@ fn after_a_refused_step_the_policy_is_told_anew() {
          eve: publish orders b
          ann: ack 1-2",
         expect![[r#"
-              hand opens orders
-              hand hears replayed
-              hand hears joined 1 credit 2
-              classify ["orders"]
-              hand hears ready 0 a tries 0
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand hears joined 1 credit 2
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
             eve <- published 1: Ok(Disk)
             ann <- deliver a#1
-              hand closes 1
-              hand opens orders
-              hand hears joined 1 credit 1
-              hand hears leased 0 to 1 try 1 left 1000
-              hand hears ready 1 b tries 0
-              hand hears replayed
+            ~ hand closes 1
+            ~ hand opens orders
+            ~ hand hears joined 1 credit 1
+            ~ hand hears leased 0 to 1 try 1 left 1000
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears replayed
             eve <- published 1: Ok(Disk)
             ann <- deliver b#2
-              hand hears acked 0 by 1
-              hand hears acked 1 by 1
+            ~ hand hears acked 0 by 1
+            ~ hand hears acked 1 by 1
         "#]],
     );
 }
@@ -122,7 +122,7 @@ fn an_undecided_message_is_delivered_after_all() {
          wait 1
          eve: info orders",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             25000 ms:
             policy hand.1 failed: left a ready message of orders undecided for too long
@@ -173,11 +173,11 @@ fn a_policy_that_fails_at_join_is_asked_again() {
          bob: consume orders credit=1
          eve: publish orders a b",
         expect![[r#"
-              hand opens orders
-              hand hears replayed
-              hand opens orders
-              hand hears replayed
-              hand hears joined 1 credit 1
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand hears joined 1 credit 1
             policy hand.1 failed: it trapped
             eve <- published 2: Ok(Memory)
             ann <- deliver a#1

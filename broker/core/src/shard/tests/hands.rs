@@ -71,7 +71,7 @@ impl DeliveryPolicy for TestPolicy {
 
     fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         let mut hand = self.fails()?;
-        writeln!(hand.heard, "  classify {subjects:?}").unwrap();
+        writeln!(hand.heard, "~ classify {subjects:?}").unwrap();
         Ok(subjects.iter().map(|&s| hand.classes.get(s).copied().unwrap_or(2)).collect())
     }
 
@@ -80,7 +80,7 @@ impl DeliveryPolicy for TestPolicy {
         let state = self.state.clone();
         let mut hand = self.fails()?;
         if hand.shows {
-            writeln!(hand.heard, "  {name} opens {}{state}", group.name).unwrap();
+            writeln!(hand.heard, "~ {name} opens {}{state}", group.name).unwrap();
         }
         Ok(hand.plan.clone().unwrap())
     }
@@ -96,7 +96,7 @@ impl DeliveryPolicy for TestPolicy {
     fn close(&mut self, _: u64, group: u32) {
         let mut hand = self.hand.lock().unwrap();
         if hand.shows {
-            writeln!(hand.heard, "  {} closes {group}", self.name).unwrap();
+            writeln!(hand.heard, "~ {} closes {group}", self.name).unwrap();
         }
     }
 
@@ -119,7 +119,7 @@ impl DeliveryPolicy for TestPolicy {
             });
             if shows {
                 let text = show_event(event, body.as_deref());
-                writeln!(hand.heard, "  {name} hears {text}").unwrap();
+                writeln!(hand.heard, "~ {name} hears {text}").unwrap();
             }
             dealt.push(*event);
         }

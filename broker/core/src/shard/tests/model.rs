@@ -460,7 +460,7 @@ fn play(order: u8, steps: &[(u8, u16, u16)]) -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 192,
+        cases: std::env::var("WEIR_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(192),
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(20_261_121),
         ..ProptestConfig::default()

@@ -83,7 +83,7 @@ fn parked_and_dead_messages_leave_their_lane() {
          ann: ack 3
          eve: info orders",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1
             ann <- deliver b#2
@@ -187,7 +187,7 @@ fn a_window_bounds_what_is_looked_at() {
          ann: ack 1
          ann: ack 2",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 4: Ok(Disk)
             ann <- deliver a#1
             ann <- deliver d#2
@@ -217,7 +217,7 @@ fn keys_move_without_breaking_their_order() {
          bob: ack 1-3
          bob: ack 4-5",
         expect![[r#"
-              classify ["flights"]
+            ~ classify ["flights"]
             eve <- published 8: Ok(Disk)
             ann <- deliver a1#1 a2#2 a3#3 a4#4
             bob <- deliver b1#1

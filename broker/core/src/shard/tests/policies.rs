@@ -21,7 +21,7 @@ fn a_plan_s_happy_path_makes_no_call() {
         expect![[r#"
             least was called 1 times
             least was called 1 times
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 b#2 c#3
             eve <- published 1: Ok(Disk)
@@ -48,26 +48,26 @@ fn a_policy_hears_what_it_asked_for() {
          wait 150
          ann: lost",
         expect![[r#"
-              least opens orders
-              least hears joined 1 credit 3
-              classify ["orders"]
+            ~ least opens orders
+            ~ least hears joined 1 credit 3
+            ~ classify ["orders"]
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 b#2 c#3
-              least hears acked 0 by 1
-              least hears nacked 1 by 1 code 9 delay 50
-              least hears extended 2 at 1 left 200
-              least hears credit 1 +1
+            ~ least hears acked 0 by 1
+            ~ least hears nacked 1 by 1 code 9 delay 50
+            ~ least hears extended 2 at 1 left 200
+            ~ least hears credit 1 +1
             50 ms:
             ann <- deliver b#4 (try 2)
             150 ms:
-              least hears expired 1 at 1 try 2
+            ~ least hears expired 1 at 1 try 2
             170 ms:
             ann <- deliver b#5 (try 3)
             200 ms:
-              least hears expired 2 at 1 try 1
+            ~ least hears expired 2 at 1 try 1
             210 ms:
             ann <- deliver c#6 (try 2)
-              least hears left 1 code 1
+            ~ least hears left 1 code 1
         "#]],
     );
 }
@@ -85,24 +85,24 @@ fn a_policy_that_picks() {
          wait 10
          bob: detach",
         expect![[r#"
-              hand opens orders
-              hand hears joined 1 credit 1
-              hand hears joined 2 credit 2
-              classify ["orders"]
-              hand hears ready 0 a tries 0
-              hand hears ready 1 b tries 0
-              hand hears ready 2 c tries 0
-              hand hears ready 3 d tries 0
+            ~ hand opens orders
+            ~ hand hears joined 1 credit 1
+            ~ hand hears joined 2 credit 2
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
             eve <- published 4: Ok(Disk)
             ann <- deliver a#1
             bob <- deliver b#1 c#2
-              hand hears acked 0 by 1
-              hand hears nacked 1 by 2 code 0 delay 0
+            ~ hand hears acked 0 by 1
+            ~ hand hears nacked 1 by 2 code 0 delay 0
             10 ms:
-              hand hears ready 1 b tries 1
+            ~ hand hears ready 1 b tries 1
             ann <- deliver b#2 (try 2)
-              hand hears left 2 code 0
-              hand hears ready 2 c tries 0
+            ~ hand hears left 2 code 0
+            ~ hand hears ready 2 c tries 0
         "#]],
     );
 }
@@ -130,24 +130,24 @@ fn wishes_are_checked() {
          eve: publish orders z/e
          eve: info orders",
         expect![[r#"
-              hand opens orders
-              classify ["orders"]
-              hand hears ready 0 a tries 0
-              hand hears ready 2 c tries 0
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 2 c tries 0
             eve <- published 4: Ok(Disk)
-              hand hears ready 4 e tries 0
-              hand hears refused code 5 kind 1 message 1
-              hand hears refused code 3 kind 1 message 0
-              hand hears refused code 2 kind 1 message 77
-              hand hears refused code 4 kind 1 message 2
-              hand hears refused code 7 kind 1 message 0
-              hand hears refused code 6 kind 3 message 2
-              hand hears refused code 6 kind 4 message 2
-              hand hears refused code 7 kind 5 message 0
-              hand hears refused code 7 kind 2 message 0
-              hand hears refused code 7 kind 6 message 2
-              hand hears refused code 2 kind 1 message 1
-              hand hears refused code 1 kind 99 message 1
+            ~ hand hears ready 4 e tries 0
+            ~ hand hears refused code 5 kind 1 message 1
+            ~ hand hears refused code 3 kind 1 message 0
+            ~ hand hears refused code 2 kind 1 message 77
+            ~ hand hears refused code 4 kind 1 message 2
+            ~ hand hears refused code 7 kind 1 message 0
+            ~ hand hears refused code 6 kind 3 message 2
+            ~ hand hears refused code 6 kind 4 message 2
+            ~ hand hears refused code 7 kind 5 message 0
+            ~ hand hears refused code 7 kind 2 message 0
+            ~ hand hears refused code 7 kind 6 message 2
+            ~ hand hears refused code 2 kind 1 message 1
+            ~ hand hears refused code 1 kind 99 message 1
             eve <- published 1: Ok(Disk)
             ann <- deliver a#1
             eve <- orders: 5 kept, 0..5, published 5 refused 0 removed 0
@@ -181,16 +181,16 @@ fn wishes_with_the_power() {
          wish hand dispatch message=0 consumer=2 group=2
          bob: credit 1",
         expect![[r#"
-              hand opens orders
-              classify ["orders"]
-              hand hears ready 0 a tries 0
-              hand hears ready 1 b tries 0
-              hand hears ready 2 c tries 0
-              hand hears ready 3 d tries 0
-              hand hears ready 4 e tries 0
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears ready 4 e tries 0
             eve <- published 5: Ok(Disk)
-              hand hears ready 5 f tries 0
-              hand hears extended 4 at 1 left 75
+            ~ hand hears ready 5 f tries 0
+            ~ hand hears extended 4 at 1 left 75
             eve <- published 1: Ok(Disk)
             ann <- deliver e#1
             broker makes orders/dead
@@ -198,10 +198,10 @@ fn wishes_with_the_power() {
               [] hand g1 lag 4 ready 1 in flight 1 delayed 1 parked 1 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 1 dropped 1 refused 0
                 ann credit 8 holds 1
             60 ms:
-              hand hears woke 123
+            ~ hand hears woke 123
             100 ms:
-              hand hears ready 3 d tries 0
-              hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears ready 2 c tries 0
             bob <- deliver b#1 {weir-dead-reason=policy:4, weir-dead-source=orders, weir-dead-offset=1, weir-dead-attempts=0}
         "#]],
     );
@@ -214,11 +214,11 @@ fn timers_tick() {
          bind least tick=100 hears=10 shows
          wait 250",
         expect![[r#"
-              least opens orders
+            ~ least opens orders
             100 ms:
-              least hears tick
+            ~ least hears tick
             200 ms:
-              least hears tick
+            ~ least hears tick
         "#]],
     );
 }
@@ -245,32 +245,32 @@ fn a_new_generation_takes_over_in_flight() {
          eve: publish orders g
          eve: info orders",
         expect![[r#"
-              hand opens orders
-              hand hears replayed
-              hand hears joined 1 credit 2
-              classify ["orders"]
-              hand hears ready 0 a tries 0
-              hand hears ready 1 b tries 0
-              hand hears ready 2 c tries 0
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand hears joined 1 credit 2
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 b#2
-              hand hears nacked 0 by 1 code 0 delay 0
+            ~ hand hears nacked 0 by 1 code 0 delay 0
             100 ms:
-              hand hears ready 0 a tries 1
+            ~ hand hears ready 0 a tries 1
             ann <- deliver a#3 (try 2)
-              hand opens orders with state of hand.1
-              hand hears joined 1 credit 0
-              hand hears leased 1 to 1 try 1 left 900
-              hand hears leased 0 to 1 try 2 left 1000
-              hand hears ready 2 c tries 0
-              hand hears replayed
-              hand hears acked 1 by 1
+            ~ hand opens orders with state of hand.1
+            ~ hand hears joined 1 credit 0
+            ~ hand hears leased 1 to 1 try 1 left 900
+            ~ hand hears leased 0 to 1 try 2 left 1000
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears replayed
+            ~ hand hears acked 1 by 1
             ann <- Count { done: 1, unknown: 0 }
-              hand hears acked 0 by 1
+            ~ hand hears acked 0 by 1
             ann <- Count { done: 1, unknown: 0 }
-              hand closes 1
+            ~ hand closes 1
             ann <- deliver c#4
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 2: Ok(Disk)
             ann <- deliver d#5
             ann <- Count { done: 2, unknown: 4 }
@@ -278,12 +278,12 @@ fn a_new_generation_takes_over_in_flight() {
             eve <- orders: 1 kept, 4..5, published 5 refused 0 removed 0
               [] other g3 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 6 again 1 acked 4 nacked 1 expired 0 dead 0 dropped 0 refused 0
                 ann credit 1 holds 1
-              hand opens orders with state of hand.1
-              hand hears joined 1 credit 1
-              hand hears leased 4 to 1 try 1 left 1000
-              hand hears replayed
-              classify ["orders"]
-              hand hears ready 5 f tries 0
+            ~ hand opens orders with state of hand.1
+            ~ hand hears joined 1 credit 1
+            ~ hand hears leased 4 to 1 try 1 left 1000
+            ~ hand hears replayed
+            ~ classify ["orders"]
+            ~ hand hears ready 5 f tries 0
             eve <- published 1: Ok(Disk)
             ann <- deliver f#7
             eve <- published 1: Ok(Memory)
@@ -312,23 +312,23 @@ fn the_lowest_rank_that_applies_decides() {
          queue late
          eve: info late",
         expect![[r#"
-              b opens mail-in
-              b opens orders
-              a opens flights/audit
-              a opens orders
-              b closes 1
-              b closes 2
-              mail opens mail-in
+            ~ b opens mail-in
+            ~ b opens orders
+            ~ a opens flights/audit
+            ~ a opens orders
+            ~ b closes 1
+            ~ b closes 2
+            ~ mail opens mail-in
             eve <- orders: 0 kept, 0..0, published 0 refused 0 removed 0
               [] a g2 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
             eve <- mail-in: 0 kept, 0..0, published 0 refused 0 removed 0
               [] mail g3 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
             eve <- flights: 0 kept, 0..0, published 0 refused 0 removed 0
               [audit] a g2 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
-              b opens mail-in
+            ~ b opens mail-in
             eve <- mail-in: 0 kept, 0..0, published 0 refused 0 removed 0
               [] b g1 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
-              b opens late
+            ~ b opens late
             eve <- late: 0 kept, 0..0, published 0 refused 0 removed 0
               [] b g1 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
         "#]],
@@ -347,7 +347,7 @@ fn a_policy_can_turn_consumers_away() {
          eve: info orders",
         expect![[r#"
             ann <- Rejected(TurnedAway)
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             bob <- deliver a#1
             bob <- ended TurnedAway
@@ -370,12 +370,12 @@ fn classes_are_asked_once_per_subject_and_generation() {
          eve: publish orders e
          eve: publish orders f",
         expect![[r#"
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 2: Ok(Os)
             eve <- published 1: Ok(Os)
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Memory)
-              classify ["orders"]
+            ~ classify ["orders"]
             eve <- published 1: Ok(Disk)
             eve <- published 1: Ok(Disk)
         "#]],
@@ -392,13 +392,13 @@ fn options_reach_the_policy_when_they_change() {
          group flights/audit options=1
          group flights/audit options=2",
         expect![[r#"
-              least opens flights/audit
-              least hears replayed
-              least hears joined 1 credit 1
-              least closes 1
-              least opens flights/audit
-              least hears joined 1 credit 1
-              least hears replayed
+            ~ least opens flights/audit
+            ~ least hears replayed
+            ~ least hears joined 1 credit 1
+            ~ least closes 1
+            ~ least opens flights/audit
+            ~ least hears joined 1 credit 1
+            ~ least hears replayed
         "#]],
     );
 }

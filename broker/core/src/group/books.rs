@@ -1,0 +1,79 @@
+//! A group's own books, checked against each other. For tests only.
+
+use std::collections::BTreeMap;
+
+use super::lanes::lane_of;
+use super::slot::{MessageId, STATES, State};
+use super::{Group, message_id};
+
+impl Group {
+    /// # Panics
+    /// When something the group keeps disagrees with something else it keeps.
+    pub(crate) fn check_books(&self) {
+        let mut counts = [0; STATES];
+        let mut bytes = 0;
+        let mut busy: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut blocked: BTreeMap<u64, Vec<MessageId>> = BTreeMap::new();
+        let holders = self.holders();
+        for (partition, part) in self.parts.iter().enumerate() {
+            for (offset, slot) in part.slots.iter() {
+                let message = message_id(partition as u16, offset);
+                counts[slot.state as usize] += 1;
+                bytes += u64::from(slot.bytes);
+                if let Some(lane) = lane_of(self.plan.order, slot) {
+                    match slot.state {
+                        State::Parked => {}
+                        State::Blocked => blocked.entry(lane).or_default().push(message),
+                        _ => *busy.entry(lane).or_default() += 1,
+                    }
+                }
+                let listed = match slot.state {
+                    State::Ready => {
+                        self.again.contains(&message)
+                            || self.fresh.contains(&message)
+                            || self.consumers.values().any(|one| one.waiting.contains(&message))
+                    }
+                    State::Offered => self.offers.contains(&(slot.mark_ms, message)),
+                    State::Delayed => self.delayed.contains(&(slot.mark_ms, message)),
+                    State::Blocked => self.plan.order > 0,
+                    State::InFlight => {
+                        holders.get(&message).copied().unwrap_or(0) == slot.holders
+                            && slot.holders > 0
+                    }
+                    State::Dying => self.dying.iter().any(|dying| dying.message == message),
+                    State::Parked => true,
+                };
+                assert!(listed, "{message} is {:?} and nobody knows: {slot:?}", slot.state);
+            }
+        }
+        assert_eq!(counts, self.counts, "states are counted right");
+        assert_eq!(bytes, self.live_bytes, "bytes are counted right");
+        assert_eq!(counts[State::Delayed as usize], self.delayed.len());
+        self.lanes.check(&busy, &blocked);
+        for consumer in self.consumers.values() {
+            assert_eq!((consumer.picked, consumer.outgoing.len()), (0, 0));
+            let held: u64 = consumer.deliveries.iter().map(|(_, one)| u64::from(one.bytes)).sum();
+            assert_eq!(held, consumer.bytes_in_flight);
+            let leased = consumer.deliveries.iter().filter(|(_, one)| !one.is_settled());
+            if let Some(first) = leased.map(|(_, one)| one.expires_ms).min() {
+                assert!(consumer.check_ms <= first, "every lease is watched");
+                assert!(self.lease_checks.contains(&(consumer.check_ms, consumer.id)));
+            }
+        }
+    }
+
+    /// How often each message is held by, or owed to, a consumer.
+    fn holders(&self) -> BTreeMap<MessageId, u16> {
+        let mut holders = BTreeMap::new();
+        let mut count = |message: MessageId| *holders.entry(message).or_default() += 1;
+        for consumer in self.consumers.values() {
+            let held = consumer.deliveries.iter().filter(|(_, one)| !one.is_settled());
+            held.for_each(|(_, delivery)| count(delivery.message));
+            if self.plan.spread == 1 {
+                consumer.waiting.iter().for_each(|&message| count(message));
+            }
+        }
+        self.delayed_copies.iter().for_each(|copy| count(copy.2));
+        holders
+    }
+}
