@@ -3,6 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use weir_protocol::ErrorCode;
@@ -10,6 +11,9 @@ use weir_protocol::ErrorCode;
 use crate::connection::{Connection, connect, serve};
 use crate::shared::Shared;
 use crate::{ConnectionState, Error};
+
+/// A connection that breaks sooner was none.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
 
 /// A number nobody can foresee; good enough to spread clients and to name inboxes.
 pub(crate) fn random() -> u64 {
@@ -19,7 +23,11 @@ pub(crate) fn random() -> u64 {
 /// See the module's text.
 pub(crate) async fn drive(shared: Arc<Shared>, address: String, mut connection: Connection) {
     let mut connections = 1;
+    // Connections in a row that broke at once: the pause before the next one grows
+    // as if they had not been made.
+    let mut short_lived = 0;
     loop {
+        let begun = Instant::now();
         shared.connection_made(&connection.hello);
         shared.status.send_replace(ConnectionState::Connected(connections));
         let ended = serve(&shared, connection).await;
@@ -29,7 +37,8 @@ pub(crate) async fn drive(shared: Arc<Shared>, address: String, mut connection: 
             Err(reason) => reason,
         };
         tracing::info!(%address, %reason, "connection lost");
-        connection = match reconnect(&shared, &address, reason).await {
+        short_lived = if begun.elapsed() < SHORT_LIVED { short_lived + 1 } else { 0 };
+        connection = match reconnect(&shared, &address, reason, short_lived).await {
             Ok(connection) => connection,
             Err(error) => return shared.end(&error),
         };
@@ -47,9 +56,10 @@ async fn reconnect(
     shared: &Arc<Shared>,
     address: &str,
     mut reason: Error,
+    short_lived: u32,
 ) -> Result<Connection, Error> {
     let policy = shared.options.reconnect;
-    let mut attempts = 0;
+    let mut attempts: u32 = 0;
     loop {
         if policy.attempts_max.is_some_and(|max| attempts >= max) || is_final(&reason) {
             return Err(reason);
@@ -57,7 +67,8 @@ async fn reconnect(
         shared
             .status
             .send_replace(ConnectionState::Reconnecting { attempts, reason: reason.clone() });
-        let deadline = Instant::now() + policy.wait(attempts, random());
+        let failures = short_lived.saturating_sub(1).saturating_add(attempts);
+        let deadline = Instant::now() + policy.wait(failures, random());
         while Instant::now() < deadline && !shared.lock().closing {
             tokio::select! {
                 () = sleep_until(deadline) => {}

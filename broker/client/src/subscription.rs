@@ -327,7 +327,8 @@ impl Consumer {
     /// `unknown` counts deliveries that the broker no longer knew: their lease had
     /// run out.
     ///
-    /// Settlements that were written before this call are done, but not counted.
+    /// Counts only what had not been written when this was called: settlements
+    /// leave by themselves, as soon as the writer looks.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].

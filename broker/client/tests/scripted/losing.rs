@@ -16,7 +16,7 @@ async fn a_subscription_is_asked_for_again_and_goes_on() {
     let (subscription, sub) =
         soon(async { tokio::join!(client.subscribe("a.>"), peer.grant()) }).await;
     let mut subscription = subscription.unwrap();
-    for round in 1..4 {
+    for round in 1..3 {
         drop(peer);
         peer = listener.accept().await;
         let (id, request) = peer.next().await;
@@ -147,6 +147,19 @@ async fn silence_is_asked_about_and_then_counts_as_loss() {
     assert!(matches!(peer.next().await.1, Request::Ping));
     let _quiet = peer;
     listener.accept().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_hangs_up_at_once_is_asked_ever_less_often() {
+    let listener = Listener::bind().await;
+    let (_client, peer) = listener.client(ConnectOptions::default()).await;
+    let begun = std::time::Instant::now();
+    drop(peer);
+    for _ in 0..4 {
+        drop(listener.accept().await);
+    }
+    // None, then at least half of 50, 100 and 200 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(175), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
