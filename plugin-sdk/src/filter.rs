@@ -111,7 +111,7 @@ impl Sheet {
     }
 
     fn finish(self) -> Verdicts {
-        let edits = (!self.rows.is_empty()).then(|| Edits {
+        let edits = (!self.rows.is_empty()).then_some(Edits {
             rows: self.rows,
             columns: self.columns,
             values: Blobs { bytes: self.bytes, ends: self.ends },

@@ -97,6 +97,6 @@ impl Random {
 
     /// A number below `bound`, which is at least 1.
     pub fn below(&mut self, bound: u32) -> u32 {
-        (u64::from(self.next_u64() as u32) * u64::from(bound) >> 32) as u32
+        ((u64::from(self.next_u64() as u32) * u64::from(bound)) >> 32) as u32
     }
 }

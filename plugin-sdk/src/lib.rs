@@ -59,6 +59,7 @@ pub use context::Context;
 pub use delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId, Storage};
 pub use event::{Actions, Event, EventKind, Refusal};
 pub use filter::{Filter, Rewrite, Verdict};
+pub use hash::Random;
 pub use host::{Counter, Gauge, Histogram, Level, kv, log_enabled, steady_us, wall_ms, write_log};
 pub use manifest::{Column, Manifest, Power};
 pub use message::{Headers, Message};

@@ -22,6 +22,8 @@
 //! ```
 
 mod bench;
+#[cfg(test)]
+mod tests;
 
 pub use bench::{Bench, Delivered, Fate};
 
@@ -41,7 +43,10 @@ use crate::{Context, Filter, Policy, Rewrite, Router, Verdict, read_config};
 /// What the policy says, or why the text is no such configuration.
 pub fn start<P: Policy>(config: &str) -> Result<P, String> {
     let powers = P::manifest().wants;
-    start_in(config, &Context { binding: "test".to_owned(), shards: 1, powers, ..Context::default() })
+    start_in(
+        config,
+        &Context { binding: "test".to_owned(), shards: 1, powers, ..Context::default() },
+    )
 }
 
 /// Starts a policy in a context made by the test.
@@ -150,9 +155,11 @@ pub fn filter<F: Filter>(filter: &mut F, messages: &[TestMessage]) -> Result<Vec
     let verdicts = filter_batch(filter, &manifest.header_columns, &batch(&manifest, messages));
     let edits = |row: usize, column: u16| {
         let edits = verdicts.edits.as_ref()?;
-        let found = edits.rows.iter().zip(&edits.columns).position(|(&edited, &of)| {
-            edited as usize == row && of == column
-        })?;
+        let found = edits
+            .rows
+            .iter()
+            .zip(&edits.columns)
+            .position(|(&edited, &of)| edited as usize == row && of == column)?;
         Some(blob_at(&edits.values, found).to_vec())
     };
     let reason = |row| String::from_utf8(edits(row, 0).unwrap_or_default()).unwrap_or_default();
@@ -205,10 +212,8 @@ pub fn metric(name: &str) -> Option<f64> {
 /// The batch that the broker would send: the columns asked for, and no other.
 pub(crate) fn batch(manifest: &Manifest, messages: &[TestMessage]) -> Batch {
     let wanted = if manifest.memo_by.is_empty() { &manifest.columns } else { &manifest.memo_by };
-    let columns = wanted
-        .iter()
-        .map(|&id| WireColumn { id, cells: cells(id, manifest, messages) })
-        .collect();
+    let columns =
+        wanted.iter().map(|&id| WireColumn { id, cells: cells(id, manifest, messages) }).collect();
     Batch { rows: messages.len() as u32, now_ms: crate::wall_ms(), columns }
 }
 
@@ -237,9 +242,7 @@ pub(crate) fn cells(id: u16, manifest: &Manifest, messages: &[TestMessage]) -> C
         9 => words(&|message| key_hash(&message.key)),
         10 => {
             let bytes = manifest.settings.iter().find(|(id, _)| *id == 1).map_or(64, |&(_, n)| n);
-            blobs(&|message| {
-                message.payload[..message.payload.len().min(bytes as usize)].to_vec()
-            })
+            blobs(&|message| message.payload[..message.payload.len().min(bytes as usize)].to_vec())
         }
         named => {
             let name = &manifest.header_columns[usize::from(named) - 256];

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// The target that policies are built for: no WASI, no operating system.
 pub const TARGET: &str = "wasm32-unknown-unknown";
+/// Set this variable to pass over the toolchain in use and rustup: a way to try
+/// Debian's compiler on a machine that has the target.
+pub const DEBIAN_ONLY: &str = "WEIR_WASM_DEBIAN";
 /// How long `rustup target add` may take.
 const RUSTUP_TIME_MAX: Duration = Duration::from_secs(120);
 /// How long the installation of Debian's packages may take.
@@ -94,6 +97,15 @@ impl WasmToolchain {
                 command.env_remove(name);
             }
         }
+        // Panic messages name source files; where they lie on this machine is
+        // nobody's business, and would make every machine's component different.
+        if let Some(home) = cargo_home() {
+            let flags = format!(
+                "target.{TARGET}.rustflags=[\"--remap-path-prefix\", {:?}]",
+                format!("{}=cargo", home.display())
+            );
+            command.args(["--config", &flags]);
+        }
         if let Kind::BuildStd { rustc, linker } = &self.kind {
             command
                 .env("RUSTC", rustc)
@@ -103,6 +115,11 @@ impl WasmToolchain {
         }
         command
     }
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// Variables that an outer `cargo test` or `cargo run` sets for its own build.
@@ -121,20 +138,14 @@ fn is_of_an_outer_cargo(name: &OsString) -> bool {
 /// # Errors
 /// When nothing works; the error names both ways out.
 pub fn find(progress: &dyn Fn(&str)) -> Result<WasmToolchain, ToolchainError> {
+    find_after(progress, std::env::var_os(DEBIAN_ONLY).is_some())
+}
+
+fn find_after(progress: &dyn Fn(&str), debian_only: bool) -> Result<WasmToolchain, ToolchainError> {
     let cargo = PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let mut tried = Vec::new();
-    let installed = || WasmToolchain { cargo: cargo.clone(), kind: Kind::Installed };
-    if has_target()? {
-        return Ok(chosen(installed(), progress));
-    }
-    tried.push(format!("the toolchain in use has no {TARGET}"));
-    progress(&format!("wasm toolchain: trying rustup target add {TARGET}"));
-    let mut rustup = Command::new("rustup");
-    rustup.args(["target", "add", TARGET]);
-    match run_for(&mut rustup, RUSTUP_TIME_MAX) {
-        Ok(()) if has_target()? => return Ok(chosen(installed(), progress)),
-        Ok(()) => tried.push("rustup added the target to another toolchain".to_owned()),
-        Err(reason) => tried.push(format!("rustup target add: {reason}")),
+    if !debian_only && let Some(found) = find_installed(&cargo, progress, &mut tried)? {
+        return Ok(chosen(found, progress));
     }
     if !debian_is_installed() {
         progress("wasm toolchain: trying Debian's packages rustc-web and rust-web-src");
@@ -152,6 +163,28 @@ pub fn find(progress: &dyn Fn(&str)) -> Result<WasmToolchain, ToolchainError> {
         }
     }
     Err(ToolchainError::Missing { tried })
+}
+
+/// The target of the toolchain in use, there already or added by rustup.
+fn find_installed(
+    cargo: &Path,
+    progress: &dyn Fn(&str),
+    tried: &mut Vec<String>,
+) -> Result<Option<WasmToolchain>, ToolchainError> {
+    let installed = || WasmToolchain { cargo: cargo.to_owned(), kind: Kind::Installed };
+    if has_target()? {
+        return Ok(Some(installed()));
+    }
+    tried.push(format!("the toolchain in use has no {TARGET}"));
+    progress(&format!("wasm toolchain: trying rustup target add {TARGET}"));
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", TARGET]);
+    match run_for(&mut rustup, RUSTUP_TIME_MAX) {
+        Ok(()) if has_target()? => return Ok(Some(installed())),
+        Ok(()) => tried.push("rustup added the target to another toolchain".to_owned()),
+        Err(reason) => tried.push(format!("rustup target add: {reason}")),
+    }
+    Ok(None)
 }
 
 fn chosen(toolchain: WasmToolchain, progress: &dyn Fn(&str)) -> WasmToolchain {

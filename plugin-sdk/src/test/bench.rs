@@ -299,9 +299,8 @@ impl<'p, D: Delivery> Bench<'p, D> {
     }
 
     fn open_messages(&self) -> Vec<usize> {
-        let open = |at: &usize| {
-            matches!(self.entries[*at].fate, Fate::Waiting(_) | Fate::InFlight(..))
-        };
+        let open =
+            |at: &usize| matches!(self.entries[*at].fate, Fate::Waiting(_) | Fate::InFlight(..));
         (0..self.entries.len()).filter(open).collect()
     }
 
@@ -384,8 +383,11 @@ impl<'p, D: Delivery> Bench<'p, D> {
             }
         }
         let now_ms = self.now_ms;
-        let due: Vec<_> =
-            self.wakes.extract_if(.., |(at_ms, _)| *at_ms <= now_ms).map(|(_, token)| token).collect();
+        let due: Vec<_> = self
+            .wakes
+            .extract_if(.., |(at_ms, _)| *at_ms <= now_ms)
+            .map(|(_, token)| token)
+            .collect();
         for token in due {
             self.tell(9, 0, 0, 0, 0, token);
         }
@@ -398,7 +400,11 @@ impl<'p, D: Delivery> Bench<'p, D> {
     /// Hands over, tells the policy and does what it wishes, until all is quiet.
     fn turn(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            if self.plan.chooser == 0 { self.show() } else { self.hand_over() }
+            if self.plan.chooser == 0 {
+                self.show()
+            } else {
+                self.hand_over()
+            }
             if self.events.is_empty() {
                 return;
             }
@@ -430,8 +436,7 @@ impl<'p, D: Delivery> Bench<'p, D> {
     fn show(&mut self) {
         let window = if self.plan.window == 0 { usize::MAX } else { self.plan.window as usize };
         let waiting = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_));
-        let open =
-            self.entries.iter().filter(|entry| entry.shown && waiting(entry)).count();
+        let open = self.entries.iter().filter(|entry| entry.shown && waiting(entry)).count();
         let mut room = window.saturating_sub(open);
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
@@ -482,7 +487,8 @@ impl<'p, D: Delivery> Bench<'p, D> {
         let members = 0..self.members.len();
         match (self.plan.chooser, self.entries[at].key_hash) {
             (3, Some(key)) => {
-                let rank = |&index: &usize| Random::new(u64::from(key) << 32 | index as u64).next_u64();
+                let rank =
+                    |&index: &usize| Random::new(u64::from(key) << 32 | index as u64).next_u64();
                 let best = members.filter(|&index| self.members[index].here).max_by_key(rank)?;
                 self.has_room(&self.members[best]).then_some(best)
             }

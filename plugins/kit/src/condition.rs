@@ -365,7 +365,10 @@ mod tests {
             (r#"{"field":"y","op":"ne","value":1}"#, true),
             (r#"{"field":"ok","value":true}"#, true),
             (r#"{"field":"text","value":"a\tb"}"#, true),
-            (r#"{"all":[{"field":"ok","value":true},{"field":"delay","op":"lt","value":0}]}"#, false),
+            (
+                r#"{"all":[{"field":"ok","value":true},{"field":"delay","op":"lt","value":0}]}"#,
+                false,
+            ),
             (r#"{"any":[{"field":"ok","value":false},{"not":{"field":"y","op":"exists"}}]}"#, true),
         ];
         for (condition, expected) in cases {

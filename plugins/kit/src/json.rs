@@ -328,7 +328,8 @@ impl Cursor<'_> {
                 }
             }
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
-                while let Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') = self.peek() {
+                while let Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') = self.peek()
+                {
                     self.at += 1;
                 }
                 Some(())

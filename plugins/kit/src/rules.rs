@@ -98,10 +98,7 @@ impl Rules {
 }
 
 fn templates(list: &OneOrMany, names: &mut Names) -> Result<Vec<Template>, String> {
-    list.list()
-        .iter()
-        .map(|text| Template::parse(text, &mut |name| names.number(name)))
-        .collect()
+    list.list().iter().map(|text| Template::parse(text, &mut |name| names.number(name))).collect()
 }
 
 impl Table {

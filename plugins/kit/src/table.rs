@@ -180,11 +180,11 @@ impl Compiled {
     fn share(&mut self, sum: u32, key_hash: &impl Fn() -> Option<u32>) -> usize {
         let hash = if self.by == By::Key { key_hash() } else { None };
         let point = match hash {
-            Some(hash) => (u64::from(hash) * u64::from(sum) >> 32) as u32,
+            Some(hash) => ((u64::from(hash) * u64::from(sum)) >> 32) as u32,
             None => {
                 // The golden section spreads the shares evenly over any stretch.
                 self.turn = self.turn.wrapping_add(0x9e37_79b9);
-                (u64::from(self.turn) * u64::from(sum) >> 32) as u32
+                ((u64::from(self.turn) * u64::from(sum)) >> 32) as u32
             }
         };
         self.weights.iter().position(|&upto| point < upto).expect("points lie below the sum")

@@ -56,7 +56,9 @@ impl Template {
                 _ => None,
             })
         };
-        if fixed_text().any(|text| text.contains(['}', '*', '>']) || text.contains(char::is_whitespace)) {
+        if fixed_text()
+            .any(|text| text.contains(['}', '*', '>']) || text.contains(char::is_whitespace))
+        {
             return Err(wrong("contains a character that no subject has"));
         }
         let fixed = parts.iter().all(|part| matches!(part, Part::Text(_)));
