@@ -5,5 +5,12 @@
 /// Every shipped policy: its name and its component.
 pub const SHIPPED: &[(&str, &[u8])] = &[
     ("at-least-once", include_bytes!("../at-least-once.wasm")),
+    ("at-most-once", include_bytes!("../at-most-once.wasm")),
+    ("header-filter", include_bytes!("../header-filter.wasm")),
+    ("headers-router", include_bytes!("../headers-router.wasm")),
+    ("json-filter", include_bytes!("../json-filter.wasm")),
+    ("json-router", include_bytes!("../json-router.wasm")),
+    ("per-group", include_bytes!("../per-group.wasm")),
+    ("split-router", include_bytes!("../split-router.wasm")),
     ("subject-router", include_bytes!("../subject-router.wasm")),
 ];
