@@ -10,6 +10,7 @@ use serde_json::json;
 use weir_client::{BindingStatus, PolicyItem};
 use weir_policy::component::Component;
 use weir_policy::engine::Engine;
+use weir_toolchain::{Role, ScaffoldError};
 
 use super::Common;
 use super::failure::{Exit, Failure};
@@ -38,6 +39,13 @@ pub enum PolicyCommand {
         /// Which binding
         binding: String,
     },
+    /// Start a policy of your own: a crate with one function to edit
+    #[command(after_help = "Examples:\n  \
+        weir policy new my-router                     says where a message goes\n  \
+        weir policy new my-filter --role filter       says whether it passes\n  \
+        weir policy new my-delivery --role delivery   says how it reaches consumers\n\n\
+        Then: edit src/lib.rs, `cargo test`, `weir policy build`.")]
+    New(NewArgs),
     /// Compile a policy to a component
     #[command(after_help = "Examples:\n  \
         weir policy build                             the crate in this folder\n  \
@@ -50,6 +58,29 @@ pub enum PolicyCommand {
         /// The component
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Name: a-z, 0-9 and hyphens
+    name: String,
+    /// What it decides
+    #[arg(long, value_enum, default_value = "router")]
+    role: RoleArg,
+    /// Folder for the crate [default: its name]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// What a policy decides.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Where a message goes
+    Router,
+    /// Whether a message passes
+    Filter,
+    /// How messages reach consumers
+    Delivery,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +129,7 @@ pub(super) async fn run(
             ))?;
             out.flush()
         }
+        PolicyCommand::New(args) => new(&args, out),
         PolicyCommand::Build(args) => build(args, out).await,
         PolicyCommand::Check { file } => check(file, out).await,
     }
@@ -202,22 +234,42 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
+fn new(args: &NewArgs, mut out: Output) -> Result<(), Failure> {
+    let role = match args.role {
+        RoleArg::Router => Role::Router,
+        RoleArg::Filter => Role::Filter,
+        RoleArg::Delivery => Role::Delivery,
+    };
+    let folder = args.folder.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    weir_toolchain::new_policy(&args.name, role, &folder).map_err(|error| {
+        let message = error.to_string();
+        match error {
+            ScaffoldError::Name(_) => Failure::usage(message, "e.g. weir policy new my-router"),
+            ScaffoldError::Occupied(_) => {
+                Failure::new(Exit::Refused, "exists", message, "or name one with --folder")
+            }
+            ScaffoldError::Write(_) => Failure::new(Exit::Failed, "io", message, ""),
+        }
+    })?;
+    let value = json!({ "policy": args.name, "folder": folder });
+    let shown = folder.display();
+    out.done(&format!("{shown}: edit {shown}/src/lib.rs"), &value)?;
+    note(out.json, &format!("then: cd {shown}; cargo test; weir policy build"));
+    Ok(())
+}
+
 async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
     let quiet = out.json;
-    let destination = args.out.clone().unwrap_or_else(|| args.folder.clone());
     let work = tokio::task::spawn_blocking(move || {
         let progress = Progress::spinner(quiet, "looking for a WebAssembly toolchain");
-        let toolchain = weir_toolchain::find(&|step| {
-            progress.say(step);
-            tracing::debug!(step, "toolchain");
-        })
-        .map_err(|error| {
-            let hint = "follow it, then build again";
+        let toolchain = weir_toolchain::find(&|step| progress.say(step)).map_err(|error| {
+            let hint = "do what it says, then build again";
             Failure::new(Exit::Failed, "no_toolchain", error.to_string(), hint)
         })?;
         progress.say(&format!("building with {}", toolchain.describe()));
-        let target = args.folder.join("target").join("policy");
-        weir_toolchain::build(&args.folder, &toolchain, &target, &args_out(&args))
+        let target = args.folder.join("target/policies");
+        let destination = args.out.as_ref().unwrap_or(&args.folder);
+        weir_toolchain::build(&args.folder, &toolchain, &target, destination)
             .map(|built| (built, toolchain.describe()))
             .map_err(|error| Failure::new(Exit::Failed, "build_failed", error.to_string(), ""))
     });
@@ -226,25 +278,21 @@ async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
     let size = built.component.len();
     if out.json {
         return out.value(&json!({
-            "policy": built.package, "file": destination.join(format!("{}.wasm", built.package)),
-            "bytes": size, "toolchain": toolchain,
+            "policy": built.package, "file": built.path, "bytes": size, "toolchain": toolchain,
         }));
     }
-    out.line(&format!("{} ({} KiB)", built.path.display(), size.div_ceil(1024)))?;
+    let file = built.path.display();
+    out.line(&format!("{file} ({} KiB)", size.div_ceil(1024)))?;
     out.flush()?;
+    let package = &built.package;
     note(
         false,
         &format!(
-            "put it to work: cp {} weir-data/plugins/   then: weir policy status {}",
-            built.path.display(),
-            built.package
+            "put it to work: cp {file} DATA/plugins/ (DATA is the broker's data folder),\n\
+             then: weir policy status {package}"
         ),
     );
     Ok(())
-}
-
-fn args_out(args: &BuildArgs) -> PathBuf {
-    args.out.clone().unwrap_or_else(|| args.folder.clone())
 }
 
 async fn check(file: PathBuf, mut out: Output) -> Result<(), Failure> {
