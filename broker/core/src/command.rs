@@ -41,7 +41,7 @@ pub enum Level {
 }
 
 /// How a queue is kept and bounded. 0 means no bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Most messages that wait or are in flight.
     pub messages_max: u64,

@@ -67,6 +67,16 @@ impl<'a> View<'a> {
 }
 
 impl Parts {
+    /// The same parts in a buffer that has `by` bytes before this one.
+    pub fn shift(&mut self, by: u32) {
+        self.start += by;
+        self.subject.0 += by;
+        self.key.0 += by;
+        self.headers.0 += by;
+        self.payload.0 += by;
+        self.end += by;
+    }
+
     /// The parts as slices of the buffer they were parsed from.
     #[must_use]
     pub fn view<'a>(&self, buffer: &'a [u8]) -> View<'a> {

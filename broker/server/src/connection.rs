@@ -1,0 +1,116 @@
+//! One socket: the task that reads it and the task that writes it.
+//!
+//! The read task owns the socket's read half, its buffer and the session; the
+//! write task owns the write half. They meet in the outbox only. The read task
+//! stops reading while its own outbox is long, so a client that sends and never
+//! reads blocks itself.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::broker::Broker;
+use crate::limits::{DRAIN_MS_MAX, READ_BUFFER_BYTES};
+use crate::outbox::{Outbox, Pieces};
+use crate::session::{Ended, Session};
+
+/// Reads until the client is gone, breaks the protocol, or `stop` is called.
+pub async fn read_loop(
+    mut socket: OwnedReadHalf,
+    broker: Arc<Broker>,
+    outbox: Arc<Outbox>,
+    stop: CancellationToken,
+) {
+    let mut session = Session::new(broker, outbox.clone());
+    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    let hello_until = tokio::time::Instant::now()
+        + Duration::from_millis(weir_protocol::limits::HELLO_DEADLINE_MS);
+    let why = loop {
+        let read = async {
+            outbox.wait_drained().await;
+            buffer.reserve(READ_BUFFER_BYTES);
+            socket.read_buf(&mut buffer).await
+        };
+        let read = tokio::select! {
+            read = read => read,
+            () = stop.cancelled() => break "the broker stops",
+            () = tokio::time::sleep_until(hello_until), if !session.is_open() => {
+                session.refuse_late_hello();
+                break "no hello in time";
+            }
+        };
+        match read {
+            Ok(0) => break "the client closed the connection",
+            Ok(_) => {}
+            Err(error) => {
+                debug!(connection = outbox.connection.0, %error, "cannot read");
+                break "the connection broke";
+            }
+        }
+        if let Err(Ended(why)) = session.receive(&mut buffer).await {
+            break why;
+        }
+    };
+    if stop.is_cancelled() {
+        // What was taken is answered before the client is told to go.
+        let drain = Duration::from_millis(DRAIN_MS_MAX);
+        let _ = tokio::time::timeout(drain, outbox.wait_settled()).await;
+        session.say_goodbye();
+    }
+    debug!(connection = outbox.connection.0, why, "connection ends");
+    session.close().await;
+    outbox.close();
+}
+
+/// Writes what the outbox holds until it is closed and empty, or the socket
+/// breaks.
+pub async fn write_loop(mut socket: OwnedWriteHalf, outbox: Arc<Outbox>) {
+    let mut pieces = Pieces::default();
+    while outbox.take(&mut pieces).await {
+        if let Err(error) = write(&mut socket, &pieces, &outbox).await {
+            debug!(connection = outbox.connection.0, %error, "cannot write");
+            outbox.abandon();
+            return;
+        }
+    }
+    // The client reads to the end before it sees the connection close.
+    let _ = socket.shutdown().await;
+}
+
+async fn write(
+    socket: &mut OwnedWriteHalf,
+    pieces: &Pieces,
+    outbox: &Outbox,
+) -> std::io::Result<()> {
+    /// Slices handed to the kernel at once.
+    const AT_ONCE: usize = 64;
+    let slices = pieces.slices();
+    for group in slices.chunks(AT_ONCE) {
+        let mut list: Vec<IoSlice<'_>> = group.iter().map(|slice| IoSlice::new(slice)).collect();
+        let mut rest = &mut list[..];
+        while !rest.is_empty() {
+            let written = socket.write_vectored(rest).await?;
+            if written == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            // Told at once: it is how a slow reader is told from a stuck one.
+            outbox.written(written);
+            IoSlice::advance_slices(&mut rest, written);
+        }
+    }
+    Ok(())
+}
+
+/// Cuts everything up to `len` off the front of a read buffer, as shared bytes.
+#[must_use]
+pub fn cut(buffer: &mut BytesMut, len: usize) -> Bytes {
+    let chunk = buffer.split_to(len).freeze();
+    debug_assert_eq!(chunk.remaining(), len);
+    chunk
+}

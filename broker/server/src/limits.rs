@@ -1,0 +1,38 @@
+//! Every bound of the server, with its unit. Wire limits are the protocol's,
+//! those of queues and groups the core's.
+
+/// Bytes one read may take from a socket.
+pub const READ_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes waiting for a connection above which it is not read from, and a
+/// publisher waits for a listener that is making progress.
+pub const OUTBOX_BYTES_SOFT: usize = 1 << 20;
+/// Bytes waiting for a connection above which channel messages are skipped.
+pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
+/// Runs up to this size are copied into the outbox, longer ones shared: below it
+/// a reference count and an extra slice to write cost more than the copy.
+pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;
+/// Messages of several publish frames go into one deliver frame up to this size,
+/// bytes; those of one publish frame always fit.
+pub const RUN_BYTES_MAX: usize = 256 << 10;
+/// Longest that a publisher waits, per batch, for listeners that keep up, ms.
+pub const LISTENER_WAIT_MS_MAX: u64 = 50;
+/// Messages a channel listener may miss before its subscription is ended.
+pub const SKIPPED_MESSAGES_MAX: u64 = 1_000_000;
+/// Batches of commands waiting for one shard.
+pub const INBOX_BATCHES_MAX: usize = 1_024;
+/// Bytes of messages waiting for one shard.
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
+/// Batches a shard takes in one turn.
+pub const TURN_BATCHES_MAX: usize = 64;
+/// Messages judged and routed together; a longer read is cut.
+pub const PUBLISH_ROWS_MAX: usize = 4_096;
+/// Subjects whose route a session remembers.
+pub const ROUTE_CACHE_SUBJECTS_MAX: usize = 10_000;
+/// Publish requests of one connection that wait for their outcome.
+pub const RECEIPTS_MAX: usize = 65_536;
+/// Connections the broker serves at once.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// Longest that a stopping broker waits for shards and outboxes, ms.
+pub const DRAIN_MS_MAX: u64 = 5_000;
+/// Shards at most.
+pub const SHARDS_MAX: u32 = 256;

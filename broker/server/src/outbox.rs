@@ -1,0 +1,383 @@
+//! The bounded line of bytes to one connection.
+//!
+//! Filled by the connection's own session, by publishers' sessions (channel
+//! runs) and by shards (deliveries, answers); emptied by the connection's write
+//! task. One short lock per push, never held across an await. Short runs are
+//! copied behind each other, long ones shared by reference.
+//!
+//! Invariants: bytes leave in the order they were pushed; `queued_bytes` counts
+//! what waits and what is being written; a closed outbox swallows pushes, its
+//! connection's end is on the way to everybody.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::sync::Notify;
+use weir_core::command::{ConnectionId, ReceiptId, RequestId, SubscriptionId};
+
+use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_SOFT, SHARED_RUN_BYTES_MIN};
+use crate::receipt::Receipt;
+use crate::wire::{self, Asked};
+
+/// The line of bytes to one connection.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Whose it is.
+    pub connection: ConnectionId,
+    state: Mutex<State>,
+    /// Rung when there is something to write.
+    filled: Notify,
+    /// Rung when something was written.
+    drained: Notify,
+    /// Bytes ever written: tells a slow reader from a stuck one.
+    written_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Pieces,
+    queued_bytes: usize,
+    closed: bool,
+    /// Somebody has pushed and will ring, or has rung.
+    announced: bool,
+    /// The listener did not keep up; cleared when half the soft bound is free.
+    slow: bool,
+    skipped: Vec<(SubscriptionId, u64)>,
+    receipts: Slab<Receipt>,
+    /// Requests that a shard will answer, and what the answer needs.
+    pending: Vec<(RequestId, Pending)>,
+    /// Subscriptions that ended without the client's asking.
+    ended: Vec<SubscriptionId>,
+}
+
+/// What must be known when a shard answers.
+#[derive(Debug)]
+pub enum Pending {
+    /// A consumer was asked for; when refused its number is free again.
+    Attach(SubscriptionId),
+    /// Deliveries were asked for.
+    Pull,
+    /// Figures were asked for.
+    Info(Box<Asked>),
+}
+
+/// Bytes in order: copied ones in one buffer, shared ones spliced in.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// Copied bytes.
+    pub copied: Vec<u8>,
+    /// Shared bytes, each with the offset in `copied` that it goes before.
+    pub shared: Vec<(usize, Bytes)>,
+    shared_bytes: usize,
+}
+
+impl Pieces {
+    /// All bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.copied.len() + self.shared_bytes
+    }
+
+    /// Nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.copied.is_empty() && self.shared.is_empty()
+    }
+
+    /// All bytes, in order.
+    #[must_use]
+    pub fn slices(&self) -> Vec<&[u8]> {
+        let mut slices: Vec<&[u8]> = Vec::with_capacity(2 * self.shared.len() + 1);
+        let mut from = 0;
+        for (at, shared) in &self.shared {
+            if *at > from {
+                slices.push(&self.copied[from..*at]);
+                from = *at;
+            }
+            slices.push(shared);
+        }
+        if self.copied.len() > from {
+            slices.push(&self.copied[from..]);
+        }
+        slices
+    }
+
+    fn clear(&mut self) {
+        // A burst may have grown the buffer far beyond what is usual.
+        if self.copied.capacity() > 2 * OUTBOX_BYTES_SOFT {
+            self.copied = Vec::new();
+        }
+        self.copied.clear();
+        self.shared.clear();
+        self.shared_bytes = 0;
+    }
+}
+
+/// What became of a channel run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listened {
+    /// In the line.
+    Taken,
+    /// In the line, which is long: the publisher should wait for it.
+    Full,
+    /// Skipped and counted; so many in all.
+    Skipped(u64),
+}
+
+/// The locked line, for one or more pushes.
+pub struct Pen<'a> {
+    state: &'a mut State,
+}
+
+impl Pen<'_> {
+    /// The buffer for whole frames.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.state.queue.copied
+    }
+
+    /// Message bytes that follow what was written last.
+    pub fn messages(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARED_RUN_BYTES_MIN {
+            self.state.queue.copied.extend_from_slice(bytes);
+        } else {
+            let at = self.state.queue.copied.len();
+            self.state.queue.shared_bytes += bytes.len();
+            self.state.queue.shared.push((at, bytes.clone()));
+        }
+    }
+
+    /// Keeps a receipt until its outcomes are in.
+    pub fn open_receipt(&mut self, receipt: Receipt) -> ReceiptId {
+        ReceiptId(self.state.receipts.insert(receipt) as u32)
+    }
+
+    /// Lets `change` note outcomes on a receipt and answers it when it is whole.
+    pub fn note(&mut self, id: ReceiptId, change: impl FnOnce(&mut Receipt)) {
+        let Some(receipt) = self.state.receipts.get_mut(id.0 as usize) else { return };
+        change(receipt);
+        if receipt.is_complete() {
+            let receipt = self.state.receipts.remove(id.0 as usize);
+            receipt.encode(&mut self.state.queue.copied);
+        }
+    }
+
+    /// Notes what the answer to a request will need.
+    pub fn expect(&mut self, request: RequestId, pending: Pending) {
+        self.state.pending.push((request, pending));
+    }
+
+    /// What the answer to a request needs, when it needs anything.
+    pub fn expected(&mut self, request: RequestId) -> Option<Pending> {
+        let at = self.state.pending.iter().position(|(id, _)| *id == request)?;
+        Some(self.state.pending.swap_remove(at).1)
+    }
+
+    /// Notes that the broker ended a subscription; its number is free again.
+    pub fn forget(&mut self, subscription: SubscriptionId) {
+        self.state.ended.push(subscription);
+    }
+
+    /// Publish requests that wait for their outcome.
+    #[must_use]
+    pub fn open_receipts(&self) -> usize {
+        self.state.receipts.len()
+    }
+}
+
+impl Outbox {
+    /// An empty line.
+    #[must_use]
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            state: Mutex::default(),
+            filled: Notify::new(),
+            drained: Notify::new(),
+            written_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while the outbox is locked")
+    }
+
+    /// Pushes under one lock. True when the caller must `ring` once it is done
+    /// with its batch; false when somebody else does or nothing was pushed.
+    pub fn push(&self, fill: impl FnOnce(&mut Pen<'_>)) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return false;
+        }
+        let before = state.queue.len();
+        fill(&mut Pen { state: &mut state });
+        let after = state.queue.len();
+        state.queued_bytes += after - before;
+        announce(&mut state, after > before)
+    }
+
+    /// Pushes a run of channel messages, unless the listener is too far behind.
+    /// The second value is as with [`Outbox::push`].
+    pub fn push_run(
+        &self,
+        subscription: SubscriptionId,
+        time_ms: u64,
+        count: u32,
+        segments: &[Bytes],
+    ) -> (Listened, bool) {
+        let mut state = self.lock();
+        if state.closed {
+            return (Listened::Taken, false);
+        }
+        let run_bytes: usize = segments.iter().map(Bytes::len).sum();
+        let limit = if state.slow { OUTBOX_BYTES_SOFT } else { OUTBOX_BYTES_MAX };
+        if state.queued_bytes + run_bytes > limit && state.queued_bytes > 0 {
+            let total = skip(&mut state, subscription, u64::from(count));
+            return (Listened::Skipped(total), false);
+        }
+        let before = state.queue.len();
+        let mut pen = Pen { state: &mut state };
+        wire::channel_run_start(pen.buffer(), subscription, time_ms, count, run_bytes);
+        for segment in segments {
+            pen.messages(segment);
+        }
+        let after = state.queue.len();
+        state.queued_bytes += after - before;
+        let full = state.queued_bytes > OUTBOX_BYTES_SOFT;
+        let ring = announce(&mut state, true);
+        (if full { Listened::Full } else { Listened::Taken }, ring)
+    }
+
+    /// Wakes the write task.
+    pub fn ring(&self) {
+        self.filled.notify_one();
+    }
+
+    /// Waits until there is something to write and swaps it into `taken`. False
+    /// when the outbox is closed and empty.
+    pub async fn take(&self, taken: &mut Pieces) -> bool {
+        taken.clear();
+        loop {
+            {
+                let mut state = self.lock();
+                state.announced = false;
+                for (subscription, count) in std::mem::take(&mut state.skipped) {
+                    let before = state.queue.copied.len();
+                    wire::skipped(&mut state.queue.copied, subscription, count);
+                    state.queued_bytes += state.queue.copied.len() - before;
+                }
+                if !state.queue.is_empty() {
+                    std::mem::swap(&mut state.queue, taken);
+                    return true;
+                }
+                if state.closed {
+                    return false;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Says that so many bytes have reached the socket.
+    pub fn written(&self, bytes: usize) {
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.queued_bytes = state.queued_bytes.saturating_sub(bytes);
+        if state.queued_bytes < OUTBOX_BYTES_SOFT / 2 {
+            state.slow = false;
+        }
+        drop(state);
+        self.drained.notify_waiters();
+    }
+
+    /// Subscriptions that ended without the client's asking, since the last call.
+    pub fn take_ended(&self) -> Vec<SubscriptionId> {
+        std::mem::take(&mut self.lock().ended)
+    }
+
+    /// Waits until every publish request is answered and every byte written.
+    pub async fn wait_settled(&self) {
+        self.wait_until(|state| state.receipts.is_empty() && state.queued_bytes == 0).await;
+    }
+
+    /// Waits until less than the soft bound is queued, or the outbox is closed.
+    pub async fn wait_drained(&self) {
+        self.wait_until(|state| state.queued_bytes <= OUTBOX_BYTES_SOFT).await;
+    }
+
+    async fn wait_until(&self, mut is_so: impl FnMut(&State) -> bool) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.closed || is_so(&state) {
+                    return;
+                }
+            }
+            drained.await;
+        }
+    }
+
+    /// Marks the listener as not keeping up: it is not waited for until it has
+    /// caught up.
+    pub fn mark_slow(&self) {
+        self.lock().slow = true;
+    }
+
+    /// Whether its listener is behind and not to be waited for.
+    pub fn is_slow(&self) -> bool {
+        self.lock().slow
+    }
+
+    /// Bytes that wait or are being written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().queued_bytes
+    }
+
+    /// Bytes ever written to the socket.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more. What is queued is still written.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.receipts.clear();
+        drop(state);
+        self.filled.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// Drops what is queued: the socket is gone.
+    pub fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queue.clear();
+        state.queued_bytes = 0;
+        state.receipts.clear();
+        drop(state);
+        self.filled.notify_one();
+        self.drained.notify_waiters();
+    }
+}
+
+fn announce(state: &mut State, pushed: bool) -> bool {
+    let ring = pushed && !state.announced;
+    state.announced |= pushed;
+    ring
+}
+
+fn skip(state: &mut State, subscription: SubscriptionId, count: u64) -> u64 {
+    if let Some((_, skipped)) = state.skipped.iter_mut().find(|(id, _)| *id == subscription) {
+        *skipped += count;
+        return *skipped;
+    }
+    state.skipped.push((subscription, count));
+    count
+}

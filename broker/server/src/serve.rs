@@ -1,0 +1,47 @@
+//! `weir serve`: configuration, log, signals around the server.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+use crate::server::Server;
+
+/// Serves until a signal asks to stop or the store fails.
+///
+/// # Errors
+/// When the broker cannot start, or had to stop because it could not keep its
+/// promises.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    start_log(&config)?;
+    let mut server = Server::start(config).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        failure = server.failed() => Some(failure),
+    };
+    server.stop().await;
+    match failure {
+        Some(failure) => Err(failure.context("stopped: nothing can be kept safely any more")),
+        None => Ok(()),
+    }
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level).with_context(|| {
+        format!("log.level = \"{}\": write e.g. info or weir_policy=debug", config.log_level)
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            lines.with_ansi(is_terminal).with_target(false).try_init()
+        }
+        LogFormat::Json => lines.json().try_init(),
+    };
+    // A second server in one process, as in tests, keeps the first one's log.
+    drop(started);
+    Ok(())
+}

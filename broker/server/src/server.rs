@@ -1,0 +1,267 @@
+//! Start, run and stop: binds the address, spawns every task and thread, joins
+//! them. The only file of the server that spawns.
+//!
+//! Shutdown follows the message: accept no more, read no more, let shards finish
+//! and outboxes empty until a deadline, join.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+use weir_core::directory::Directory;
+use weir_core::env::Clock;
+use weir_core::memory_store::{MemoryCatalogue, MemoryStore};
+use weir_core::shard::Shard;
+use weir_core::store::StoreError;
+use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::connection;
+use crate::connections::Connections;
+use crate::limits::DRAIN_MS_MAX;
+use crate::shard::{Notice, ShardTask};
+use crate::shards::{Inbox, Shards};
+use crate::system::{SystemClock, SystemDisk, SystemRandom};
+
+/// Notices of shards that wait to be acted on.
+const NOTICES_MAX: usize = 1_024;
+
+/// A running broker.
+pub struct Server {
+    address: SocketAddr,
+    broker: Arc<Broker>,
+    stop_accepting: CancellationToken,
+    stop_reading: CancellationToken,
+    accepting: JoinSet<()>,
+    shards: JoinSet<Result<(), StoreError>>,
+    noticing: JoinSet<()>,
+}
+
+impl Server {
+    /// Loads the policies, binds the address and starts to serve.
+    ///
+    /// # Errors
+    /// When the address is taken, or a folder cannot be used.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen on {}; is another broker running there?", config.listen)
+        })?;
+        let address = listener.local_addr()?;
+        let (shards, inboxes) = Shards::new(config.shards);
+        let shards = Arc::new(shards);
+        let connections = Arc::new(Connections::default());
+        let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
+        let directory = Directory::new(config.shards);
+        let tasks =
+            spawn_shards(inboxes, &directory, &shards.stop(), &connections, &notices, &clock);
+        drop(notices);
+        let policies = start_policies(&config, shards.clone(), clock.clone()).await?;
+        let broker = Arc::new(Broker::new(
+            shards,
+            connections,
+            policies,
+            clock,
+            Box::new(MemoryCatalogue::default()),
+            directory,
+        ));
+        let mut noticing = JoinSet::new();
+        noticing.spawn(notice_loop(notice_inbox, broker.clone()));
+        let stop_accepting = CancellationToken::new();
+        let stop_reading = CancellationToken::new();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept_loop(
+            listener,
+            broker.clone(),
+            config.connections_max,
+            stop_accepting.clone(),
+            stop_reading.clone(),
+        ));
+        info!(%address, data = %config.data.display(), shards = config.shards, "ready");
+        Ok(Self {
+            address,
+            broker,
+            stop_accepting,
+            stop_reading,
+            accepting,
+            shards: tasks,
+            noticing,
+        })
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What all connections share.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Waits for a failure that ends the process: a store that cannot keep its
+    /// promises any more.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            match self.shards.join_next().await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(failure))) => return anyhow::Error::new(failure),
+                Some(Err(panic)) => return anyhow::Error::new(panic).context("a shard panicked"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops: what was taken is finished, clients are told, everything is joined.
+    pub async fn stop(mut self) {
+        info!("stopping: no new connections, finishing what was taken");
+        self.stop_accepting.cancel();
+        self.stop_reading.cancel();
+        let drain = Duration::from_millis(DRAIN_MS_MAX);
+        let joined = async { while self.accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, joined).await.is_err() {
+            warn!(after_ms = DRAIN_MS_MAX, "some connections did not take their last answers");
+            self.accepting.shutdown().await;
+        }
+        self.broker.policies.shutdown();
+        self.broker.shards.close();
+        let joined = async {
+            while let Some(ended) = self.shards.join_next().await {
+                if let Ok(Err(failure)) = ended {
+                    error!(%failure, "a shard ended with a failed store");
+                }
+            }
+            while self.noticing.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(drain, joined).await.is_err() {
+            warn!(after_ms = DRAIN_MS_MAX, "a shard did not finish in time");
+        }
+        info!("stopped");
+    }
+}
+
+fn spawn_shards(
+    inboxes: Vec<Inbox>,
+    directory: &Directory,
+    stop: &CancellationToken,
+    connections: &Arc<Connections>,
+    notices: &mpsc::Sender<Notice>,
+    clock: &Arc<dyn Clock>,
+) -> JoinSet<Result<(), StoreError>> {
+    let mut tasks = JoinSet::new();
+    for (number, inbox) in inboxes.into_iter().enumerate() {
+        let number = number as u32;
+        let ids = directory.shard_ids(number);
+        let task = ShardTask {
+            number,
+            machine: Shard::new(Box::new(MemoryStore::default()), ids),
+            inbox,
+            connections: connections.clone(),
+            notices: notices.clone(),
+            clock: clock.clone(),
+            stop: stop.clone(),
+        };
+        tasks.spawn(task.run().instrument(info_span!("shard", number)));
+    }
+    tasks
+}
+
+async fn start_policies(
+    config: &Config,
+    shards: Arc<Shards>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<PolicyHost> {
+    let host = HostConfig {
+        plugins: config.plugins.clone(),
+        bindings: config.bindings.clone(),
+        development: config.development,
+        shards: config.shards,
+        watch: config.watch,
+        shipped: weir_shipped::SHIPPED.iter().map(shipped).collect(),
+    };
+    let env = HostEnv { clock, random: Arc::new(SystemRandom), disk: Arc::new(SystemDisk) };
+    let install = move |shard: u32, command| {
+        if shards.send_blocking(shard, command).is_err() {
+            debug!(shard, "a policy came too late, the broker stops");
+        }
+    };
+    // Compiles components, which takes tens of milliseconds each.
+    tokio::task::spawn_blocking(move || PolicyHost::start(host, env, Box::new(install)))
+        .await?
+        .context("cannot start the policies")
+}
+
+fn shipped((name, bytes): &(&str, &'static [u8])) -> ShippedComponent {
+    ShippedComponent { name: (*name).to_owned(), bytes: Bytes::from_static(bytes) }
+}
+
+async fn notice_loop(mut inbox: mpsc::Receiver<Notice>, broker: Arc<Broker>) {
+    while let Some(notice) = inbox.recv().await {
+        broker.notice(notice);
+    }
+}
+
+async fn accept_loop(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    connections_max: usize,
+    stop_accepting: CancellationToken,
+    stop_reading: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    spawn_connection(&mut connections, socket, peer, &broker, connections_max, &stop_reading);
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: others must finish first.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(failure) = ended {
+                    error!(%failure, "a connection's task failed");
+                }
+            }
+            () = stop_accepting.cancelled() => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn spawn_connection(
+    connections: &mut JoinSet<()>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    broker: &Arc<Broker>,
+    connections_max: usize,
+    stop_reading: &CancellationToken,
+) {
+    let Some(outbox) = broker.connections.open(connections_max) else {
+        warn!(%peer, connections_max, "refused: too many connections");
+        return;
+    };
+    // Batches are formed by draining, not by the kernel's waiting for more.
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%peer, %error, "cannot switch off delayed sending");
+    }
+    let span = info_span!("connection", id = outbox.connection.0, %peer);
+    let (read, write) = socket.into_split();
+    let reading = connection::read_loop(read, broker.clone(), outbox.clone(), stop_reading.clone());
+    connections.spawn(reading.instrument(span.clone()));
+    connections.spawn(connection::write_loop(write, outbox).instrument(span));
+}

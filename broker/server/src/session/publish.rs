@@ -1,0 +1,552 @@
+//! The publish path of one session: judge, resolve, hand over.
+//!
+//! Works on everything one read brought, so each step is paid once per batch or
+//! run, not per message. Called by the session only; awaits nothing but full
+//! inboxes and listeners that keep up but lag.
+//!
+//! Invariants: messages leave in the order they were published, for each
+//! subscription, queue and stream; every row is judged by one snapshot of the
+//! policies; every row ends as kept, reached, unrouted or refused, and whoever
+//! asked is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use weir_core::command::{Command, ConnectionId, DestinationId, Publish, RequestId};
+use weir_core::dead_letter::{Why, with_reason};
+use weir_core::directory::Target;
+use weir_core::env::Now;
+use weir_core::name;
+use weir_message::Parts;
+use weir_policy::chain::{PublishChain, SubjectVerdict};
+use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
+use weir_protocol::ErrorCode;
+
+use crate::broker::Broker;
+use crate::limits::{LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX};
+use crate::outbox::{Listened, Outbox};
+use crate::receipt::{Receipt, Request};
+use crate::session::route::{Listener, Planned, Route, Routes, SubjectPlan};
+use crate::session::run::{Gathered, Run, Span};
+use crate::shards::Stopping;
+use crate::wire::{self, Refusal};
+
+/// A publish request of the read at hand.
+#[derive(Debug)]
+struct Frame {
+    first_row: u32,
+    rows: u32,
+    delay_ms: u32,
+    /// Position in the receipt, when an answer is wanted.
+    request: Option<usize>,
+}
+
+/// Neighbouring rows of equal subject.
+#[derive(Debug)]
+struct SubjectRun {
+    first: u32,
+    rows: u32,
+    planned: Arc<Planned>,
+}
+
+/// The publish side of a session.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    routes: Routes,
+    frames: Vec<Frame>,
+    /// Where each row's message lies in `chunk`.
+    parts: Vec<Parts>,
+    judged: Judged,
+    receipt: Receipt,
+    gathered: HashMap<(DestinationId, u32), Gathered, RandomState>,
+    /// Order in which destinations were first met: sending keeps to it.
+    order: Vec<(DestinationId, u32)>,
+    run: Run,
+    touched: Vec<Arc<Outbox>>,
+    full: Vec<Arc<Outbox>>,
+    cut_off: Vec<Listener>,
+    /// Where the last look-up of a row's frame ended.
+    frame_at: usize,
+}
+
+impl Publisher {
+    /// Rows waiting to be handed over.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Where the parts of the next request's messages are to be appended.
+    pub fn parts(&mut self) -> &mut Vec<Parts> {
+        &mut self.parts
+    }
+
+    /// Notes the request whose parts were appended since `first_row`.
+    pub fn add(&mut self, id: RequestId, delay_ms: u32, first_row: usize) {
+        let first_row = first_row as u32;
+        let rows = self.parts.len() as u32 - first_row;
+        let request = (id.0 != 0).then(|| {
+            self.receipt.requests.push(Request::new(id, first_row, rows));
+            self.receipt.requests.len() - 1
+        });
+        self.frames.push(Frame { first_row, rows, delay_ms, request });
+    }
+
+    /// Judges, resolves and hands over all rows; their bytes lie in `chunk`.
+    ///
+    /// # Errors
+    /// [`Stopping`]: nothing of these rows was acknowledged.
+    pub async fn hand_over(
+        &mut self,
+        broker: &Broker,
+        outbox: &Arc<Outbox>,
+        chunk: &Bytes,
+        now: Now,
+    ) -> Result<(), Stopping> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        self.distribute(broker, outbox.connection, chunk, now);
+        let sends = self.prepare(outbox);
+        self.touched.drain(..).for_each(|outbox| outbox.ring());
+        for (shard, commands, bytes) in sends {
+            broker.shards.send(shard, commands, bytes).await?;
+        }
+        self.wait_for_listeners().await;
+        self.frames.clear();
+        self.frame_at = 0;
+        self.parts.clear();
+        Ok(())
+    }
+
+    /// Everything up to the point where something must be awaited.
+    fn distribute(&mut self, broker: &Broker, connection: ConnectionId, chunk: &Bytes, now: Now) {
+        let chain = broker.policies.chain();
+        self.routes.refresh(broker.directory_version(), chain.generation());
+        let parts = std::mem::take(&mut self.parts);
+        let runs = self.subject_runs(broker, &chain, &parts, chunk);
+        let mut judged = std::mem::take(&mut self.judged);
+        self.judge(&chain, &runs, &parts, chunk, connection, now, &mut judged);
+        let rewritten = Bytes::from(judged.take_rewritten());
+        let targets: Vec<Arc<Route>> =
+            judged.targets().iter().map(|target| self.routes.route(broker, target)).collect();
+        let mut verdicts = judged.iter();
+        for SubjectRun { first, rows, planned } in runs {
+            let remembered = !matches!(planned.plan, SubjectPlan::PerMessage);
+            if let Some(judged_by) = planned.judged_by.as_ref().filter(|_| remembered) {
+                judged_by.count(u64::from(rows));
+            }
+            match &planned.plan {
+                SubjectPlan::Same(route) => {
+                    self.switch(route, 0, now);
+                    self.extend_run(chunk, &parts, first, rows);
+                }
+                SubjectPlan::To(targets) => {
+                    if targets.is_empty() {
+                        self.unrouted_rows(first, rows);
+                    }
+                    for (subject, route) in targets {
+                        self.switch(route, 0, now);
+                        self.extend_retargeted(subject, chunk, &parts, first, rows);
+                    }
+                }
+                SubjectPlan::Refused(why) => {
+                    for row in first..first + rows {
+                        let frame = self.frame_of(row);
+                        self.refuse(frame, row, ErrorCode::BadRequest, why);
+                    }
+                }
+                SubjectPlan::PerMessage => {
+                    for (row, verdict) in (first..first + rows).zip(verdicts.by_ref()) {
+                        let part = &parts[row as usize];
+                        let bytes = |place| match place {
+                            Place::Input => chunk.slice(part.start as usize..part.end as usize),
+                            Place::Rewritten { start, end } => {
+                                rewritten.slice(start as usize..end as usize)
+                            }
+                        };
+                        self.judged_row(
+                            broker,
+                            &verdict,
+                            bytes,
+                            &targets,
+                            row,
+                            part.view(chunk).subject,
+                            now,
+                        );
+                    }
+                }
+            }
+        }
+        drop(verdicts);
+        self.end_run(now);
+        self.judged = judged;
+        self.parts = parts;
+    }
+
+    /// Asks the policies about every row that they want to see.
+    #[allow(clippy::too_many_arguments, reason = "one call, spelled out for the reader above")]
+    fn judge(
+        &self,
+        chain: &PublishChain,
+        runs: &[SubjectRun],
+        parts: &[Parts],
+        chunk: &Bytes,
+        connection: ConnectionId,
+        now: Now,
+        judged: &mut Judged,
+    ) {
+        let asked: Vec<Parts> = runs
+            .iter()
+            .filter(|run| matches!(run.planned.plan, SubjectPlan::PerMessage))
+            .flat_map(|run| &parts[run.first as usize..(run.first + run.rows) as usize])
+            .copied()
+            .collect();
+        let publisher = connection.0 as u32;
+        chain.judge(JudgeInput { buffer: chunk, parts: &asked, publisher, now }, judged);
+    }
+
+    /// Neighbouring rows of equal subject with what is known of it: one look-up
+    /// per run.
+    fn subject_runs(
+        &mut self,
+        broker: &Broker,
+        chain: &PublishChain,
+        parts: &[Parts],
+        chunk: &Bytes,
+    ) -> Vec<SubjectRun> {
+        let mut runs: Vec<SubjectRun> = Vec::new();
+        let mut previous: &[u8] = b"";
+        for (row, part) in parts.iter().enumerate() {
+            let subject =
+                &chunk[part.subject.0 as usize..(part.subject.0 + part.subject.1) as usize];
+            if let Some(run) = runs.last_mut().filter(|_| subject == previous) {
+                run.rows += 1;
+                continue;
+            }
+            previous = subject;
+            let planned = self.plan(broker, chain, part.view(chunk).subject);
+            runs.push(SubjectRun { first: row as u32, rows: 1, planned });
+        }
+        runs
+    }
+
+    fn plan(&mut self, broker: &Broker, chain: &PublishChain, subject: &str) -> Arc<Planned> {
+        if let Some(planned) = self.routes.plan(subject) {
+            return planned.clone();
+        }
+        if let Some(why) = wrong_subject(subject) {
+            let planned = Planned { plan: SubjectPlan::Refused(why), judged_by: None };
+            return self.routes.learn(subject, planned);
+        }
+        let judged_by = chain.verdict_for_subject(subject);
+        let plan = match &judged_by.verdict {
+            SubjectVerdict::Identity => SubjectPlan::Same(self.routes.route(broker, subject)),
+            SubjectVerdict::Targets(targets) => {
+                let resolve =
+                    |target: &Arc<str>| (target.clone(), self.routes.route(broker, target));
+                SubjectPlan::To(targets.iter().map(resolve).collect())
+            }
+            SubjectVerdict::PerMessage => SubjectPlan::PerMessage,
+        };
+        self.routes.learn(subject, Planned { plan, judged_by: Some(judged_by) })
+    }
+
+    /// Adds rows of one subject to the run at hand, one slice per frame.
+    fn extend_run(&mut self, chunk: &Bytes, parts: &[Parts], first: u32, rows: u32) {
+        let mut row = first;
+        while row < first + rows {
+            let frame = self.frame_of(row);
+            let end = self.frame_end(frame).min(first + rows);
+            let start = parts[row as usize].start as usize;
+            let stop = parts[end as usize - 1].end as usize;
+            let ends = parts[row as usize..end as usize].iter().map(|p| p.end - start as u32);
+            self.run.push(chunk.slice(start..stop), ends, (row, end - row), frame);
+            row = end;
+        }
+    }
+
+    /// Adds rows that a router always sends to another subject.
+    fn extend_retargeted(
+        &mut self,
+        subject: &str,
+        chunk: &Bytes,
+        parts: &[Parts],
+        first: u32,
+        rows: u32,
+    ) {
+        let mut row = first;
+        while row < first + rows {
+            let frame = self.frame_of(row);
+            let end = self.frame_end(frame).min(first + rows);
+            let (mut out, mut ends) = (Vec::new(), Vec::new());
+            for part in &parts[row as usize..end as usize] {
+                let view = part.view(chunk);
+                weir_message::encode(&mut out, subject, view.key, view.headers, view.payload);
+                ends.push(out.len() as u32);
+            }
+            self.run.push(Bytes::from(out), ends, (row, end - row), frame);
+            row = end;
+        }
+    }
+
+    /// Adds one row as its policies decided.
+    #[allow(clippy::too_many_arguments, reason = "a leaf of the loop above")]
+    fn judged_row(
+        &mut self,
+        broker: &Broker,
+        verdict: &RowVerdict<'_>,
+        bytes: impl Fn(Place) -> Bytes,
+        targets: &[Arc<Route>],
+        row: u32,
+        subject: &str,
+        now: Now,
+    ) {
+        let frame = self.frame_of(row);
+        match verdict {
+            RowVerdict::Same => {
+                let route = self.routes.route(broker, subject);
+                self.switch(&route, 0, now);
+                self.run.single(bytes(Place::Input), row, frame);
+            }
+            RowVerdict::Picks([]) => self.unrouted(frame, 1),
+            RowVerdict::Picks(picks) => {
+                for pick in *picks {
+                    self.switch(&targets[pick.target as usize], pick.delay_ms, now);
+                    self.run.single(bytes(pick.place), row, frame);
+                }
+            }
+            RowVerdict::Refused(refusal) => {
+                self.refuse(frame, row, wire::code(refusal.code), &refusal.reason);
+            }
+            // Dropping is a power the operator granted; the binding counts it.
+            RowVerdict::Dropped => {}
+            RowVerdict::Diverted { queue, reason, place } => {
+                self.end_run(now);
+                match broker.dead_letter_queue(queue) {
+                    Some(target) => {
+                        let why =
+                            Why { reason, source: queue, partition: None, offset: 0, attempts: 0 };
+                        let message = Bytes::from(with_reason(&bytes(*place), &why));
+                        let route = Route { destinations: vec![target], ..Route::default() };
+                        self.switch(&Arc::new(route), 0, now);
+                        self.run.single(message, row, frame);
+                    }
+                    None => {
+                        let text = format!("no room to make the queue {queue} now, try again");
+                        self.refuse(frame, row, ErrorCode::PolicyFailed, &text);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, frame: usize, row: u32, code: ErrorCode, reason: &str) {
+        if let Some(request) = self.frames[frame].request {
+            let request = &mut self.receipt.requests[request];
+            let row = row - request.first_row;
+            let refusal = Refusal { row, code, message: reason.to_owned().into() };
+            request.refusals.push(refusal);
+        }
+    }
+
+    /// Makes `route` the one that rows are added for, after handing over what was
+    /// added for another.
+    fn switch(&mut self, route: &Arc<Route>, delay_ms: u32, now: Now) {
+        let same = self.run.route.as_ref().is_some_and(|held| Arc::ptr_eq(held, route));
+        if !same || self.run.delay_ms != delay_ms {
+            self.end_run(now);
+            self.run.route = Some(route.clone());
+            self.run.delay_ms = delay_ms;
+        }
+    }
+
+    /// Hands the run at hand to everybody on its route.
+    fn end_run(&mut self, now: Now) {
+        let mut run = std::mem::take(&mut self.run);
+        if let Some(route) = run.route.take().filter(|_| run.rows > 0) {
+            for listener in &route.listeners {
+                self.listen(listener, &run, now);
+            }
+            for (share, members) in &route.shares {
+                // A member whose connection has just gone is out of the
+                // directory with the next look-up.
+                if let Some(member) = &members[share.next_index()] {
+                    self.listen(member, &run, now);
+                }
+            }
+            for target in &route.destinations {
+                self.gather(target, &run);
+            }
+            if route.is_empty() {
+                run.spans.iter().for_each(|span| self.unrouted(span.frame, u64::from(span.rows)));
+            }
+        }
+        run.clear();
+        self.run = run;
+    }
+
+    /// Pushes the run into a listener's outbox, in frames of bounded length.
+    fn listen(&mut self, listener: &Listener, run: &Run, now: Now) {
+        let mut first = 0;
+        while first < run.segments.len() {
+            let mut bytes = run.segments[first].len();
+            let mut end = first + 1;
+            while end < run.segments.len() && bytes + run.segments[end].len() <= RUN_BYTES_MAX {
+                bytes += run.segments[end].len();
+                end += 1;
+            }
+            self.listen_to(listener, &run.segments[first..end], &run.spans[first..end], now);
+            first = end;
+        }
+    }
+
+    fn listen_to(&mut self, listener: &Listener, segments: &[Bytes], spans: &[Span], now: Now) {
+        let Listener { outbox, subscription } = listener;
+        let rows = spans.iter().map(|span| span.rows).sum();
+        let (listened, ring) = outbox.push_run(*subscription, now.wall_ms, rows, segments);
+        if ring {
+            self.touched.push(outbox.clone());
+        }
+        match listened {
+            Listened::Skipped(total) => {
+                if total >= SKIPPED_MESSAGES_MAX {
+                    self.cut_off.push(listener.clone());
+                }
+                return;
+            }
+            Listened::Full => self.full.push(outbox.clone()),
+            Listened::Taken => {}
+        }
+        for span in spans {
+            if let Some(request) = self.frames[span.frame].request {
+                self.receipt.requests[request].reached += u64::from(span.rows);
+            }
+        }
+    }
+
+    fn gather(&mut self, target: &Target, run: &Run) {
+        let mut first = 0;
+        for (segment, span) in run.segments.iter().zip(&run.spans) {
+            let ends = &run.ends[first..first + span.rows as usize];
+            first += span.rows as usize;
+            let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
+            let gathered = self.gathered.entry((target.id, delay_ms)).or_insert_with(|| {
+                self.order.push((target.id, delay_ms));
+                Gathered { shard: target.shard, ..Gathered::default() }
+            });
+            gathered.push(segment, ends, span);
+        }
+    }
+
+    fn unrouted(&mut self, frame: usize, rows: u64) {
+        if let Some(request) = self.frames[frame].request {
+            self.receipt.requests[request].unrouted += rows;
+        }
+    }
+
+    fn unrouted_rows(&mut self, first: u32, rows: u32) {
+        for row in first..first + rows {
+            let frame = self.frame_of(row);
+            self.unrouted(frame, 1);
+        }
+    }
+
+    fn frame_of(&mut self, row: u32) -> usize {
+        while row >= self.frame_end(self.frame_at) {
+            self.frame_at += 1;
+        }
+        while row < self.frames[self.frame_at].first_row {
+            self.frame_at -= 1;
+        }
+        self.frame_at
+    }
+
+    fn frame_end(&self, frame: usize) -> u32 {
+        let frame = &self.frames[frame];
+        frame.first_row + frame.rows
+    }
+
+    /// Turns what was gathered into commands, and opens the receipt for them or
+    /// answers it at once.
+    fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<(u32, Vec<Command>, usize)> {
+        let mut receipt = std::mem::take(&mut self.receipt);
+        receipt.outstanding = self.order.len() as u32;
+        let mut receipt_id = None;
+        if !receipt.requests.is_empty() {
+            let ring = outbox.push(|pen| {
+                if receipt.is_complete() {
+                    receipt.encode(pen.buffer());
+                } else {
+                    receipt_id = Some(pen.open_receipt(receipt));
+                }
+            });
+            if ring {
+                self.touched.push(outbox.clone());
+            }
+        }
+        let mut sends: Vec<(u32, Vec<Command>, usize)> = Vec::new();
+        for key in self.order.drain(..) {
+            let Some(mut gathered) = self.gathered.remove(&key) else { continue };
+            let bytes = gathered.builder.bytes_len();
+            let command = Command::Publish(Publish {
+                destination: key.0,
+                connection: outbox.connection,
+                receipt: receipt_id,
+                batch: gathered.builder.take(),
+                rows: gathered.rows,
+                delay_ms: key.1,
+            });
+            match sends.iter_mut().find(|(shard, ..)| *shard == gathered.shard) {
+                Some((_, commands, total)) => {
+                    commands.push(command);
+                    *total += bytes;
+                }
+                None => sends.push((gathered.shard, vec![command], bytes)),
+            }
+        }
+        sends
+    }
+
+    /// Waits a little for listeners that are far behind but still reading, so
+    /// that a fast publisher does not outrun them. One that reads nothing in that
+    /// time is not waited for again until it has caught up.
+    async fn wait_for_listeners(&mut self) {
+        self.full.retain(|outbox| !outbox.is_slow());
+        if self.full.is_empty() {
+            return;
+        }
+        let full = std::mem::take(&mut self.full);
+        let before: Vec<u64> = full.iter().map(|outbox| outbox.written_bytes()).collect();
+        let drained = async {
+            for outbox in &full {
+                outbox.wait_drained().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(LISTENER_WAIT_MS_MAX), drained).await.is_err()
+        {
+            for (outbox, before) in full.iter().zip(before) {
+                if outbox.written_bytes() == before {
+                    outbox.mark_slow();
+                }
+            }
+        }
+    }
+
+    /// Subscriptions that missed too much and must be ended.
+    pub fn take_cut_off(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.cut_off)
+    }
+}
+
+/// Why clients may not publish to `subject`, when they may not.
+fn wrong_subject(subject: &str) -> Option<Arc<str>> {
+    if let Err(error) = name::check_subject(subject) {
+        return Some(format!("subject `{subject}`: {error}").into());
+    }
+    name::is_reserved(subject)
+        .then(|| format!("subject `{subject}`: names that start with `_` are the broker's").into())
+}

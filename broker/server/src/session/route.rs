@@ -1,0 +1,135 @@
+//! Where messages of one subject go, resolved once and remembered.
+//!
+//! Owned by one session, read per run of equal subjects. Thrown away whenever
+//! the directory or the policy chain has changed, so an entry never outlives the
+//! facts it was made from.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use weir_core::command::SubscriptionId;
+use weir_core::directory::{Directory, Resolved, Share, Subscriber, Target};
+
+use weir_policy::chain::SubjectRoute;
+
+use crate::broker::Broker;
+use crate::limits::ROUTE_CACHE_SUBJECTS_MAX;
+use crate::outbox::Outbox;
+
+/// One channel subscription.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its connection's outbox.
+    pub outbox: Arc<Outbox>,
+    /// Its number there.
+    pub subscription: SubscriptionId,
+}
+
+/// Everybody who gets messages of one subject.
+#[derive(Debug, Default)]
+pub struct Route {
+    /// Channel subscriptions.
+    pub listeners: Vec<Listener>,
+    /// Share groups with their members: one of each gets a message.
+    pub shares: Vec<(Share, Vec<Option<Listener>>)>,
+    /// Queues and streams, with the shard that owns each.
+    pub destinations: Vec<Target>,
+}
+
+impl Route {
+    /// Whether nobody is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.shares.is_empty() && self.destinations.is_empty()
+    }
+}
+
+/// What is known of a subject before its messages are looked at.
+#[derive(Debug)]
+pub struct Planned {
+    /// Where its messages go.
+    pub plan: SubjectPlan,
+    /// Whose answer that is: told of every run that follows it.
+    pub judged_by: Option<SubjectRoute>,
+}
+
+/// Where messages of a subject go.
+#[derive(Debug)]
+pub enum SubjectPlan {
+    /// To its own subject.
+    Same(Arc<Route>),
+    /// A router always sends this subject here.
+    To(Vec<(Arc<str>, Arc<Route>)>),
+    /// Policies want to see each message.
+    PerMessage,
+    /// Not a subject that clients may publish to; one sentence says why.
+    Refused(Arc<str>),
+}
+
+/// The session's memory of routes.
+#[derive(Debug, Default)]
+pub struct Routes {
+    directory_version: u64,
+    chain_number: u64,
+    plans: HashMap<Box<str>, Arc<Planned>, RandomState>,
+    routes: HashMap<Box<str>, Arc<Route>, RandomState>,
+    resolved: Resolved,
+}
+
+impl Routes {
+    /// Forgets everything when the world has changed since.
+    pub fn refresh(&mut self, directory_version: u64, chain_number: u64) {
+        let full = self.plans.len() + self.routes.len() > ROUTE_CACHE_SUBJECTS_MAX;
+        if full || self.directory_version != directory_version || self.chain_number != chain_number
+        {
+            self.plans.clear();
+            self.routes.clear();
+            self.directory_version = directory_version;
+            self.chain_number = chain_number;
+        }
+    }
+
+    /// The plan of a subject, when it is known.
+    #[must_use]
+    pub fn plan(&self, subject: &str) -> Option<&Arc<Planned>> {
+        self.plans.get(subject)
+    }
+
+    /// Remembers the plan of a subject.
+    pub fn learn(&mut self, subject: &str, planned: Planned) -> Arc<Planned> {
+        let planned = Arc::new(planned);
+        self.plans.insert(subject.into(), planned.clone());
+        planned
+    }
+
+    /// Who gets messages of `subject`.
+    pub fn route(&mut self, broker: &Broker, subject: &str) -> Arc<Route> {
+        if let Some(route) = self.routes.get(subject) {
+            return route.clone();
+        }
+        let route = Arc::new(self.resolve(broker, subject));
+        self.routes.insert(subject.into(), route.clone());
+        route
+    }
+
+    fn resolve(&mut self, broker: &Broker, subject: &str) -> Route {
+        {
+            let directory: &Directory = &broker.directory();
+            directory.resolve(subject, &mut self.resolved);
+        }
+        let listener = |&Subscriber { connection, subscription }: &Subscriber| {
+            let outbox = broker.connections.get(connection)?;
+            Some(Listener { outbox, subscription })
+        };
+        let members = |share: &Share| {
+            let members = self.resolved.members(share).iter().map(listener).collect();
+            (share.clone(), members)
+        };
+        Route {
+            listeners: self.resolved.subscribers.iter().filter_map(listener).collect(),
+            shares: self.resolved.shares.iter().map(members).collect(),
+            destinations: self.resolved.destinations.clone(),
+        }
+    }
+}

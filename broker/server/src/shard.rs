@@ -1,0 +1,176 @@
+//! The task that owns one shard of the core: takes batches of commands, runs a
+//! turn, hands the effects out.
+//!
+//! Nobody else touches the machine. A turn never waits; between turns the task
+//! sleeps until commands come or the machine's next deadline is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use weir_core::command::{ConnectionId, DestinationId};
+use weir_core::effect::Effect;
+use weir_core::env::Clock;
+use weir_core::policy::Generation;
+use weir_core::shard::Shard;
+use weir_core::store::StoreError;
+
+use crate::connections::Connections;
+use crate::limits::TURN_BATCHES_MAX;
+use crate::outbox::Outbox;
+use crate::shards::{CommandBatch, Inbox};
+use crate::wire;
+
+/// What a shard has to tell that concerns no connection.
+#[derive(Debug)]
+pub enum Notice {
+    /// A dead-letter queue was made: the directory must learn of it.
+    QueueMade {
+        /// Its name.
+        name: String,
+        /// Its number.
+        id: DestinationId,
+    },
+    /// A delivery policy failed for good in a shard.
+    PolicyFailed {
+        /// The binding.
+        binding: String,
+        /// The generation that failed.
+        generation: Generation,
+        /// One sentence.
+        reason: String,
+    },
+}
+
+/// One shard and what it needs to run.
+pub struct ShardTask {
+    /// Its number.
+    pub number: u32,
+    /// The machine.
+    pub machine: Shard,
+    /// Where commands come from.
+    pub inbox: Inbox,
+    /// Where effects go to.
+    pub connections: Arc<Connections>,
+    /// Where notices go to.
+    pub notices: mpsc::Sender<Notice>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Cancelled when it is to finish what it has and end.
+    pub stop: CancellationToken,
+}
+
+impl ShardTask {
+    /// Runs until it is stopped; then the inbox is empty and every effect is
+    /// handed out.
+    ///
+    /// # Errors
+    /// A store that failed: nothing may be acknowledged from then on, so the
+    /// process must end.
+    pub async fn run(mut self) -> Result<(), StoreError> {
+        let mut batches: Vec<CommandBatch> = Vec::with_capacity(TURN_BATCHES_MAX);
+        let mut effects = Vec::new();
+        loop {
+            if !self.wait(&mut batches).await {
+                return Ok(());
+            }
+            let turn = self.turn(&mut batches, &mut effects);
+            if let Err(failure) = turn {
+                error!(shard = self.number, %failure, "the store failed, nothing more is acknowledged");
+                return Err(failure);
+            }
+            for notice in self.emit(&mut effects) {
+                if self.notices.send(notice).await.is_err() {
+                    warn!(shard = self.number, "a notice came after the broker stopped listening");
+                }
+            }
+            // A busy shard must let the connections' tasks have their turn.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Takes commands, or waits for the next deadline. False when the inbox is
+    /// closed and empty.
+    async fn wait(&mut self, batches: &mut Vec<CommandBatch>) -> bool {
+        let due = self.machine.next_deadline();
+        let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.clock.now().steady_ms));
+        tokio::select! {
+            biased;
+            taken = self.inbox.recv_many(batches, TURN_BATCHES_MAX) => taken > 0,
+            () = self.stop.cancelled(), if !self.inbox.is_closed() => {
+                self.inbox.close();
+                true
+            }
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => true,
+        }
+    }
+
+    fn turn(
+        &mut self,
+        batches: &mut Vec<CommandBatch>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for batch in batches.drain(..) {
+            for command in batch.commands {
+                self.machine.apply(now, command, effects);
+            }
+        }
+        self.machine.tick(now, effects);
+        self.machine.commit(now, effects)
+    }
+
+    /// Hands effects out, one lock per run of effects for the same connection.
+    /// What concerns no connection is returned.
+    fn emit(&self, effects: &mut Vec<Effect>) -> Vec<Notice> {
+        let mut touched: Vec<Arc<Outbox>> = Vec::new();
+        let mut last: Option<Arc<Outbox>> = None;
+        let mut notices = Vec::new();
+        let mut left = effects.drain(..).peekable();
+        while let Some(effect) = left.next() {
+            let Some(connection) = connection_of(&effect) else {
+                notices.extend(notice(effect));
+                continue;
+            };
+            if last.as_ref().is_none_or(|outbox| outbox.connection != connection) {
+                last = self.connections.get(connection);
+            }
+            // Gone: its Disconnect is on the way, or was the cause of this.
+            let Some(outbox) = &last else { continue };
+            let ring = outbox.push(|pen| {
+                wire::effect(pen, effect);
+                while let Some(next) = left.next_if(|next| connection_of(next) == Some(connection))
+                {
+                    wire::effect(pen, next);
+                }
+            });
+            if ring {
+                touched.push(outbox.clone());
+            }
+        }
+        touched.iter().for_each(|outbox| outbox.ring());
+        notices
+    }
+}
+
+fn notice(effect: Effect) -> Option<Notice> {
+    match effect {
+        Effect::QueueMade { name, id } => Some(Notice::QueueMade { name, id }),
+        Effect::PolicyFailed { binding, generation, reason } => {
+            Some(Notice::PolicyFailed { binding, generation, reason })
+        }
+        _ => None,
+    }
+}
+
+fn connection_of(effect: &Effect) -> Option<ConnectionId> {
+    match effect {
+        Effect::Published { connection, .. }
+        | Effect::Deliver { connection, .. }
+        | Effect::Reply { connection, .. }
+        | Effect::Ended { connection, .. } => Some(*connection),
+        Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
+    }
+}

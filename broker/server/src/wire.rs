@@ -1,0 +1,297 @@
+//! From the core's types to the wire's, in one place: effects, rejections,
+//! figures. The way in is `session.rs` and `control.rs`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use weir_core::command::{GroupConfig, Level, RequestId, SubscriptionId};
+use weir_core::directory::Settings;
+use weir_core::effect::{Effect, Reply, Run};
+use weir_core::rejection::Rejection;
+use weir_protocol::{
+    Create, DeliverBuilder, DeliveredCount, ErrorCode, Kind, Order, RunHeader, SettleCount,
+    WireError, answer, limits,
+};
+
+use crate::info;
+use crate::outbox::{Pen, Pending};
+use crate::receipt::Request;
+
+/// Why one message of a publish was refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Its row in the request.
+    pub row: u32,
+    /// What kind.
+    pub code: ErrorCode,
+    /// One sentence.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A shard refused it.
+    #[must_use]
+    pub fn by_shard(rejection: Rejection) -> Self {
+        Self { row: 0, code: code(rejection), message: rejection.to_string().into() }
+    }
+}
+
+/// What an info request asks about, kept until a shard's figures come.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Only this group.
+    pub group: Option<String>,
+    /// The queue or stream.
+    pub name: String,
+    /// Patterns of the subjects it keeps.
+    pub subjects: Vec<String>,
+    /// How it is kept.
+    pub settings: Settings,
+    /// A stream's groups, by name.
+    pub groups: BTreeMap<String, GroupConfig>,
+}
+
+/// The code that clients see for a rejection.
+#[must_use]
+pub fn code(rejection: Rejection) -> ErrorCode {
+    match rejection {
+        Rejection::NotFound => ErrorCode::NotFound,
+        Rejection::Exists => ErrorCode::Exists,
+        Rejection::QueueFull => ErrorCode::QueueFull,
+        Rejection::NoSpace => ErrorCode::NoSpace,
+        Rejection::LevelUnsupported => ErrorCode::LevelUnsupported,
+        Rejection::SubscriptionTaken => ErrorCode::SubscriptionTaken,
+        Rejection::NoSubscription => ErrorCode::NoSubscription,
+        Rejection::TurnedAway => ErrorCode::TurnedAway,
+        Rejection::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
+        Rejection::NoPartition => ErrorCode::NoPartition,
+        Rejection::Deleted => ErrorCode::Deleted,
+        Rejection::LimitReached => ErrorCode::LimitReached,
+        Rejection::WrongKind => ErrorCode::WrongKind,
+        Rejection::PolicyFailed => ErrorCode::PolicyFailed,
+        Rejection::PolicyRefused => ErrorCode::PolicyRefused,
+        Rejection::DataLoss => ErrorCode::DataLoss,
+    }
+}
+
+/// A rejection as an error about `what`.
+#[must_use]
+pub fn rejected(rejection: Rejection, what: &str) -> WireError {
+    WireError::new(code(rejection), format!("{what}: {rejection}"))
+}
+
+/// The level on the wire.
+#[must_use]
+pub fn level(level: Level) -> weir_protocol::Level {
+    match level {
+        Level::Memory => weir_protocol::Level::Memory,
+        Level::Os => weir_protocol::Level::Os,
+        Level::Disk => weir_protocol::Level::Disk,
+    }
+}
+
+/// The order on the wire.
+#[must_use]
+pub fn order(order: u8) -> Order {
+    match order {
+        0 => Order::None,
+        1 => Order::Key,
+        _ => Order::All,
+    }
+}
+
+/// The word for a kind on the command line.
+#[must_use]
+pub fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Queue => "queue",
+        Kind::Stream => "stream",
+        Kind::Group => "group",
+    }
+}
+
+/// A map as JSON text, "" when it is empty.
+#[must_use]
+pub fn json_text(map: &Map<String, Value>) -> String {
+    if map.is_empty() { String::new() } else { Value::Object(map.clone()).to_string() }
+}
+
+/// Where a queue, stream or group is kept in the catalogue.
+#[must_use]
+pub fn catalogue_key(kind: Kind, stream: Option<&str>, name: &str) -> String {
+    match (kind, stream) {
+        (Kind::Group, Some(stream)) => format!("group/{stream}/{name}"),
+        (kind, _) => format!("{}/{name}", kind_word(kind)),
+    }
+}
+
+/// What the catalogue keeps of a new queue, stream or group.
+#[must_use]
+pub fn catalogue_entry(body: &Create) -> (String, Bytes) {
+    let key = match body {
+        Create::Queue(queue) => catalogue_key(Kind::Queue, None, &queue.name),
+        Create::Stream(stream) => catalogue_key(Kind::Stream, None, &stream.name),
+        Create::Group(group) => catalogue_key(Kind::Group, Some(&group.stream), &group.name),
+    };
+    let value = serde_json::to_vec(body).expect("bodies have text keys and plain values");
+    (key, Bytes::from(value))
+}
+
+/// Writes an ok answer.
+pub fn ok(out: &mut Vec<u8>, id: u32, body: &impl serde::Serialize) {
+    answer::encode_ok(out, weir_protocol::RequestId(id), body);
+}
+
+/// Writes a refusal.
+pub fn error(out: &mut Vec<u8>, id: u32, error: &WireError) {
+    answer::encode_error(out, weir_protocol::RequestId(id), error);
+}
+
+/// Writes the outcome of a publish request.
+pub fn published(out: &mut Vec<u8>, request: &Request) {
+    let mut refusals: Vec<weir_protocol::Refusal> = Vec::new();
+    for refusal in &request.refusals {
+        // Neighbours that were refused alike are told together.
+        match refusals.last_mut() {
+            Some(last)
+                if last.code == refusal.code
+                    && last.row + last.count == refusal.row
+                    && last.message == refusal.message =>
+            {
+                last.count += 1;
+            }
+            _ => refusals.push(weir_protocol::Refusal {
+                row: refusal.row,
+                count: 1,
+                code: refusal.code,
+                message: refusal.message.clone().into(),
+            }),
+        }
+    }
+    answer::encode_published(
+        out,
+        weir_protocol::RequestId(request.id.0),
+        level(request.level.unwrap_or_default()),
+        request.stored,
+        request.reached,
+        request.unrouted,
+        &refusals,
+    );
+}
+
+/// Writes the notice that a listener missed messages.
+pub fn skipped(out: &mut Vec<u8>, subscription: SubscriptionId, count: u64) {
+    answer::encode_skipped(out, weir_protocol::SubscriptionId(subscription.0), count);
+}
+
+/// Writes the notice that a subscription was ended.
+pub fn ended(out: &mut Vec<u8>, subscription: SubscriptionId, error: &WireError) {
+    answer::encode_ended(out, weir_protocol::SubscriptionId(subscription.0), error);
+}
+
+/// Writes the last frame of a connection that ends in good order.
+pub fn goodbye(out: &mut Vec<u8>, error: &WireError) {
+    answer::encode_goodbye(out, error);
+}
+
+/// Writes a deliver frame of channel messages up to the messages themselves.
+pub fn channel_run_start(
+    out: &mut Vec<u8>,
+    subscription: SubscriptionId,
+    time_ms: u64,
+    count: u32,
+    messages_len: usize,
+) {
+    let header = RunHeader { tag: 0, partition: 0, offset: 0, time_ms, attempt: 1, count };
+    let subscription = weir_protocol::SubscriptionId(subscription.0);
+    answer::deliver_head(out, subscription, &header, messages_len);
+}
+
+fn run_header(run: &Run) -> RunHeader {
+    RunHeader {
+        tag: run.tag,
+        partition: run.partition,
+        offset: run.offset,
+        time_ms: run.time_ms,
+        attempt: run.attempt,
+        count: run.count,
+    }
+}
+
+/// Writes what an effect has to tell its connection.
+pub fn effect(pen: &mut Pen<'_>, effect: Effect) {
+    match effect {
+        Effect::Published { receipt, count, rows, outcome, .. } => {
+            pen.note(receipt, |receipt| {
+                receipt.outstanding -= 1;
+                match outcome {
+                    Ok(level) => receipt.kept(count, &rows, level),
+                    Err(rejection) => {
+                        receipt.refused(count, &rows, || Refusal::by_shard(rejection));
+                    }
+                }
+            });
+        }
+        Effect::Deliver { subscription, runs, .. } => deliver(pen, subscription, &runs),
+        Effect::Reply { request, reply, .. } => self::reply(pen, request, reply),
+        Effect::Ended { subscription, reason, .. } => {
+            let error = WireError::new(code(reason), format!("the consumer was ended: {reason}"));
+            ended(pen.buffer(), subscription, &error);
+            pen.forget(subscription);
+        }
+        Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => {}
+    }
+}
+
+fn deliver(pen: &mut Pen<'_>, subscription: SubscriptionId, runs: &[Run]) {
+    let sub = weir_protocol::SubscriptionId(subscription.0);
+    let mut left = runs.iter().peekable();
+    while let Some(run) = left.next() {
+        if run.bytes.len() >= crate::limits::SHARED_RUN_BYTES_MIN {
+            answer::deliver_head(pen.buffer(), sub, &run_header(run), run.bytes.len());
+            pen.messages(&run.bytes);
+            continue;
+        }
+        // Short runs share a frame.
+        let out = pen.buffer();
+        let mut frame = DeliverBuilder::start(out, sub);
+        frame.run(out, &run_header(run), &run.bytes);
+        while let Some(next) = left.next_if(|next| {
+            next.bytes.len() < crate::limits::SHARED_RUN_BYTES_MIN
+                && frame.fits(out, next.bytes.len(), limits::FRAME_BYTES_MAX)
+        }) {
+            frame.run(out, &run_header(next), &next.bytes);
+        }
+        frame.finish(out);
+    }
+}
+
+fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply) {
+    let id = request.0;
+    let expected = pen.expected(request);
+    match reply {
+        Reply::Done => ok(pen.buffer(), id, &weir_protocol::Empty {}),
+        Reply::Count { done, unknown } => match expected {
+            Some(Pending::Pull) => ok(pen.buffer(), id, &DeliveredCount { delivered: done }),
+            _ => ok(pen.buffer(), id, &SettleCount { done, unknown }),
+        },
+        Reply::Records { runs, next, start, end } => {
+            let runs = runs.iter().map(|run| (run_header(run), run.bytes.as_ref()));
+            let id = weir_protocol::RequestId(id);
+            answer::encode_records(pen.buffer(), id, (start, end, next), runs);
+        }
+        Reply::Stats(stats) => match expected {
+            Some(Pending::Info(asked)) => info::answer(pen.buffer(), id, &asked, *stats),
+            _ => ok(pen.buffer(), id, &weir_protocol::Empty {}),
+        },
+        Reply::Rejected(rejection) => {
+            if let Some(Pending::Attach(subscription)) = expected {
+                pen.forget(subscription);
+            }
+            let error = WireError::new(code(rejection), rejection.to_string());
+            self::error(pen.buffer(), id, &error);
+        }
+    }
+}
