@@ -1,0 +1,103 @@
+//! What policies cost: per message, at several batch sizes, through the whole
+//! publish stage; per event of a delivery step. `cargo bench -p weir-policy`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use common::{Bench, Messages, TestClock};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use weir_core::env::Clock;
+use weir_core::policy::{DeliveryPolicy, Event, event};
+use weir_message::Header;
+use weir_policy::chain::PublishChain;
+use weir_policy::delivery::WasmDelivery;
+use weir_policy::judge::Judged;
+use weir_policy::setup::Role;
+
+const BATCHES: [usize; 4] = [1, 8, 32, 256];
+
+/// A router that looks at every message: a header decides between two subjects.
+fn router(criterion: &mut Criterion) {
+    let bench = Bench::new(TestClock::manual(0));
+    let config = r#"{"rules": [
+        {"when": {"all": [{"header": "class", "value": "late"}]}, "to": "late"}
+    ]}"#;
+    let router = bench.router(&bench.shipped("headers-router"), config);
+    let chain = PublishChain::new(Vec::new(), vec![router], 1);
+    let mut headers = Vec::new();
+    Header::encode_all(&mut headers, &[Header { name: "class", value: b"soon", text: true }]);
+    run(criterion, "router/asked", &chain, &bench, &headers, |n| format!("flights.{}", n % 8));
+}
+
+/// The same work, with an answer that hangs on the subject alone.
+fn remembered(criterion: &mut Criterion) {
+    let bench = Bench::new(TestClock::manual(0));
+    let config = r#"{"rules": [{"pattern": "flights.*", "to": "sorted.{1}"}]}"#;
+    let component = bench.shipped("subject-router");
+    let router = bench.router(&component, config);
+    let chain = PublishChain::new(Vec::new(), vec![router], 1);
+    run(criterion, "router/remembered", &chain, &bench, &[], |n| format!("flights.{}", n % 64));
+    let chain = PublishChain::new(Vec::new(), vec![bench.router(&component, "{}")], 1);
+    run(criterion, "router/identity", &chain, &bench, &[], |n| format!("flights.{}", n % 64));
+}
+
+fn run(
+    criterion: &mut Criterion,
+    name: &str,
+    chain: &PublishChain,
+    bench: &Bench,
+    headers: &[u8],
+    subject: impl Fn(usize) -> String,
+) {
+    let mut group = criterion.benchmark_group(name);
+    for rows in BATCHES {
+        let mut messages = Messages::default();
+        for row in 0..rows {
+            messages.push_with(&subject(row), b"", headers, &[b'x'; 100]);
+        }
+        let (now, mut judged) = (bench.clock.now(), Judged::default());
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
+            bencher.iter(|| {
+                chain.judge(black_box(messages.input(now)), &mut judged);
+                black_box(judged.len())
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Events of a delivery policy that wants to hear of everything.
+fn step(criterion: &mut Criterion) {
+    let bench = Bench::new(TestClock::manual(0));
+    let component = bench.shipped("at-least-once");
+    let setup = bench.setup(Role::Delivery, 1, "{}");
+    let mut policy = WasmDelivery::start(Arc::clone(&component), setup).unwrap();
+    let mut group = criterion.benchmark_group("delivery/step");
+    for count in BATCHES {
+        let event = |n: usize| Event {
+            kind: event::ACKED,
+            group: 1,
+            consumer: 1,
+            message: n as u64,
+            ..Event::default()
+        };
+        let events: Vec<Event> = (0..count).map(event).collect();
+        let mut actions = Vec::new();
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                actions.clear();
+                policy.step(1, black_box(&events), &[], &mut actions).unwrap();
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, router, remembered, step);
+criterion_main!(benches);
