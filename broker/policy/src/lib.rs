@@ -49,3 +49,7 @@ mod wholeness;
 mod workshop;
 #[cfg(test)]
 mod testing;
+
+pub use policy_host::{
+    HostConfig, HostEnv, HostError, PolicyHost, RollbackError, ShippedComponent,
+};

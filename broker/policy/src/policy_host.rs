@@ -6,7 +6,8 @@
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(250);
 /// A look without any hint: some file systems give none.
 const RESCAN: Duration = Duration::from_secs(30);
+/// What may wait for the loader. Hints count once, so that these are requests
+/// and failures: more than there are bindings would have to fail at once.
+const ASKS_MAX: usize = 4_096;
 
 /// What the host is to do.
 #[derive(Clone, Debug)]
@@ -89,8 +93,8 @@ enum Ask {
     /// Something may have changed on disk.
     Look,
     /// Make a pass now and say when it is done.
-    Rescan(Sender<()>),
-    Rollback(String, Sender<Result<(), RollbackError>>),
+    Rescan(SyncSender<()>),
+    Rollback(String, SyncSender<Result<(), RollbackError>>),
     Trouble(Trouble),
     Stop,
 }
@@ -104,7 +108,7 @@ pub struct PolicyHost {
 struct Shared {
     chain: Arc<ArcSwap<PublishChain>>,
     board: Arc<ArcSwap<Board>>,
-    ask: Sender<Ask>,
+    ask: SyncSender<Ask>,
     steps: Steps,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -125,16 +129,17 @@ impl PolicyHost {
         env: HostEnv,
         install: Box<dyn Fn(u32, Command) + Send + Sync>,
     ) -> Result<Self, HostError> {
-        let (ask, asked) = channel();
+        let (ask, asked) = sync_channel(ASKS_MAX);
         let loader = loader(&config, env, install, ask.clone())?;
         let (chain, board) = (loader.chain(), loader.board());
-        let (started, has_started) = channel();
-        let watch = config.watch.then(|| ask.clone());
+        let (started, has_started) = sync_channel(1);
+        let hinted = Arc::new(AtomicBool::new(false));
+        let watch = config.watch.then(|| Hints { ask: ask.clone(), hinted: Arc::clone(&hinted) });
         let steps = Steps::default();
         let signal = Arc::clone(&steps);
         let thread = std::thread::Builder::new()
             .name("weir-policies".to_owned())
-            .spawn(move || run(loader, &asked, watch, &started, &signal))
+            .spawn(move || run(loader, &Asked { inbox: asked, hinted }, watch, &started, &signal))
             .map_err(HostError::Thread)?;
         let shared = Shared { chain, board, ask, steps, thread: Mutex::new(Some(thread)) };
         let host = Self { shared: Arc::new(shared) };
@@ -172,7 +177,7 @@ impl PolicyHost {
     /// # Errors
     /// See [`RollbackError`].
     pub fn rollback(&self, binding: &str) -> Result<BindingStatus, RollbackError> {
-        let (done, is_done) = channel();
+        let (done, is_done) = sync_channel(1);
         let stopped = |_| RollbackError::Stopped;
         self.shared
             .ask
@@ -180,7 +185,7 @@ impl PolicyHost {
             .map_err(|_| RollbackError::Stopped)?;
         is_done.recv().map_err(stopped)??;
         let status = self.status(Some(binding)).into_iter().next();
-        status.ok_or_else(|| RollbackError::Unknown(binding.to_owned()))
+        status.ok_or_else(|| RollbackError::NoBinding(binding.to_owned()))
     }
 
     /// A delivery policy failed too often in a shard: the host goes back to its
@@ -192,14 +197,13 @@ impl PolicyHost {
             reason: reason.to_owned(),
             probation: false,
         };
-        // A host that has stopped has nothing to go back to.
-        let _ = self.shared.ask.send(Ask::Trouble(trouble));
+        report(&self.shared.ask, trouble);
     }
 
     /// Looks at the folders now and waits until that is done. Files younger than
     /// their quiet time (150 ms) are left for the next look.
     pub fn rescan(&self) {
-        let (done, is_done) = channel();
+        let (done, is_done) = sync_channel(1);
         if self.shared.ask.send(Ask::Rescan(done)).is_ok() {
             // An error means that the loader has stopped.
             let _ = is_done.recv();
@@ -264,13 +268,13 @@ fn loader(
     config: &HostConfig,
     env: HostEnv,
     install: Install,
-    ask: Sender<Ask>,
+    ask: SyncSender<Ask>,
 ) -> Result<Loader, HostError> {
     let HostConfig { plugins, bindings, development, .. } = config.clone();
     let folders =
         Folders::open(env.disk, plugins, bindings, development).map_err(HostError::Folders)?;
     // Called in the middle of judging a batch: only leaves word.
-    let trouble: TroubleSink = Arc::new(move |trouble| drop(ask.send(Ask::Trouble(trouble))));
+    let trouble: TroubleSink = Arc::new(move |trouble| report(&ask, trouble));
     let workshop = Workshop {
         engine: Engine::new()?,
         clock: env.clock,
@@ -282,36 +286,80 @@ fn loader(
     Ok(Loader::new(folders, workshop, config.shipped.clone(), install))
 }
 
+/// Leaves word of a failure without waiting. When the inbox is full or the loader
+/// has ended it is left out: a generation that goes on failing is reported again.
+fn report(ask: &SyncSender<Ask>, trouble: Trouble) {
+    let _ = ask.try_send(Ask::Trouble(trouble));
+}
+
+/// Where the watch leaves its hints: one at a time, however many events there
+/// are, so that a burst of them takes no room from anything else.
+struct Hints {
+    ask: SyncSender<Ask>,
+    hinted: Arc<AtomicBool>,
+}
+
+impl Hints {
+    fn leave(&self) {
+        if !self.hinted.swap(true, Ordering::AcqRel) && self.ask.try_send(Ask::Look).is_err() {
+            self.hinted.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// What the loader is asked.
+struct Asked {
+    inbox: Receiver<Ask>,
+    hinted: Arc<AtomicBool>,
+}
+
+impl Asked {
+    /// The next ask, within `wait` or whenever it comes. A hint is forgotten
+    /// before the look that follows it, so that none is lost.
+    fn next(&self, wait: Option<Duration>) -> Result<Ask, RecvTimeoutError> {
+        let ask = match wait {
+            Some(wait) => self.inbox.recv_timeout(wait)?,
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)?,
+        };
+        if matches!(ask, Ask::Look) {
+            self.hinted.store(false, Ordering::Release);
+        }
+        Ok(ask)
+    }
+}
+
 /// The loader's thread. `watch` is where the watch leaves its hints, or `None`
 /// when the host looks only when told.
 fn run(
     mut loader: Loader,
-    asked: &Receiver<Ask>,
-    watch: Option<Sender<Ask>>,
-    started: &Sender<()>,
+    asked: &Asked,
+    watch: Option<Hints>,
+    started: &SyncSender<()>,
     (steps, stepped): &(Mutex<u64>, Condvar),
 ) {
     let watching = watch.is_some();
-    let mut watch = watch.and_then(|ask| start_watch(&loader, ask));
+    let mut watch = watch.and_then(|hints| start_watch(&loader, hints));
     let mut due = look(&mut loader, &mut watch, true);
     // Whoever started the host may have given up; the stop follows then.
     let _ = started.send(());
     loop {
         *steps.lock().expect("no panic under this lock") += 1;
         stepped.notify_all();
-        let ask = match wait(asked, watching.then_some(due)) {
-            Wait::Asked(ask) => ask,
-            Wait::Due => {
+        let wait = watching.then(|| due.saturating_duration_since(Instant::now()));
+        let ask = match asked.next(wait) {
+            Ok(ask) => ask,
+            Err(RecvTimeoutError::Timeout) => {
                 due = look(&mut loader, &mut watch, false);
                 continue;
             }
-            Wait::Ended => return,
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         match ask {
             Ask::Look => {
                 let Some(other) = settle_down(asked) else { return };
+                // A rollback must not wait for whatever the look has to compile.
+                let _ = answer(&mut loader, &mut watch, other);
                 due = look(&mut loader, &mut watch, false);
-                due = answer(&mut loader, &mut watch, other).unwrap_or(due);
             }
             Ask::Stop => return,
             ask => due = answer(&mut loader, &mut watch, ask).unwrap_or(due),
@@ -319,30 +367,13 @@ fn run(
     }
 }
 
-enum Wait {
-    Asked(Ask),
-    Due,
-    Ended,
-}
-
-fn wait(asked: &Receiver<Ask>, due: Option<Instant>) -> Wait {
-    let Some(due) = due else {
-        return asked.recv().map_or(Wait::Ended, Wait::Asked);
-    };
-    match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
-        Ok(ask) => Wait::Asked(ask),
-        Err(RecvTimeoutError::Timeout) => Wait::Due,
-        Err(RecvTimeoutError::Disconnected) => Wait::Ended,
-    }
-}
-
 /// Waits until the folders are quiet for a moment. Anything else that is asked
 /// ends the wait and is handed back; `None` means to stop.
-fn settle_down(asked: &Receiver<Ask>) -> Option<Ask> {
+fn settle_down(asked: &Asked) -> Option<Ask> {
     let latest = Instant::now() + DEBOUNCE_MAX;
     loop {
         let left = latest.saturating_duration_since(Instant::now());
-        match asked.recv_timeout(DEBOUNCE.min(left)) {
+        match asked.next(Some(DEBOUNCE.min(left))) {
             Ok(Ask::Look) if !left.is_zero() => {}
             Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => return Some(Ask::Look),
@@ -381,8 +412,8 @@ fn look(loader: &mut Loader, watch: &mut Option<FolderWatch>, at_once: bool) -> 
     Instant::now() + wait_ms.map_or(RESCAN, |ms| RESCAN.min(Duration::from_millis(ms)))
 }
 
-fn start_watch(loader: &Loader, ask: Sender<Ask>) -> Option<FolderWatch> {
-    let hint = move || drop(ask.send(Ask::Look));
+fn start_watch(loader: &Loader, hints: Hints) -> Option<FolderWatch> {
+    let hint = move || hints.leave();
     match FolderWatch::start(&loader.folders().roots(), hint) {
         Ok(watch) => Some(watch),
         Err(why) => {

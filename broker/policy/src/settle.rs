@@ -159,7 +159,7 @@ impl Sighting {
     fn due_ms(&self, now: Now) -> u64 {
         // A file whose last change lies back far enough has stood still already,
         // whenever it was first seen. A time in the future proves nothing.
-        let age_ms = now.wall_ms.checked_sub(self.stamp.modified_ms).unwrap_or(0);
+        let age_ms = now.wall_ms.saturating_sub(self.stamp.modified_ms);
         if age_ms >= QUIET_MS {
             return now.steady_ms;
         }

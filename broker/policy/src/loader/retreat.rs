@@ -13,7 +13,7 @@ use crate::setup::Trouble;
 pub enum RollbackError {
     /// No such binding runs.
     #[error("no binding `{0}` is running; `weir policy status` lists them")]
-    Unknown(String),
+    NoBinding(String),
     /// There is nothing to go back to.
     #[error("binding `{0}` has no earlier generation to go back to")]
     NothingBefore(String),
@@ -41,7 +41,7 @@ impl Loader {
             Some(record) if record.active.is_some() => record,
             other => {
                 other.map(|record| self.records.insert(Arc::clone(&record.name), record));
-                return Err(RollbackError::Unknown(name.to_owned()));
+                return Err(RollbackError::NoBinding(name.to_owned()));
             }
         };
         let reason = "rolled back by the operator";

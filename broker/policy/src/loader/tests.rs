@@ -375,7 +375,7 @@ fn a_rollback_is_remembered_until_a_file_changes() {
     let nothing = desk.loader.rollback("in").unwrap_err();
     assert_eq!(nothing, RollbackError::NothingBefore("in".to_owned()));
     assert_eq!(desk.stand("in"), "active@1");
-    assert_eq!(desk.loader.rollback("on").unwrap_err(), RollbackError::Unknown("on".to_owned()));
+    assert_eq!(desk.loader.rollback("on").unwrap_err(), RollbackError::NoBinding("on".to_owned()));
 
     desk.disk.write("/d/bindings/in.toml", TO_B);
     desk.pass();
