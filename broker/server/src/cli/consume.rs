@@ -1,7 +1,7 @@
 //! Consuming a queue or a group from the command line. What was written to
 //! standard output is acked, in batches; what was not goes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::ctrl_c;
@@ -11,6 +11,9 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, note};
 use super::payload::{self, Form};
 use super::values;
+
+/// Longest wait of one pull; broker and client allow for it.
+const PULL_WAIT: Duration = Duration::from_secs(30);
 
 /// Credit where nothing is said, deliveries.
 const CREDIT: u32 = 1000;
@@ -32,7 +35,7 @@ pub(crate) struct ConsumeArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     nack_every: Option<u64>,
     /// Most deliveries in flight
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..65_537))]
+    #[arg(long, conflicts_with = "count", value_parser = clap::value_parser!(u32).range(1..65_537))]
     credit: Option<u32>,
     /// Name of this consumer, for lists and policies
     #[arg(long)]
@@ -67,9 +70,9 @@ pub(crate) async fn run(
     mut out: Output,
 ) -> Result<(), Failure> {
     let form = Form::of(out.json, args.raw, true);
-    // No more than will be settled: the rest would wait here for nobody.
     let wanted = args.count.unwrap_or(u64::MAX);
-    let credit = u64::from(args.credit.unwrap_or(CREDIT)).min(wanted).max(1) as u32;
+    // A counted number is pulled: credit would bring more than is wanted.
+    let credit = if args.count.is_some() { 0 } else { args.credit.unwrap_or(CREDIT) };
     let options = ConsumeOptions {
         credit,
         name: args.name.clone(),
@@ -85,7 +88,21 @@ pub(crate) async fn run(
     }
     let mut tally = Tally::default();
     while tally.seen < wanted {
-        let Some(batch) = next_batch(&mut consumer, args.wait, &mut tally).await? else { break };
+        let next = async {
+            match args.count {
+                Some(count) => pull(&mut consumer, count - tally.seen, args.wait).await,
+                None => next_batch(&mut consumer, args.wait).await,
+            }
+        };
+        let batch = tokio::select! {
+            biased;
+            batch = next => batch?,
+            _ = ctrl_c() => {
+                tally.interrupted = true;
+                None
+            }
+        };
+        let Some(batch) = batch else { break };
         handle(batch, args, wanted, form, &mut out, &mut tally)?;
     }
     if !args.no_ack {
@@ -95,25 +112,40 @@ pub(crate) async fn run(
     finish(args, &tally, out.json)
 }
 
-/// The next deliveries; `None` when it is time to end.
+/// The next deliveries; `None` when nothing came for `wait`.
 async fn next_batch(
     consumer: &mut Consumer,
     wait: Option<Duration>,
-    tally: &mut Tally,
 ) -> Result<Option<DeliveryBatch>, Failure> {
-    let silence = async {
-        match wait {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => std::future::pending().await,
+    match wait {
+        None => Ok(consumer.next_batch().await?),
+        Some(wait) => match tokio::time::timeout(wait, consumer.next_batch()).await {
+            Ok(batch) => Ok(batch?),
+            Err(_) => Ok(None),
+        },
+    }
+}
+
+/// At most `left` deliveries: what is there at once, else the next one; `None` when
+/// nothing came for `wait`.
+async fn pull(
+    consumer: &mut Consumer,
+    left: u64,
+    wait: Option<Duration>,
+) -> Result<Option<DeliveryBatch>, Failure> {
+    let messages_max = left.min(u64::from(CREDIT)) as u32;
+    if let Some(batch) = consumer.pull(messages_max, Duration::ZERO).await? {
+        return Ok(Some(batch));
+    }
+    let begun = Instant::now();
+    loop {
+        let wait_left = wait.map(|wait| wait.saturating_sub(begun.elapsed()));
+        let slice = wait_left.unwrap_or(PULL_WAIT).min(PULL_WAIT);
+        if let Some(batch) = consumer.pull(1, slice).await? {
+            return Ok(Some(batch));
         }
-    };
-    tokio::select! {
-        biased;
-        batch = consumer.next_batch() => Ok(batch?),
-        () = silence => Ok(None),
-        _ = ctrl_c() => {
-            tally.interrupted = true;
-            Ok(None)
+        if wait_left.is_some_and(|left| left <= slice) {
+            return Ok(None);
         }
     }
 }
@@ -154,7 +186,8 @@ fn handle(
 }
 
 fn finish(args: &ConsumeArgs, tally: &Tally, json: bool) -> Result<(), Failure> {
-    let mut text = format!("{} messages", tally.seen);
+    let plural = if tally.seen == 1 { "" } else { "s" };
+    let mut text = format!("{} message{plural}", tally.seen);
     if tally.redelivered > 0 {
         text += &format!(", {} of them redelivered", tally.redelivered);
     }
@@ -170,7 +203,7 @@ fn finish(args: &ConsumeArgs, tally: &Tally, json: bool) -> Result<(), Failure> 
             Exit::TimedOut,
             "too_few",
             format!("{} of {count} messages came", tally.seen),
-            "wait longer with --wait, or see what is there with info",
+            "wait longer with --wait, or look what there is: weir queue info, weir group info",
         )),
         _ => Ok(()),
     }

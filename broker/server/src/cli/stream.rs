@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use weir_client::{
-    Alter, AlterStream, Client, Create, CreateStream, Kind, Read, Start, StreamInfo,
+    Alter, AlterStream, Client, Create, CreateStream, Error, ErrorCode, Kind, Read, Start,
+    StreamInfo,
 };
 
 use super::Common;
@@ -201,7 +202,11 @@ async fn read(client: &Client, args: &ReadArgs, out: &mut Output) -> Result<(), 
                 messages_max: Some(left.min(1000) as u32),
                 bytes_max: None,
             };
-            let range = client.read(request).await?;
+            let range = match client.read(request).await {
+                // An offset that one partition has, another may not have.
+                Err(error) if args.partition.is_none() && is_out_of_range(&error) => break,
+                range => range?,
+            };
             let end = *end.get_or_insert(range.end);
             let empty = range.records.is_empty();
             for record in range.records {
@@ -219,6 +224,10 @@ async fn read(client: &Client, args: &ReadArgs, out: &mut Output) -> Result<(), 
         }
     }
     out.flush()
+}
+
+fn is_out_of_range(error: &Error) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.code == ErrorCode::OffsetOutOfRange)
 }
 
 fn show(out: &mut Output, info: &StreamInfo) -> Result<(), Failure> {
