@@ -70,8 +70,8 @@ pub struct Shard {
     /// Destinations whose end is ahead of what is stable, or was in this turn.
     unstable: BTreeSet<DestinationId>,
     deadlines: BTreeSet<(u64, Owner)>,
-    /// The last turn left work behind: the next is due at once.
-    unfinished: bool,
+    /// The last turn left work behind: when the next is due, steady ms.
+    unfinished_ms: Option<u64>,
     /// What the store could not do; the turn's `commit` returns it.
     fault: Option<StoreError>,
     /// Groups that need a decider and a plan.
@@ -100,7 +100,7 @@ impl Shard {
             dirty: Vec::new(),
             unstable: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            unfinished: false,
+            unfinished_ms: None,
             fault: None,
             to_open: Vec::new(),
             refusal: None,
@@ -179,10 +179,8 @@ impl Shard {
     /// When the shard wants a [`Shard::tick`] at the latest, steady ms.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.unfinished {
-            return Some(0);
-        }
-        self.deadlines.first().map(|&(at, _)| at)
+        let first = self.deadlines.first().map(|&(at, _)| at);
+        first.into_iter().chain(self.unfinished_ms).min()
     }
 
     /// Does what is due at `now`. Harmless at any time; a `commit` must follow.

@@ -10,7 +10,7 @@ use super::slot::{Fate, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::effect::{Effect, Reply, Run};
 use crate::limits;
-use crate::policy::{Event, ReadyMessage, Verdict, event};
+use crate::policy::{ReadyMessage, Verdict};
 
 /// How long a message waits that a filter wants to be asked about again, ms.
 const HOLD_MS: u64 = 1_000;
@@ -194,7 +194,7 @@ impl Group {
         let id = pick.consumer;
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         consumer.release(pick.bytes, pick.pulled);
-        self.tell(Event { kind: event::CREDIT, consumer: id, value: 1, ..Event::default() });
+        self.tell_credit(id, u32::from(!pick.pulled));
         self.open(now_ms, id);
     }
 

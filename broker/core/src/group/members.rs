@@ -85,7 +85,7 @@ impl Group {
     pub(crate) fn credit(&mut self, now_ms: u64, id: ConsumerId, amount: u32) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         let value = consumer.add_credit(amount);
-        self.tell(Event { kind: event::CREDIT, consumer: id, value, ..Event::default() });
+        self.tell_credit(id, value);
         self.open(now_ms, id);
     }
 
@@ -103,7 +103,7 @@ impl Group {
         let until_ms = now_ms + u64::from(wait_ms.min(limits::PULL_MS_MAX));
         consumer.pulls.push_back(Pull { request, max, left: max, until_ms });
         self.pull_ends.insert((until_ms, id));
-        self.tell(Event { kind: event::CREDIT, consumer: id, value: max, ..Event::default() });
+        self.tell_credit(id, max);
         self.open(now_ms, id);
     }
 }

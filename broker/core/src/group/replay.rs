@@ -63,7 +63,8 @@ impl Group {
     pub(crate) fn replay(&mut self, now_ms: u64) {
         let mut told = Vec::new();
         for consumer in self.consumers.values() {
-            let (id, value) = (consumer.id, self.room(consumer.id));
+            let pulled: u32 = consumer.pulls.iter().map(|pull| pull.left).sum();
+            let (id, value) = (consumer.id, consumer.credit.saturating_add(pulled));
             told.push(Event { kind: event::JOINED, consumer: id, value, ..Event::default() });
         }
         for consumer in self.consumers.values() {
@@ -72,7 +73,7 @@ impl Group {
                 kind: event::LEASED,
                 consumer: consumer.id,
                 message: delivery.message,
-                attempt: delivery.attempts + 1,
+                attempt: delivery.attempts.saturating_add(1),
                 value: delivery.expires_ms.saturating_sub(now_ms) as u32,
                 ..Event::default()
             }));
@@ -138,14 +139,18 @@ impl Group {
     /// on at `to`.
     pub(crate) fn seek(&mut self, now_ms: u64, partition: u16, to: u64) {
         let wanted = usize::from(partition);
+        let mut returned = Vec::new();
         for consumer in self.consumers.values_mut() {
             let held = consumer.deliveries.iter();
             let of_it = held.filter(|(_, delivery)| partition_of(delivery.message) == wanted);
             let tags: Vec<u64> = of_it.map(|(tag, _)| tag).collect();
+            let before = consumer.credit;
             for tag in tags {
                 consumer.take(tag);
             }
+            returned.push((consumer.id, consumer.credit - before));
         }
+        returned.into_iter().for_each(|(id, amount)| self.tell_credit(id, amount));
         self.dying.retain(|dying| partition_of(dying.message) != wanted);
         let slots = &self.parts[wanted].slots;
         let gone: Vec<MessageId> =

@@ -41,15 +41,10 @@ impl Group {
         let mut returned = 0;
         for (tag, delivery) in &taken {
             consumer.take(*tag);
-            returned += u32::from(delivery.is_settled());
+            returned += u32::from(!delivery.pulled);
         }
-        if returned > 0 {
-            self.tell(Event {
-                kind: event::CREDIT,
-                consumer: id,
-                value: returned,
-                ..Event::default()
-            });
+        if self.plan.interest != 0 {
+            self.tell_settled(id, &taken, verb, returned);
         }
         for (_, delivery) in taken.iter().filter(|(_, delivery)| !delivery.is_settled()) {
             self.settle_one(now_ms, id, delivery, verb);
@@ -59,9 +54,40 @@ impl Group {
         known
     }
 
+    /// Tells the policy what was settled, then of the credit that came back, and
+    /// both before anything that follows from it.
+    fn tell_settled(
+        &mut self,
+        id: ConsumerId,
+        taken: &[(u64, Delivery)],
+        verb: Verb,
+        returned: u32,
+    ) {
+        for (_, delivery) in taken.iter().filter(|(_, delivery)| !delivery.is_settled()) {
+            let told = Event { consumer: id, message: delivery.message, ..Event::default() };
+            let attempt = delivery.attempts.saturating_add(1);
+            self.tell(match verb {
+                Verb::Nack { delay_ms, code } => {
+                    Event { kind: event::NACKED, code, value: delay_ms, attempt, ..told }
+                }
+                // It leaves without having been acknowledged.
+                Verb::Reject { .. } => Event { kind: event::GONE, consumer: 0, ..told },
+                _ => Event { kind: event::ACKED, ..told },
+            });
+        }
+        self.tell_credit(id, returned);
+    }
+
+    /// Tells the policy that a consumer can take `amount` more.
+    pub(super) fn tell_credit(&mut self, consumer: ConsumerId, amount: u32) {
+        if amount > 0 {
+            let (kind, value) = (event::CREDIT, amount);
+            self.tell(Event { kind, consumer, value, ..Event::default() });
+        }
+    }
+
     fn settle_one(&mut self, now_ms: u64, consumer: ConsumerId, delivery: &Delivery, verb: Verb) {
         let message = delivery.message;
-        let told = Event { consumer, message, attempt: delivery.attempts + 1, ..Event::default() };
         if self.plan.spread == 1
             && !matches!(verb, Verb::Nack { .. })
             && let Some(consumer) = self.consumers.get_mut(&consumer)
@@ -71,12 +97,10 @@ impl Group {
         match verb {
             Verb::Ack => {
                 self.counters.acked += 1;
-                self.tell(Event { kind: event::ACKED, attempt: 0, ..told });
                 self.end_copy(now_ms, message, Fate::Settled, "");
             }
-            Verb::Nack { delay_ms, code } => {
+            Verb::Nack { delay_ms, .. } => {
                 self.counters.nacked += 1;
-                self.tell(Event { kind: event::NACKED, code, value: delay_ms, ..told });
                 self.take_back(now_ms, consumer, delivery, Ending::Failed { delay_ms });
             }
             Verb::Reject { code } => {

@@ -50,9 +50,10 @@ impl Group {
                 let consumer = self.consumers.get_mut(&id).expect("it was there");
                 let Some(delivery) = consumer.take(tag) else { continue };
                 self.counters.expired += 1;
-                let (message, attempt) = (delivery.message, delivery.attempts + 1);
+                let (message, attempt) = (delivery.message, delivery.attempts.saturating_add(1));
                 let kind = event::EXPIRED;
                 self.tell(Event { kind, consumer: id, message, attempt, ..Event::default() });
+                self.tell_credit(id, u32::from(!delivery.pulled));
                 self.take_back(now_ms, id, &delivery, Ending::Failed { delay_ms: 0 });
             }
             self.tags = tags;

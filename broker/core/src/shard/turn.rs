@@ -20,6 +20,8 @@ use crate::store::StoreError;
 /// Rounds of one turn; what is left then waits for the next, so that a policy
 /// that answers everything with another wish cannot hold the shard.
 const ROUNDS_MAX: usize = 8;
+/// When the next turn is due at the latest if this one left work behind, ms.
+const PAUSE_MS: u64 = 1;
 
 /// A ready message as a policy is shown it.
 struct Shown {
@@ -35,7 +37,7 @@ impl Shard {
     /// What the store could not do. The shard must not be used any further: it
     /// may have taken what the store has not.
     pub fn commit(&mut self, now: Now, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
-        self.unfinished = false;
+        self.unfinished_ms = None;
         self.policies.forget_restarts();
         self.open_groups(now, effects);
         let mut worked: Vec<GroupId> = Vec::new();
@@ -46,7 +48,7 @@ impl Shard {
                 break;
             }
             if round == ROUNDS_MAX {
-                self.unfinished = true;
+                self.unfinished_ms = Some(now.steady_ms + PAUSE_MS);
                 break;
             }
             let groups = std::mem::take(&mut self.dirty);

@@ -292,7 +292,7 @@ impl Chaos {
         self.turn();
         // The same moment again: nothing more comes of it, but for a policy
         // that goes on and on.
-        if self.shard.next_deadline() != Some(0) && before < self.effects.len() {
+        if self.shard.unfinished_ms.is_none() && before < self.effects.len() {
             let settled = self.effects.len();
             self.turn();
             if self.bindings == 0 {

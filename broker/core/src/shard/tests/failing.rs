@@ -33,6 +33,7 @@ fn a_restarted_policy_is_told_everything_again() {
             ~ hand hears replayed
             eve <- published 2: Ok(Disk)
             ~ hand hears acked 0 by 1
+            ~ hand hears credit 1 +1
             eve <- orders: 3 kept, 1..4, published 4 refused 0 removed 0
               [] hand g1 lag 3 ready 2 in flight 1 delayed 0 parked 0 | delivered 2 again 0 acked 1 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 1 holds 1
@@ -106,6 +107,7 @@ fn after_a_refused_step_the_policy_is_told_anew() {
             ann <- deliver b#2
             ~ hand hears acked 0 by 1
             ~ hand hears acked 1 by 1
+            ~ hand hears credit 1 +2
         "#]],
     );
 }
@@ -184,4 +186,68 @@ fn a_policy_that_fails_at_join_is_asked_again() {
             bob <- deliver b#1
         "#]],
     );
+}
+
+#[test]
+fn a_policy_that_never_stops_wishing_does_not_hold_the_shard() {
+    use crate::policy::*;
+
+    /// Answers every event with a wish that is refused.
+    struct Stubborn(u64);
+
+    impl DeliveryPolicy for Stubborn {
+        fn generation(&self) -> Generation {
+            Generation { number: 1, digest: "s".into() }
+        }
+        fn powers(&self) -> Powers {
+            Powers::default()
+        }
+        fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
+            Ok(vec![0; subjects.len()])
+        }
+        fn open(&mut self, _: u64, _: &GroupInfo<'_>) -> Result<Plan, Failure> {
+            Ok(Plan { interest: 1 << event::REFUSED | 1 << event::JOINED, ..Plan::AT_LEAST_ONCE })
+        }
+        fn join(&mut self, _: u64, _: &Joining<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn close(&mut self, _: u64, _: u32) {}
+        fn step(
+            &mut self,
+            _: u64,
+            events: &[Event],
+            _: &[ReadyMessage<'_>],
+            actions: &mut Vec<Action>,
+        ) -> Result<(), Failure> {
+            self.0 += 1;
+            assert!(self.0 <= 100, "asked again and again in one moment");
+            let (kind, message) = (action::RETRY, 77);
+            actions.extend(events.iter().map(|event| Action {
+                kind,
+                message,
+                group: event.group,
+                ..Action::default()
+            }));
+            Ok(())
+        }
+        fn save(&mut self, _: u64) -> Option<(u32, Vec<u8>)> {
+            None
+        }
+        fn load(&mut self, _: u64, _: u32, _: &[u8]) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    let mut world = super::script::World::new();
+    world.line("queue orders");
+    world.bind_policy("stubborn", Box::new(Stubborn(0)));
+    world.line("ann: consume orders credit=1");
+    world.line("eve: publish orders a");
+    world.line("wait 2");
+    world.line("ann: ack 1 asks");
+    expect![[r#"
+        eve <- published 1: Ok(Memory)
+        ann <- deliver a#1
+        ann <- Count { done: 1, unknown: 0 }
+    "#]].assert_eq(&world.seen);
 }

@@ -155,7 +155,6 @@ impl TestPolicy {
             event::JOINED => self.line.push_back((event.consumer, event.value)),
             event::LEFT => self.line.retain(|one| one.0 != event.consumer),
             event::CREDIT => give_back(&mut self.line, event.value),
-            event::ACKED | event::NACKED | event::EXPIRED => give_back(&mut self.line, 1),
             event::READY => {
                 let Some(place) = self.line.iter().position(|one| one.1 > 0) else { return };
                 let mut one = self.line.remove(place).unwrap();

@@ -65,9 +65,6 @@ impl DeliveryPolicy for Planned {
                 event::CREDIT => {
                     self.line.iter_mut().filter(of_it).for_each(|one| one.2 += event.value)
                 }
-                event::ACKED | event::NACKED | event::EXPIRED => {
-                    self.line.iter_mut().filter(of_it).for_each(|one| one.2 += 1);
-                }
                 event::READY => {
                     let open = |one: &&mut (u32, u32, u32)| one.0 == event.group && one.2 > 0;
                     let Some(one) = self.line.iter_mut().find(open) else {

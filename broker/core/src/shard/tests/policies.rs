@@ -54,17 +54,21 @@ fn a_policy_hears_what_it_asked_for() {
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 b#2 c#3
             ~ least hears acked 0 by 1
+            ~ least hears credit 1 +1
             ~ least hears nacked 1 by 1 code 9 delay 50
+            ~ least hears credit 1 +1
             ~ least hears extended 2 at 1 left 200
             ~ least hears credit 1 +1
             50 ms:
             ann <- deliver b#4 (try 2)
             150 ms:
             ~ least hears expired 1 at 1 try 2
+            ~ least hears credit 1 +1
             170 ms:
             ann <- deliver b#5 (try 3)
             200 ms:
             ~ least hears expired 2 at 1 try 1
+            ~ least hears credit 1 +1
             210 ms:
             ann <- deliver c#6 (try 2)
             ~ least hears left 1 code 1
@@ -97,7 +101,9 @@ fn a_policy_that_picks() {
             ann <- deliver a#1
             bob <- deliver b#1 c#2
             ~ hand hears acked 0 by 1
+            ~ hand hears credit 1 +1
             ~ hand hears nacked 1 by 2 code 0 delay 0
+            ~ hand hears credit 2 +1
             10 ms:
             ~ hand hears ready 1 b tries 1
             ann <- deliver b#2 (try 2)
@@ -255,6 +261,7 @@ fn a_new_generation_takes_over_in_flight() {
             eve <- published 3: Ok(Disk)
             ann <- deliver a#1 b#2
             ~ hand hears nacked 0 by 1 code 0 delay 0
+            ~ hand hears credit 1 +1
             100 ms:
             ~ hand hears ready 0 a tries 1
             ann <- deliver a#3 (try 2)
@@ -265,8 +272,10 @@ fn a_new_generation_takes_over_in_flight() {
             ~ hand hears ready 2 c tries 0
             ~ hand hears replayed
             ~ hand hears acked 1 by 1
+            ~ hand hears credit 1 +1
             ann <- Count { done: 1, unknown: 0 }
             ~ hand hears acked 0 by 1
+            ~ hand hears credit 1 +1
             ann <- Count { done: 1, unknown: 0 }
             ~ hand closes 1
             ann <- deliver c#4

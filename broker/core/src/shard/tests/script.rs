@@ -71,6 +71,16 @@ impl World {
         }
     }
 
+    /// Binds a policy of the test's own to everything.
+    pub(super) fn bind_policy(&mut self, name: &str, policy: Box<dyn DeliveryPolicy>) {
+        let (binding, scope) = (name.to_owned(), scope_of(&BTreeMap::new()));
+        let command = Command::BindDelivery { binding, scope, policy: Some(policy) };
+        let mut effects = Vec::new();
+        self.shard.apply(self.now, command, &mut effects);
+        self.shard.commit(self.now, &mut effects).expect("the store works");
+        self.show(effects);
+    }
+
     pub(super) fn line(&mut self, line: &str) {
         let (who, rest) = match line.split_once(": ") {
             Some((who, rest)) => (who, rest),
