@@ -259,6 +259,11 @@ fn new(args: &NewArgs, mut out: Output) -> Result<(), Failure> {
 }
 
 async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
+    if !args.folder.join("Cargo.toml").is_file() {
+        let message = format!("{}: there is no Cargo.toml", args.folder.display());
+        let hint = "name the folder of a policy's crate; `weir policy new NAME` starts one";
+        return Err(Failure::new(Exit::NotFound, "io", message, hint));
+    }
     let quiet = out.json;
     let work = tokio::task::spawn_blocking(move || {
         let progress = Progress::spinner(quiet, "looking for a WebAssembly toolchain");
