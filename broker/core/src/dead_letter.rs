@@ -84,3 +84,67 @@ fn is_text(headers: &[u8], value: &[u8]) -> bool {
     };
     !(follows(0xc4, 1) || follows(0xc5, 2) || follows(0xc6, 4))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: &[Header<'_>]) -> Vec<u8> {
+        let mut map = Vec::new();
+        Header::encode_all(&mut map, headers);
+        let mut bytes = Vec::new();
+        encode(&mut bytes, "orders.eu", b"key", &map, b"payload");
+        bytes
+    }
+
+    const WHY: Why<'_> =
+        Why { reason: "exhausted", source: "orders", partition: None, offset: 7, attempts: 3 };
+
+    #[test]
+    fn the_message_s_own_headers_stay_as_they_were() {
+        for length in [0, 1, 31, 32, 200, 255, 256, 70_000] {
+            for text in [true, false] {
+                // The name ends in a byte that a marker could be taken for.
+                let value = vec![b'a'; length];
+                let own = Header { name: "na\u{104}", value: &value, text };
+                let dead = with_reason(&message(&[own]), &WHY);
+                let ours = |name, value: &'static str| Header {
+                    name,
+                    value: value.as_bytes(),
+                    text: true,
+                };
+                let all = [
+                    own,
+                    ours(REASON, "exhausted"),
+                    ours(SOURCE, "orders"),
+                    ours(OFFSET, "7"),
+                    ours(ATTEMPTS, "3"),
+                ];
+                assert_eq!(dead, message(&all), "length {length}, text {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_death_replaces_the_first() {
+        let once = with_reason(&message(&[]), &WHY);
+        let again = Why { reason: "rejected:1", partition: Some(2), ..WHY };
+        let twice = with_reason(&once, &again);
+        let view = View::of(&twice).expect("well formed");
+        assert_eq!(Headers::of(view.headers).count(), 4);
+        assert_eq!(view.header(REASON), Some(&b"rejected:1"[..]));
+        assert_eq!(view.header(OFFSET), Some(&b"2:7"[..]));
+    }
+
+    #[test]
+    fn too_many_headers_are_cut_and_it_says_so() {
+        let names: Vec<String> = (0..HEADERS_MAX).map(|k| format!("h{k}")).collect();
+        let own = names.iter().map(|name| Header { name, value: b"v", text: true });
+        let dead = with_reason(&message(&own.collect::<Vec<_>>()), &WHY);
+        let view = View::of(&dead).expect("still well formed");
+        assert_eq!(Headers::of(view.headers).count(), HEADERS_MAX);
+        assert_eq!(view.header(HEADERS_CUT), Some(&b"5"[..]));
+        assert_eq!(view.header("h58"), Some(&b"v"[..]));
+        assert_eq!(view.header("h59"), None);
+    }
+}

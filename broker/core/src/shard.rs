@@ -131,6 +131,13 @@ impl Shard {
                 answer_done(connection, request, answer, effects);
             }
             Command::Disconnect { connection } => self.disconnect(now, connection, effects),
+            other => self.apply_control(now, other, effects),
+        }
+    }
+
+    /// The commands that are not on the path of messages.
+    fn apply_control(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
+        match command {
             Command::CreateQueue { id, name, config } => self.create_queue(now, id, name, config),
             Command::CreateStream { id, name, config } => self.create_stream(id, name, config),
             Command::AlterQueue { id, config } => self.alter_queue(now, id, config, effects),
@@ -173,6 +180,13 @@ impl Shard {
                 self.filters.bind(binding, scope, filter);
                 self.assign_filters();
             }
+            Command::Publish(_)
+            | Command::Settle { .. }
+            | Command::Credit { .. }
+            | Command::Pull { .. }
+            | Command::Attach { .. }
+            | Command::Detach { .. }
+            | Command::Disconnect { .. } => unreachable!("`apply` has done these"),
         }
     }
 

@@ -177,6 +177,7 @@ impl Consumer {
     pub(crate) fn extend(&mut self, tag: u64, expires_ms: u64) -> bool {
         let Some(delivery) = self.deliveries.get_mut(tag) else { return false };
         if !delivery.is_settled() {
+            self.leases_apart.remove(&(delivery.expires_ms, tag));
             delivery.expires_ms = expires_ms;
             self.leases_apart.insert((expires_ms, tag));
         }
@@ -218,10 +219,13 @@ impl Consumer {
             if at > now_ms && delivery.is_some_and(|delivery| delivery.expires_ms == at) {
                 break;
             }
-            self.leases_apart.pop_first();
-            if at <= now_ms && delivery.is_some_and(ended) && !tags.contains(&tag) {
+            // An entry that is not the delivery's own end any more is stale, and
+            // the range above has those up to `last_ended` already.
+            let own = delivery.is_some_and(|delivery| delivery.expires_ms == at);
+            if own && at <= now_ms && last_ended.is_none_or(|last| tag > last) {
                 tags.push(tag);
             }
+            self.leases_apart.pop_first();
         }
     }
 

@@ -68,7 +68,7 @@ impl Group {
 
     /// Members have changed: what waits for one by its key is assigned anew.
     fn reassign_keys(&mut self) {
-        if self.plan.spread == 1 {
+        if self.plan.spread == 1 || self.plan.chooser != 3 {
             return;
         }
         for consumer in self.consumers.values_mut() {
