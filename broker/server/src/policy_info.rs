@@ -1,5 +1,7 @@
 //! What the policy host says about itself, as clients see it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use weir_policy::RollbackError;
@@ -34,14 +36,16 @@ pub fn status(bindings: &[BindingStatus]) -> PolicyStatusAnswer {
 pub fn binding(status: &BindingStatus) -> weir_protocol::BindingStatus {
     let active = status.history.iter().find(|entry| entry.generation == status.generation);
     let figures = active.map(|entry| entry.counters).unwrap_or_default();
+    // A pattern over queues and one over groups may read the same.
     let scope = [&status.subjects, &status.queues, &status.groups].into_iter().flatten();
+    let scope: BTreeSet<String> = scope.cloned().collect();
     weir_protocol::BindingStatus {
         binding: status.name.clone(),
         policy: status.policy.clone(),
         version: status.version.clone(),
         role: status.role.to_owned(),
         stage: status.stage.to_owned(),
-        scope: scope.cloned().collect(),
+        scope: scope.into_iter().collect(),
         order: status.order,
         on_failure: status.on_failure.to_owned(),
         powers: status.powers.iter().map(ToString::to_string).collect(),

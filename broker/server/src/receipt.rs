@@ -55,7 +55,7 @@ impl Request {
 pub struct Receipt {
     /// The requests, by rising `first_row`.
     pub requests: Vec<Request>,
-    /// Outcomes still to come from shards.
+    /// Copies, in messages, whose outcome is still to come from shards.
     pub outstanding: u32,
 }
 

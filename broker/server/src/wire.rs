@@ -225,7 +225,7 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect) {
     match effect {
         Effect::Published { receipt, count, rows, outcome, .. } => {
             pen.note(receipt, |receipt| {
-                receipt.outstanding -= 1;
+                receipt.outstanding = receipt.outstanding.saturating_sub(count);
                 match outcome {
                     Ok(level) => receipt.kept(count, &rows, level),
                     Err(rejection) => {

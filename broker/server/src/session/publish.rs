@@ -474,7 +474,8 @@ impl Publisher {
     /// answers it at once.
     fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<(u32, Vec<Command>, usize)> {
         let mut receipt = std::mem::take(&mut self.receipt);
-        receipt.outstanding = self.order.len() as u32;
+        receipt.outstanding =
+            self.gathered.values().map(|gathered| gathered.rows.len() as u32).sum();
         let mut receipt_id = None;
         if !receipt.requests.is_empty() {
             let ring = outbox.push(|pen| {
