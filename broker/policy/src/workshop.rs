@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use weir_core::env::{Clock, Random};
-use weir_core::policy::{DeliveryFilter, DeliveryPolicy, Generation, Powers};
+use weir_core::policy::{DeliveryFilter, DeliveryPolicy, Generation};
 
 use crate::binding::{Binding, Grant, powers};
 use crate::component::Component;
@@ -185,7 +185,6 @@ impl Workshop {
         counters: Arc<Counters>,
     ) -> Setup {
         let binding = &good.binding;
-        // A policy may ask for less memory than the operator allows, never more.
         Setup {
             binding: Arc::clone(&record.name),
             role: good.role,
@@ -194,7 +193,7 @@ impl Workshop {
             subjects: binding.subjects.clone(),
             order: binding.order,
             config_json: binding.config.to_string(),
-            powers: wanted_of(good.powers, &good.component.manifest().wants),
+            powers: good.powers,
             limits: binding.limits,
             on_failure: binding.on_failure,
             shard,
@@ -207,18 +206,5 @@ impl Workshop {
             clock: Arc::clone(&self.clock),
             trouble: Some(Arc::clone(&self.trouble)),
         }
-    }
-}
-
-/// The granted powers among those the policy wants: what it never asked for it
-/// has no use for.
-fn wanted_of(granted: Powers, wants: &[String]) -> Powers {
-    let wanted = powers(wants).unwrap_or_default();
-    Powers {
-        drop: granted.drop && wanted.drop,
-        dead_letter: granted.dead_letter && wanted.dead_letter,
-        rewrite: granted.rewrite && wanted.rewrite,
-        retarget: granted.retarget && wanted.retarget,
-        transient: granted.transient && wanted.transient,
     }
 }
