@@ -249,5 +249,6 @@ fn a_policy_that_never_stops_wishing_does_not_hold_the_shard() {
         eve <- published 1: Ok(Memory)
         ann <- deliver a#1
         ann <- Count { done: 1, unknown: 0 }
-    "#]].assert_eq(&world.seen);
+    "#]]
+    .assert_eq(&world.seen);
 }
