@@ -20,7 +20,7 @@ pub struct PublishChain {
     pub(crate) routers: Vec<Arc<RouterBinding>>,
     /// Working memory with what it remembers; a batch takes one and puts it back,
     /// so there are as many as threads that judge at once.
-    scratches: Mutex<Vec<Box<Scratch>>>,
+    scratches: Mutex<Vec<Scratch>>,
 }
 
 /// Where messages of one subject go, for callers that keep a table of their own.
@@ -118,15 +118,15 @@ impl PublishChain {
         route
     }
 
-    fn take_scratch(&self) -> Box<Scratch> {
+    fn take_scratch(&self) -> Scratch {
         self.scratches
             .lock()
             .expect("no panic under this lock")
             .pop()
-            .unwrap_or_else(|| Box::new(Scratch::new(self.filters.len(), self.routers.len())))
+            .unwrap_or_else(|| Scratch::new(self.filters.len(), self.routers.len()))
     }
 
-    fn put_scratch(&self, scratch: Box<Scratch>) {
+    fn put_scratch(&self, scratch: Scratch) {
         // One that has met too many subjects is let go: the next starts small.
         if scratch.names() > 2 * MEMO_ENTRIES_MAX {
             return;

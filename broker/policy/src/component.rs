@@ -183,7 +183,7 @@ impl Linked {
             LoadError::Exports(crate::text::sentence(&format!("the component's {error:#}")))
         };
         let has = |interface: &str| {
-            compiled.get_export_index(None, &format!("weir:policy/{interface}@0.1.0")).is_some()
+            compiled.get_export_index(None, format!("weir:policy/{interface}@0.1.0")).is_some()
         };
         Ok(Self {
             lifecycle: lifecycle::GuestIndices::new(&pre).map_err(broken)?,

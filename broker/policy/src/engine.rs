@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -30,7 +30,7 @@ struct Shared {
 
 /// The thread that counts epochs; ends when `stop` is dropped.
 struct Ticker {
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -92,7 +92,7 @@ impl Drop for Shared {
 
 impl Ticker {
     fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = channel::<()>();
+        let (stop, stopped) = sync_channel::<()>(1);
         let thread = std::thread::Builder::new().name("weir-epoch".into()).spawn(move || {
             while stopped.recv_timeout(limits::TICK) == Err(RecvTimeoutError::Timeout) {
                 engine.increment_epoch();

@@ -68,9 +68,11 @@ pub(crate) const LOG_LINES_KEPT: usize = 100;
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 2_048;
 /// Longest reason a policy may give, bytes; the rest is cut.
 pub(crate) const REASON_BYTES_MAX: usize = 512;
-/// kv: longest key, longest value, keys and values together, bytes.
+/// kv: longest key, bytes.
 pub const KV_KEY_BYTES_MAX: usize = 256;
+/// kv: longest value, bytes.
 pub const KV_VALUE_BYTES_MAX: usize = 64 << 10;
+/// kv: keys and values of one binding and shard, bytes.
 pub const KV_BYTES_MAX: usize = 1 << 20;
 /// Keys one `kv.keys` returns.
 pub(crate) const KV_KEYS_MAX: usize = 1_024;

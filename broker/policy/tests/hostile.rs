@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, Messages, TestClock, counts, shown};
 use weir_core::env::Clock;
-use weir_core::policy::{
-    DeliveryFilter, DeliveryPolicy, Failure, GroupInfo, ReadyMessage, Verdict,
-};
+use weir_core::policy::{DeliveryPolicy, Failure, GroupInfo, ReadyMessage, Verdict};
 use weir_guests::Guests;
 use weir_policy::chain::PublishChain;
 use weir_policy::component::Component;
