@@ -54,7 +54,7 @@ pub fn binding(status: &BindingStatus) -> weir_protocol::BindingStatus {
         error: status.error.clone(),
         generation: status.generation,
         digest: status.digest.clone(),
-        since_ms: status.since_ms,
+        since_ms: active.map_or(status.since_ms, |entry| entry.activated_ms),
         calls: figures.calls,
         rows: figures.rows,
         memo_hits: figures.memo_hits,

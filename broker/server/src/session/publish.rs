@@ -10,14 +10,12 @@
 //! asked is told.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use weir_core::command::{Command, ConnectionId, DestinationId, Publish, RequestId};
+use weir_core::command::{ConnectionId, DestinationId, RequestId};
 use weir_core::dead_letter::{Why, with_reason};
-use weir_core::directory::Target;
 use weir_core::env::Now;
 use weir_core::name;
 use weir_message::Parts;
@@ -26,22 +24,21 @@ use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
 use weir_protocol::ErrorCode;
 
 use crate::broker::Broker;
-use crate::limits::{LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX};
-use crate::outbox::{Listened, Outbox};
+use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
 use crate::session::route::{Listener, Planned, Route, Routes, SubjectPlan};
-use crate::session::run::{Gathered, Run, Span};
+use crate::session::run::{Gathered, Run};
 use crate::shards::Stopping;
 use crate::wire::{self, Refusal};
 
 /// A publish request of the read at hand.
 #[derive(Debug)]
-struct Frame {
-    first_row: u32,
-    rows: u32,
-    delay_ms: u32,
+pub(super) struct Frame {
+    pub(super) first_row: u32,
+    pub(super) rows: u32,
+    pub(super) delay_ms: u32,
     /// Position in the receipt, when an answer is wanted.
-    request: Option<usize>,
+    pub(super) request: Option<usize>,
 }
 
 /// Neighbouring rows of equal subject.
@@ -55,21 +52,21 @@ struct SubjectRun {
 /// The publish side of a session.
 #[derive(Debug, Default)]
 pub struct Publisher {
-    routes: Routes,
-    frames: Vec<Frame>,
+    pub(super) routes: Routes,
+    pub(super) frames: Vec<Frame>,
     /// Where each row's message lies in `chunk`.
-    parts: Vec<Parts>,
-    judged: Judged,
-    receipt: Receipt,
-    gathered: HashMap<(DestinationId, u32), Gathered, RandomState>,
+    pub(super) parts: Vec<Parts>,
+    pub(super) judged: Judged,
+    pub(super) receipt: Receipt,
+    pub(super) gathered: HashMap<(DestinationId, u32), Gathered, RandomState>,
     /// Order in which destinations were first met: sending keeps to it.
-    order: Vec<(DestinationId, u32)>,
-    run: Run,
-    touched: Vec<Arc<Outbox>>,
-    full: Vec<Arc<Outbox>>,
-    cut_off: Vec<Listener>,
+    pub(super) order: Vec<(DestinationId, u32)>,
+    pub(super) run: Run,
+    pub(super) touched: Vec<Arc<Outbox>>,
+    pub(super) full: Vec<Arc<Outbox>>,
+    pub(super) cut_off: Vec<Listener>,
     /// Where the last look-up of a row's frame ended.
-    frame_at: usize,
+    pub(super) frame_at: usize,
 }
 
 impl Publisher {
@@ -389,60 +386,7 @@ impl Publisher {
         self.run = run;
     }
 
-    /// Pushes the run into a listener's outbox, in frames of bounded length.
-    fn listen(&mut self, listener: &Listener, run: &Run, now: Now) {
-        let mut first = 0;
-        while first < run.segments.len() {
-            let mut bytes = run.segments[first].len();
-            let mut end = first + 1;
-            while end < run.segments.len() && bytes + run.segments[end].len() <= RUN_BYTES_MAX {
-                bytes += run.segments[end].len();
-                end += 1;
-            }
-            self.listen_to(listener, &run.segments[first..end], &run.spans[first..end], now);
-            first = end;
-        }
-    }
-
-    fn listen_to(&mut self, listener: &Listener, segments: &[Bytes], spans: &[Span], now: Now) {
-        let Listener { outbox, subscription } = listener;
-        let rows = spans.iter().map(|span| span.rows).sum();
-        let (listened, ring) = outbox.push_run(*subscription, now.wall_ms, rows, segments);
-        if ring {
-            self.touched.push(outbox.clone());
-        }
-        match listened {
-            Listened::Skipped(total) => {
-                if total >= SKIPPED_MESSAGES_MAX {
-                    self.cut_off.push(listener.clone());
-                }
-                return;
-            }
-            Listened::Full => self.full.push(outbox.clone()),
-            Listened::Taken => {}
-        }
-        for span in spans {
-            if let Some(request) = self.frames[span.frame].request {
-                self.receipt.requests[request].reached += u64::from(span.rows);
-            }
-        }
-    }
-
-    fn gather(&mut self, target: &Target, run: &Run) {
-        let mut first = 0;
-        for (segment, span) in run.segments.iter().zip(&run.spans) {
-            let ends = &run.ends[first..first + span.rows as usize];
-            first += span.rows as usize;
-            let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
-            let gathered = self.gathered.entry((target.id, delay_ms)).or_insert_with(|| {
-                self.order.push((target.id, delay_ms));
-                Gathered { shard: target.shard, ..Gathered::default() }
-            });
-            gathered.push(segment, ends, span);
-        }
-    }
-
-    fn unrouted(&mut self, frame: usize, rows: u64) {
+    pub(super) fn unrouted(&mut self, frame: usize, rows: u64) {
         if let Some(request) = self.frames[frame].request {
             self.receipt.requests[request].unrouted += rows;
         }
@@ -468,78 +412,6 @@ impl Publisher {
     fn frame_end(&self, frame: usize) -> u32 {
         let frame = &self.frames[frame];
         frame.first_row + frame.rows
-    }
-
-    /// Turns what was gathered into commands, and opens the receipt for them or
-    /// answers it at once.
-    fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<(u32, Vec<Command>, usize)> {
-        let mut receipt = std::mem::take(&mut self.receipt);
-        receipt.outstanding =
-            self.gathered.values().map(|gathered| gathered.rows.len() as u32).sum();
-        let mut receipt_id = None;
-        if !receipt.requests.is_empty() {
-            let ring = outbox.push(|pen| {
-                if receipt.is_complete() {
-                    receipt.encode(pen.buffer());
-                } else {
-                    receipt_id = Some(pen.open_receipt(receipt));
-                }
-            });
-            if ring {
-                self.touched.push(outbox.clone());
-            }
-        }
-        let mut sends: Vec<(u32, Vec<Command>, usize)> = Vec::new();
-        for key in self.order.drain(..) {
-            let Some(mut gathered) = self.gathered.remove(&key) else { continue };
-            let bytes = gathered.builder.bytes_len();
-            let command = Command::Publish(Publish {
-                destination: key.0,
-                connection: outbox.connection,
-                receipt: receipt_id,
-                batch: gathered.builder.take(),
-                rows: gathered.rows,
-                delay_ms: key.1,
-            });
-            match sends.iter_mut().find(|(shard, ..)| *shard == gathered.shard) {
-                Some((_, commands, total)) => {
-                    commands.push(command);
-                    *total += bytes;
-                }
-                None => sends.push((gathered.shard, vec![command], bytes)),
-            }
-        }
-        sends
-    }
-
-    /// Waits a little for listeners that are far behind but still reading, so
-    /// that a fast publisher does not outrun them. One that reads nothing in that
-    /// time is not waited for again until it has caught up.
-    async fn wait_for_listeners(&mut self) {
-        self.full.retain(|outbox| !outbox.is_slow());
-        if self.full.is_empty() {
-            return;
-        }
-        let full = std::mem::take(&mut self.full);
-        let before: Vec<u64> = full.iter().map(|outbox| outbox.written_bytes()).collect();
-        let drained = async {
-            for outbox in &full {
-                outbox.wait_drained().await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_millis(LISTENER_WAIT_MS_MAX), drained).await.is_err()
-        {
-            for (outbox, before) in full.iter().zip(before) {
-                if outbox.written_bytes() == before {
-                    outbox.mark_slow();
-                }
-            }
-        }
-    }
-
-    /// Subscriptions that missed too much and must be ended.
-    pub fn take_cut_off(&mut self) -> Vec<Listener> {
-        std::mem::take(&mut self.cut_off)
     }
 }
 

@@ -1,0 +1,143 @@
+//! From runs to those who get them: outboxes of listeners, batches for shards.
+//! The second half of a session's publisher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use weir_core::command::{Command, Publish};
+use weir_core::directory::Target;
+use weir_core::env::Now;
+
+use super::publish::Publisher;
+use super::route::Listener;
+use super::run::{Gathered, Run, Span};
+use crate::limits::{LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX};
+use crate::outbox::{Listened, Outbox};
+
+impl Publisher {
+    /// Pushes the run into a listener's outbox, in frames of bounded length.
+    pub(super) fn listen(&mut self, listener: &Listener, run: &Run, now: Now) {
+        let mut first = 0;
+        while first < run.segments.len() {
+            let mut bytes = run.segments[first].len();
+            let mut end = first + 1;
+            while end < run.segments.len() && bytes + run.segments[end].len() <= RUN_BYTES_MAX {
+                bytes += run.segments[end].len();
+                end += 1;
+            }
+            self.listen_to(listener, &run.segments[first..end], &run.spans[first..end], now);
+            first = end;
+        }
+    }
+
+    fn listen_to(&mut self, listener: &Listener, segments: &[Bytes], spans: &[Span], now: Now) {
+        let Listener { outbox, subscription } = listener;
+        let rows = spans.iter().map(|span| span.rows).sum();
+        let (listened, ring) = outbox.push_run(*subscription, now.wall_ms, rows, segments);
+        if ring {
+            self.touched.push(outbox.clone());
+        }
+        match listened {
+            Listened::Skipped(total) => {
+                if total >= SKIPPED_MESSAGES_MAX {
+                    self.cut_off.push(listener.clone());
+                }
+                return;
+            }
+            Listened::Full => self.full.push(outbox.clone()),
+            Listened::Taken => {}
+        }
+        for span in spans {
+            if let Some(request) = self.frames[span.frame].request {
+                self.receipt.requests[request].reached += u64::from(span.rows);
+            }
+        }
+    }
+
+    pub(super) fn gather(&mut self, target: &Target, run: &Run) {
+        let mut first = 0;
+        for (segment, span) in run.segments.iter().zip(&run.spans) {
+            let ends = &run.ends[first..first + span.rows as usize];
+            first += span.rows as usize;
+            let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
+            let gathered = self.gathered.entry((target.id, delay_ms)).or_insert_with(|| {
+                self.order.push((target.id, delay_ms));
+                Gathered { shard: target.shard, ..Gathered::default() }
+            });
+            gathered.push(segment, ends, span);
+        }
+    }
+
+    /// Turns what was gathered into commands, and opens the receipt for them or
+    /// answers it at once.
+    pub(super) fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<(u32, Vec<Command>, usize)> {
+        let mut receipt = std::mem::take(&mut self.receipt);
+        receipt.outstanding =
+            self.gathered.values().map(|gathered| gathered.rows.len() as u32).sum();
+        let mut receipt_id = None;
+        if !receipt.requests.is_empty() {
+            let ring = outbox.push(|pen| {
+                if receipt.is_complete() {
+                    receipt.encode(pen.buffer());
+                } else {
+                    receipt_id = Some(pen.open_receipt(receipt));
+                }
+            });
+            if ring {
+                self.touched.push(outbox.clone());
+            }
+        }
+        let mut sends: Vec<(u32, Vec<Command>, usize)> = Vec::new();
+        for key in self.order.drain(..) {
+            let Some(mut gathered) = self.gathered.remove(&key) else { continue };
+            let bytes = gathered.builder.bytes_len();
+            let command = Command::Publish(Publish {
+                destination: key.0,
+                connection: outbox.connection,
+                receipt: receipt_id,
+                batch: gathered.builder.take(),
+                rows: gathered.rows,
+                delay_ms: key.1,
+            });
+            match sends.iter_mut().find(|(shard, ..)| *shard == gathered.shard) {
+                Some((_, commands, total)) => {
+                    commands.push(command);
+                    *total += bytes;
+                }
+                None => sends.push((gathered.shard, vec![command], bytes)),
+            }
+        }
+        sends
+    }
+
+    /// Waits a little for listeners that are far behind but still reading, so
+    /// that a fast publisher does not outrun them. One that reads nothing in that
+    /// time is not waited for again until it has caught up.
+    pub(super) async fn wait_for_listeners(&mut self) {
+        self.full.retain(|outbox| !outbox.is_slow());
+        if self.full.is_empty() {
+            return;
+        }
+        let full = std::mem::take(&mut self.full);
+        let before: Vec<u64> = full.iter().map(|outbox| outbox.written_bytes()).collect();
+        let drained = async {
+            for outbox in &full {
+                outbox.wait_drained().await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(LISTENER_WAIT_MS_MAX), drained).await.is_err()
+        {
+            for (outbox, before) in full.iter().zip(before) {
+                if outbox.written_bytes() == before {
+                    outbox.mark_slow();
+                }
+            }
+        }
+    }
+
+    /// Subscriptions that missed too much and must be ended.
+    pub fn take_cut_off(&mut self) -> Vec<Listener> {
+        std::mem::take(&mut self.cut_off)
+    }
+}
