@@ -219,7 +219,9 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    pub(crate) fn of(encoded: &'a [u8]) -> Self {
+    /// Over an encoded map of headers, as on the wire.
+    #[must_use]
+    pub fn of(encoded: &'a [u8]) -> Self {
         let mut headers = Self { rest: encoded, left: 0 };
         headers.left = match headers.byte() {
             Some(byte @ 0x80..=0x8f) => usize::from(byte & 0x0f),
@@ -242,6 +244,22 @@ impl<'a> Headers<'a> {
         Some(bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte)))
     }
 
+    /// The encoded bytes not read yet. What lies between two calls was read in
+    /// between, its value last: a way to remember where values are.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next header, its name as bytes: names are checked where they come in,
+    /// and comparing needs no second check.
+    #[inline]
+    pub fn next_bytes(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        self.left = self.left.checked_sub(1)?;
+        Some((self.text_or_bytes()?, self.text_or_bytes()?))
+    }
+
+    #[inline]
     fn text_or_bytes(&mut self) -> Option<&'a [u8]> {
         let len = match self.byte()? {
             byte @ 0xa0..=0xbf => usize::from(byte & 0x1f),
@@ -260,8 +278,7 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let name = std::str::from_utf8(self.text_or_bytes()?).ok()?;
-        Some((name, self.text_or_bytes()?))
+        let (name, value) = self.next_bytes()?;
+        Some((std::str::from_utf8(name).ok()?, value))
     }
 }

@@ -14,13 +14,14 @@
 use weir_plugin_sdk::prelude::*;
 use weir_policy_kit::condition::{Judge, Names, Source};
 use weir_policy_kit::gate::Gate;
-use weir_policy_kit::value::Value;
+use weir_policy_kit::json::Found;
 
 /// The filter.
 #[derive(Debug)]
 pub struct HeaderFilter {
     keep: Judge,
     names: Names,
+    found: Found,
     otherwise: Verdict,
 }
 
@@ -37,15 +38,18 @@ impl Policy for HeaderFilter {
     fn new(gate: Gate, context: &Context) -> Result<Self, String> {
         let mut names = Names::new(Source::Headers);
         let keep = gate.keep.compile(&mut names)?;
-        Ok(Self { keep, names, otherwise: gate.verdict(context)? })
+        Ok(Self { keep, names, found: Found::default(), otherwise: gate.verdict(context)? })
     }
 }
 
 impl Filter for HeaderFilter {
     fn filter(&mut self, message: &Message<'_>) -> Verdict {
-        let values = self.names.headers(message.headers());
-        let value = |number: usize| values[number].map_or(Value::Absent, Value::Header);
-        if self.keep.holds(&value) { Verdict::Keep } else { self.otherwise.clone() }
+        let text = self.names.scan_headers(message.headers(), &mut self.found);
+        if self.keep.holds(&|number| self.found.header(text, number)) {
+            Verdict::Keep
+        } else {
+            self.otherwise.clone()
+        }
     }
 }
 

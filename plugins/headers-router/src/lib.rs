@@ -15,14 +15,15 @@
 
 use weir_plugin_sdk::prelude::*;
 use weir_policy_kit::condition::{Names, Source};
+use weir_policy_kit::json::Found;
 use weir_policy_kit::rules::{Rules, Table};
-use weir_policy_kit::value::Value;
 
 /// The router.
 #[derive(Debug)]
 pub struct HeadersRouter {
     table: Table,
     names: Names,
+    found: Found,
 }
 
 impl Policy for HeadersRouter {
@@ -34,15 +35,15 @@ impl Policy for HeadersRouter {
 
     fn new(rules: Rules, _context: &Context) -> Result<Self, String> {
         let (table, names) = rules.compile(Source::Headers)?;
-        Ok(Self { table, names })
+        Ok(Self { table, names, found: Found::default() })
     }
 }
 
 impl Router for HeadersRouter {
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) {
-        let values = self.names.headers(message.headers());
-        let value = |number: usize| values[number].map_or(Value::Absent, Value::Header);
-        self.table.route(message.subject(), &value, to);
+        let Self { table, names, found } = self;
+        let text = names.scan_headers(message.headers(), found);
+        table.route(message.subject(), &|number| found.header(text, number), to);
     }
 }
 

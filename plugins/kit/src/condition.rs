@@ -2,12 +2,13 @@
 //! compiled form that judges them. The same language serves JSON fields and
 //! headers; a policy looks at one of the two.
 
-use crate::json::{self, Paths};
+use crate::json::{self, Found, Paths};
 use crate::number::Number;
 use crate::value::Value;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::cmp::Ordering;
+use weir_plugin_sdk::Headers;
 
 /// A condition as written: one test, or several tied together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -133,9 +134,6 @@ impl Names {
         if let Some(at) = self.headers.iter().position(|known| known == name) {
             return Ok(at);
         }
-        if self.headers.len() == HEADERS_MAX {
-            return Err(format!("more than {HEADERS_MAX} different headers in one policy"));
-        }
         self.headers.push(name.to_owned());
         Ok(self.headers.len() - 1)
     }
@@ -146,23 +144,23 @@ impl Names {
         &self.paths
     }
 
-    /// The values of the headers, by number.
-    pub fn headers<'a>(
-        &self,
-        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
-    ) -> [Option<&'a [u8]>; HEADERS_MAX] {
-        let mut values = [None; HEADERS_MAX];
-        for (name, value) in headers {
-            if let Some(at) = self.headers.iter().position(|known| known == name) {
-                values[at].get_or_insert(value);
+    /// Looks the headers up. Their values are then in `found`, to be read from the
+    /// bytes returned.
+    pub fn scan_headers<'a>(&self, mut headers: Headers<'a>, found: &mut Found) -> &'a [u8] {
+        let text = headers.rest();
+        found.start(self.headers.len());
+        let mut missing = self.headers.len();
+        while missing > 0
+            && let Some((name, value)) = headers.next_bytes()
+        {
+            if let Some(at) = self.headers.iter().position(|known| known.as_bytes() == name) {
+                let end = text.len() - headers.rest().len();
+                missing -= usize::from(found.set(at, end - value.len(), end));
             }
         }
-        values
+        text
     }
 }
-
-/// Most different headers that the conditions of one policy name.
-pub const HEADERS_MAX: usize = 32;
 
 /// A condition, ready to judge.
 #[derive(Clone, Debug)]
@@ -384,13 +382,16 @@ mod tests {
 
     #[test]
     fn headers_read_as_what_they_are_compared_with() {
-        let condition =
-            r#"{"all":[{"header":"age","op":"ge","value":18},{"header":"age","value":"20"}]}"#;
+        let condition = r#"{"all":[{"header":"age","op":"ge","value":18},
+            {"header":"age","value":"20"}, {"header":"empty","op":"exists"},
+            {"not":{"header":"absent","op":"exists"}}]}"#;
         let condition: Condition = serde_json::from_str(condition).expect("condition");
         let mut names = Names::new(Source::Headers);
         let judge = condition.compile(&mut names).expect("compiles");
-        let values = names.headers([("x", &b"1"[..]), ("age", &b"20"[..])].into_iter());
-        assert!(judge.holds(&|number| values[number].map_or(Value::Absent, Value::Header)));
+        let mut found = Found::default();
+        let encoded = b"\x84\xa1x\xa11\xa3age\xa220\xa5empty\xa0\xa3age\xa19";
+        let text = names.scan_headers(Headers::of(encoded), &mut found);
+        assert!(judge.holds(&|number| found.header(text, number)), "the first of a name counts");
     }
 
     #[test]

@@ -22,7 +22,7 @@ struct Node {
     field: Option<usize>,
 }
 
-/// Where the fields of one text were found; kept and used again.
+/// Where the values of one message were found; kept and used again.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Start and end in the text; both 0 where the field is absent.
@@ -77,8 +77,7 @@ impl Paths {
 
     /// Looks the fields up in `text`.
     pub fn scan(&self, text: &[u8], found: &mut Found) {
-        found.spans.clear();
-        found.spans.resize(self.fields.len(), (0, 0));
+        found.start(self.fields.len());
         let mut scan = Scan { paths: self, text, at: 0, found, missing: self.fields.len() };
         if scan.missing > 0 {
             // Both ends are the end: all found, or nothing more to be found.
@@ -88,6 +87,33 @@ impl Paths {
 }
 
 impl Found {
+    /// Forgets what was found and makes room for `count` values.
+    pub(crate) fn start(&mut self, count: usize) {
+        self.spans.clear();
+        self.spans.resize(count, (0, 0));
+    }
+
+    /// Remembers where value `number` lies, unless it was found before; whether it
+    /// was new.
+    pub(crate) fn set(&mut self, number: usize, start: usize, end: usize) -> bool {
+        let span = &mut self.spans[number];
+        let new = span.1 == 0;
+        if new {
+            *span = (start as u32, end as u32);
+        }
+        new
+    }
+
+    /// The value of header `number` in the bytes that were scanned.
+    #[inline]
+    #[must_use]
+    pub fn header<'a>(&self, text: &'a [u8], number: usize) -> Value<'a> {
+        match self.spans[number] {
+            (_, 0) => Value::Absent,
+            (start, end) => Value::Header(&text[start as usize..end as usize]),
+        }
+    }
+
     /// The value of field `number` in the text that was scanned.
     #[must_use]
     pub fn value<'a>(&self, text: &'a [u8], number: usize) -> Value<'a> {
@@ -184,9 +210,7 @@ impl<'a> Scan<'a, '_> {
             _ => self.skip()?,
         }
         if let Some(field) = paths.nodes[node].field {
-            let span = &mut self.found.spans[field];
-            if span.1 == 0 {
-                *span = (start as u32, self.at as u32);
+            if self.found.set(field, start, self.at) {
                 self.missing -= 1;
                 if self.missing == 0 {
                     return None;
