@@ -15,7 +15,8 @@ const MARK_BYTES: usize = 64;
 
 /// What a hostile component can be told to do. Each acts in every role it has;
 /// with `@text` behind it, only on batches with a subject that contains the text.
-pub const BEHAVIOURS: [&str; 20] = [
+/// `prefix` does no harm: it routes each message to `text.` and its subject.
+pub const BEHAVIOURS: [&str; 21] = [
     "bad-index",
     "bad-manifest",
     "bad-utf8",
@@ -32,6 +33,7 @@ pub const BEHAVIOURS: [&str; 20] = [
     "panic",
     "panic-check",
     "panic-init",
+    "prefix",
     "recurse",
     "refuse-init",
     "unknown-codes",

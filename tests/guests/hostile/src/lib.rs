@@ -77,6 +77,21 @@ fn is_meant(input: &Batch, text: &str) -> bool {
     })
 }
 
+/// Every message to its subject behind a prefix: tells whose decision it was.
+fn prefixed(prefix: &str, subjects: &Blobs) -> routing::Routes {
+    let mut targets = Blobs { bytes: Vec::new(), ends: Vec::new() };
+    let mut start = 0;
+    for &end in &subjects.ends {
+        targets.bytes.extend_from_slice(prefix.as_bytes());
+        targets.bytes.push(b'.');
+        targets.bytes.extend_from_slice(&subjects.bytes[start..end as usize]);
+        targets.ends.push(targets.bytes.len() as u32);
+        start = end as usize;
+    }
+    let picks = (0..subjects.ends.len() as u32).collect();
+    routing::Routes { targets, picks, ends: Vec::new(), extras: Vec::new() }
+}
+
 impl lifecycle::Guest for Hostile {
     fn describe() -> Manifest {
         let (behaviour, _) = told();
@@ -141,6 +156,9 @@ impl routing::Guest for Hostile {
         let Some(Column { cells: Cells::Blobs(subjects), .. }) = subjects else {
             return Err("no subjects".to_owned());
         };
+        if behaviour == "prefix" {
+            return Ok(prefixed(&text, subjects));
+        }
         let mut routes = routing::Routes {
             targets: subjects.clone(),
             picks: (0..rows).collect(),
