@@ -321,9 +321,11 @@ pub struct BindingStatus {
     pub powers: Vec<String>,
     /// Its configuration.
     pub config: Map<String, Value>,
-    /// `active`: as its file says. `failed`: the file cannot be used, an earlier
-    /// generation goes on, if there is one. `broken`: it failed too often and is
-    /// out of use. `rolled_back`: an operator or the broker went back.
+    /// `waiting`: its files are being written. `active`: as its file says.
+    /// `kept`: the file cannot be used, the generation before goes on.
+    /// `rolled-back`: gone back to an earlier generation. `failing`: it runs and
+    /// fails, and there is nothing to go back to. `failed`: nothing runs.
+    /// `removed`: taken away.
     pub state: String,
     /// Why it is not active, one sentence; absent when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -358,6 +360,6 @@ pub struct GenerationStatus {
     pub digest: String,
     /// Messages it judged.
     pub rows: u64,
-    /// `retired`, `failed` or `rolled_back`.
+    /// `retired`, `failed` or `rolled-back`.
     pub state: String,
 }

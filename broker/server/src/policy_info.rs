@@ -78,11 +78,11 @@ pub fn binding(status: &BindingStatus) -> weir_protocol::BindingStatus {
 /// Why a rollback did not happen.
 #[must_use]
 pub fn rollback_refused(error: &RollbackError) -> WireError {
-    let code = match error {
-        RollbackError::NoBinding(_) => ErrorCode::NotFound,
-        _ => ErrorCode::BadRequest,
+    let (code, hint) = match error {
+        RollbackError::NoBinding(_) => (ErrorCode::NotFound, "weir policy status lists the bindings"),
+        _ => (ErrorCode::BadRequest, "weir policy status BINDING shows its generations"),
     };
-    WireError::new(code, error.to_string())
+    WireError { hint: hint.into(), ..WireError::new(code, error.to_string()) }
 }
 
 fn config(value: &Value) -> Map<String, Value> {
