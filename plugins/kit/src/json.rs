@@ -209,12 +209,12 @@ impl<'a> Scan<'a, '_> {
             b'[' if inner => self.array(node)?,
             _ => self.skip()?,
         }
-        if let Some(field) = paths.nodes[node].field {
-            if self.found.set(field, start, self.at) {
-                self.missing -= 1;
-                if self.missing == 0 {
-                    return None;
-                }
+        if let Some(field) = paths.nodes[node].field
+            && self.found.set(field, start, self.at)
+        {
+            self.missing -= 1;
+            if self.missing == 0 {
+                return None;
             }
         }
         Some(())
