@@ -235,11 +235,11 @@ impl Session {
                 };
                 // Asks for no answer; a number that is gone is a race the
                 // client cannot avoid.
-                let _ = self.to_consumer(body.sub.0, command);
+                let _ = self.ask_consumer(body.sub.0, command);
                 return Ok(());
             }
             Request::Pull(body) => {
-                let sent = self.to_consumer(body.sub.0, |connection, subscription| Command::Pull {
+                let sent = self.ask_consumer(body.sub.0, |connection, subscription| Command::Pull {
                     connection,
                     subscription,
                     request: RequestId(id),
@@ -382,7 +382,7 @@ impl Session {
             .map(|range| Settlement { first: range.first, last: range.last, verb })
             .collect();
         let request = (id != 0).then_some(RequestId(id));
-        let sent = self.to_consumer(body.sub.0, |connection, subscription| Command::Settle {
+        let sent = self.ask_consumer(body.sub.0, |connection, subscription| Command::Settle {
             connection,
             subscription,
             request,
@@ -394,7 +394,7 @@ impl Session {
         Ok(())
     }
 
-    fn to_consumer(
+    fn ask_consumer(
         &mut self,
         number: u32,
         command: impl FnOnce(weir_core::command::ConnectionId, SubscriptionId) -> Command,

@@ -166,7 +166,7 @@ pub fn published(out: &mut Vec<u8>, request: &Request) {
                 row: refusal.row,
                 count: 1,
                 code: refusal.code,
-                message: refusal.message.clone().into(),
+                message: refusal.message.clone(),
             }),
         }
     }

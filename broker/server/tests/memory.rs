@@ -1,0 +1,86 @@
+//! Memory of the broker under clients that mean it harm, measured from outside.
+//! The figures of `/proc` make this a test for Linux.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![cfg(target_os = "linux")]
+
+mod program;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use program::{Broker, DEADLINE};
+
+/// Connections that mean harm.
+const CONNECTIONS: usize = 200;
+/// What one of them may cost, bytes.
+const CONNECTION_BYTES_MAX: usize = 1 << 20;
+/// A hello, as in `tests/wire/hello-plain.hex`.
+const HELLO: &[u8] = b"\0\0\0\x1e\x93\x01\x01\x82\xa7version\x91\x01\xa6client\xa8demo 1.0";
+
+fn connect(broker: &Broker) -> TcpStream {
+    let socket = TcpStream::connect(&broker.address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+/// Says hello and reads the answer.
+fn greet(socket: &mut TcpStream) {
+    socket.write_all(HELLO).unwrap();
+    let mut length = [0; 4];
+    socket.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..3], [0x93, 64, 1]);
+}
+
+#[test]
+fn connections_that_promise_much_cost_little() {
+    let broker = Broker::start("memory-promises");
+    let before = broker.resident_bytes();
+    let mut sockets = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut socket = connect(&broker);
+        greet(&mut socket);
+        // The longest frame there is, and the first of it.
+        socket.write_all(&(1_u32 << 20).to_be_bytes()).unwrap();
+        socket.write_all(&[0x94; 4 << 10]).unwrap();
+        sockets.push(socket);
+    }
+    // Whoever behaves is served meanwhile; by then the broker has read the others.
+    broker.run(&["queue", "create", "good"]).ok();
+    let grown = broker.resident_bytes().saturating_sub(before);
+    let each = grown / CONNECTIONS;
+    assert!(each < CONNECTION_BYTES_MAX / 4, "{each} bytes for each connection");
+    drop(sockets);
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn a_client_that_asks_and_never_reads_is_not_read_from() {
+    let broker = Broker::start("memory-deaf");
+    let mut deaf = connect(&broker);
+    greet(&mut deaf);
+    let before = broker.resident_bytes();
+    // Asks for the status of every binding: a few bytes whose answer is a thousand.
+    let question = b"\0\0\0\x04\x93\x21\x05\x80";
+    let questions: Vec<u8> = question.iter().copied().cycle().take(64 << 10).collect();
+    deaf.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut sent = 0;
+    // Sends until the broker takes no more, or has taken far too much.
+    while sent < 64 << 20 {
+        match deaf.write(&questions) {
+            Ok(bytes) => sent += bytes,
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+                break;
+            }
+        }
+    }
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(sent < 64 << 20, "it read {sent} bytes of questions from a client that never reads");
+    assert!(grown < 32 << 20, "{grown} bytes for one client that never reads");
+    // Others are served.
+    broker.run(&["queue", "create", "good"]).ok();
+}

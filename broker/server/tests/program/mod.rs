@@ -1,0 +1,183 @@
+//! The program `weir` as a user runs it: a broker in a process of its own, and
+//! commands against it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Longest that a test waits for anything.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The program with these arguments.
+pub fn weir(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(arguments).stdin(Stdio::null());
+    // What the machine's user has set must not reach the tests.
+    for name in ["WEIR_SERVER", "WEIR_TOKEN", "WEIR_CONFIG", "WEIR_LISTEN", "WEIR_DATA", "WEIR_LOG"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A running `weir serve`.
+pub struct Broker {
+    process: Child,
+    /// Where it listens.
+    pub address: String,
+    data: PathBuf,
+    log: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Starts one on a free port, with a folder named after the test.
+    pub fn start(test: &str) -> Self {
+        let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+        let _ = std::fs::remove_dir_all(&data);
+        std::fs::create_dir_all(&data).unwrap();
+        let mut process = weir(&["serve", "--listen", "127.0.0.1:0", "--shards", "2"])
+            .arg("--data")
+            .arg(&data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (tell, log) = channel();
+        let stderr = process.stderr.take().unwrap();
+        // Reads on to the end, so that the broker never waits for its log.
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        let mut broker = Self { process, address: String::new(), data, log, reader: Some(reader) };
+        let ready = broker.line("ready");
+        let address = ready.split_whitespace().find_map(|word| word.strip_prefix("address="));
+        broker.address = address.unwrap_or_else(|| panic!("no address in {ready:?}")).to_owned();
+        broker
+    }
+
+    /// The next line of its log that holds `word`.
+    pub fn line(&mut self, word: &str) -> String {
+        loop {
+            match self.log.recv_timeout(DEADLINE) {
+                Ok(line) if line.contains(word) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("the broker did not write {word:?}"),
+            }
+        }
+    }
+
+    /// A command against this broker.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = weir(arguments);
+        command.args(["--server", &self.address]);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs a command to its end with `input` on its standard input.
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Ran::of(child.wait_with_output().unwrap())
+    }
+
+    /// Resident memory of the broker, bytes.
+    #[allow(dead_code, reason = "not every test program looks")]
+    pub fn resident_bytes(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
+
+    /// Asks it to stop, as a service manager would, and waits for its end.
+    pub fn stop(mut self) -> i32 {
+        signal(&self.process, "TERM");
+        let code = wait(&mut self.process);
+        self.reader.take().unwrap().join().unwrap();
+        code
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// Sends a signal by its name.
+pub fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits for the end of a process; its exit code.
+pub fn wait(process: &mut Child) -> i32 {
+    let since = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        assert!(since.elapsed() < DEADLINE, "the process does not end");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Its results.
+    pub out: String,
+    /// Notes and errors.
+    pub err: String,
+}
+
+impl Ran {
+    /// Of a command that has ended.
+    pub fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// The same, which must have gone well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// Its only line, as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.out.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.out).unwrap()
+    }
+
+    /// Its lines, each as JSON.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
