@@ -68,6 +68,15 @@ impl Measurement for ThreadTime {
     }
 }
 
+/// What the border costs: a router that does next to nothing itself, asked about
+/// every message.
+fn border(criterion: &mut Criterion) {
+    let bench = Bench::new(TestClock::manual(0));
+    let router = bench.router(&bench.guest("lean"), "{}");
+    let chain = PublishChain::new(Vec::new(), vec![router], 1);
+    run(criterion, "router/border", &chain, &bench, &[], |n| format!("flights.{}", n % 8));
+}
+
 /// A router that looks at every message: a header decides between two subjects.
 fn router(criterion: &mut Criterion) {
     let bench = Bench::new(TestClock::manual(0));
@@ -162,6 +171,6 @@ fn step(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion::Criterion::default().with_measurement(ThreadTime);
-    targets = router, split, remembered, step
+    targets = border, router, split, remembered, step
 }
 criterion_main!(benches);

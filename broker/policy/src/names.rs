@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use std::hash::BuildHasher;
+
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use weir_core::name::check_subject;
 
 /// A subject in [`Names`].
@@ -15,7 +17,8 @@ pub(crate) struct NameId(u32);
 /// can choose subjects that collide; nothing hangs on the order.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    ids: HashMap<Arc<str>, NameId, RandomState>,
+    hasher: RandomState,
+    ids: HashTable<NameId>,
     entries: Vec<Entry>,
 }
 
@@ -33,30 +36,37 @@ impl Names {
         self.entries.len()
     }
 
+    /// The number of `text`, when it was met before.
+    pub(crate) fn find(&self, text: &[u8]) -> Option<NameId> {
+        let same = |id: &NameId| self.entries[id.0 as usize].text.as_bytes() == text;
+        self.ids.find(self.hasher.hash_one(text), same).copied()
+    }
+
     /// The number of `text`, which need not be a valid subject.
     pub(crate) fn intern(&mut self, text: &str) -> NameId {
-        if let Some(&id) = self.ids.get(text) {
+        if let Some(id) = self.find(text.as_bytes()) {
             return id;
         }
         let id = NameId(self.entries.len() as u32);
-        let text: Arc<str> = text.into();
-        self.entries.push(Entry { text: text.clone(), stamp: 0, target: 0 });
-        self.ids.insert(text, id);
+        self.entries.push(Entry { text: text.into(), stamp: 0, target: 0 });
+        let Self { hasher, ids, entries } = self;
+        let rehash = |id: &NameId| hasher.hash_one(entries[id.0 as usize].text.as_bytes());
+        ids.insert_unique(hasher.hash_one(text.as_bytes()), id, rehash);
         id
     }
 
     /// As [`Names::intern`], for text that was not checked yet.
     pub(crate) fn intern_checked(&mut self, text: &[u8]) -> Result<NameId, String> {
+        // Whatever is here passed the check, or was published by a client, whose
+        // subjects the session checks.
+        if let Some(id) = self.find(text) {
+            return Ok(id);
+        }
         let text =
             std::str::from_utf8(text).map_err(|_| "a target that is not UTF-8".to_owned())?;
-        match self.ids.get(text) {
-            // Whatever is here passed the check, or was published by a client,
-            // whose subjects the session checks.
-            Some(&id) => Ok(id),
-            None => match check_subject(text) {
-                Ok(()) => Ok(self.intern(text)),
-                Err(error) => Err(format!("the target {text:?}, which {error}")),
-            },
+        match check_subject(text) {
+            Ok(()) => Ok(self.intern(text)),
+            Err(error) => Err(format!("the target {text:?}, which {error}")),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Judging one batch: which policies see a row, what they said before, what they
 //! say now, and the copies that come of it. One [`Scratch`] per thread that
-//! judges; it belongs to one [`PublishChain`] and remembers per subject.
+//! judges; it belongs to one [`PublishChain`] and remembers per subject. The
+//! filters' half is in `scratch/filters.rs`.
+
+mod filters;
 
 use std::sync::Arc;
 
@@ -10,10 +13,10 @@ use crate::chain::{PublishChain, SubjectRoute, SubjectVerdict};
 use crate::columns::ColumnBuffers;
 use crate::copies::{Copies, Routed};
 use crate::counters::Counters;
-use crate::filter::{FilterAnswer, FilterBinding, FilterOutcome, FilterSheet};
+use crate::filter::{FilterAnswer, FilterSheet};
 use crate::judge::{Diversion, JudgeInput, Judged, Place, Refusal, Row};
 use crate::memo::Memo;
-use crate::messages::{Edited, Messages, UNCHANGED};
+use crate::messages::{Edited, Messages};
 use crate::names::{NameId, Names};
 use crate::router::{Failure, Route, RouteAnswer, RouteSheet, RouterBinding};
 use crate::setup::{FailureRule, Setup};
@@ -157,19 +160,24 @@ impl Scratch {
             let subject = &input.buffer[start as usize..(start + len) as usize];
             // Neighbours often share their subject.
             if last.1 == u32::MAX || last.0 != subject {
-                // `parse` has checked that subjects are UTF-8.
-                let text = std::str::from_utf8(subject).unwrap_or_default();
-                last = (subject, self.plan(chain, text));
+                last = (subject, self.plan(chain, subject));
             }
             self.row_plans.push(last.1);
         }
     }
 
-    fn plan(&mut self, chain: &PublishChain, subject: &str) -> u32 {
-        let name = self.names.intern(subject);
-        if let Some(&plan) = self.plan_of.get(Names::index(name)).filter(|&&plan| plan != NO_PLAN) {
-            return plan;
+    fn plan(&mut self, chain: &PublishChain, subject: &[u8]) -> u32 {
+        let known = self.names.find(subject).and_then(|name| self.plan_of.get(Names::index(name)));
+        match known {
+            Some(&plan) if plan != NO_PLAN => plan,
+            _ => self.make_plan(chain, subject),
         }
+    }
+
+    fn make_plan(&mut self, chain: &PublishChain, subject: &[u8]) -> u32 {
+        // `parse` has checked that subjects are UTF-8.
+        let subject = std::str::from_utf8(subject).unwrap_or_default();
+        let name = self.names.intern(subject);
         let applies = |setup: &Setup| setup.subjects.iter().any(|scope| scope.matches(subject));
         let filters = chain.filters.iter().enumerate();
         let filters = filters.filter(|(_, filter)| applies(filter.setup()));
@@ -185,108 +193,6 @@ impl Scratch {
         self.plan_of.resize(self.names.len(), NO_PLAN);
         self.plan_of[Names::index(name)] = number;
         number
-    }
-
-    /// Puts the rows before every filter that applies, in order.
-    fn filter(&mut self, chain: &PublishChain, input: JudgeInput<'_>, judged: &mut Judged) {
-        self.edited.of_row.resize(input.parts.len(), UNCHANGED);
-        for at in 0..chain.filters.len() {
-            let mut rows = std::mem::take(&mut self.filter_rows[at]);
-            self.rows_for_filter(chain, at, input, judged, &mut rows);
-            let sheet = &mut self.filter_sheet;
-            sheet.clear();
-            let filter = &chain.filters[at];
-            if !rows.is_empty() {
-                let messages = Messages { input, edited: &self.edited };
-                filter.filter(messages, &rows, &mut self.columns, sheet);
-            }
-            self.take_filter_answers(filter, at, input, judged);
-            self.filter_rows[at] = rows;
-        }
-    }
-
-    /// Collects the rows filter `at` must be asked about; what it said before of
-    /// rows like them is applied at once.
-    fn rows_for_filter(
-        &mut self,
-        chain: &PublishChain,
-        at: usize,
-        input: JudgeInput<'_>,
-        judged: &mut Judged,
-        rows: &mut Vec<u32>,
-    ) {
-        let filter = &chain.filters[at];
-        let remembers = !filter.component().manifest().memo_by.is_empty();
-        let mut hits = 0;
-        for row in 0..input.parts.len() {
-            let applies = self.plans[self.row_plans[row] as usize].filters.contains(&(at as u16));
-            if !applies || judged.rows[row] != Row::Same {
-                continue;
-            }
-            if remembers {
-                let messages = Messages { input, edited: &self.edited };
-                self.key.clear();
-                filter.caller.columns().key(messages.row(row as u32), &mut self.key);
-                if let Some(answer) = self.filter_memos[at].get(&self.key) {
-                    hits += 1;
-                    answer.count(&filter.setup().counters);
-                    self.apply(filter.setup(), row as u32, answer, judged);
-                    continue;
-                }
-            }
-            rows.push(row as u32);
-        }
-        Counters::add(&filter.setup().counters.rows, hits);
-        Counters::add(&filter.setup().counters.memo_hits, hits);
-    }
-
-    /// Applies what the filter said, and remembers it where that is allowed.
-    fn take_filter_answers(
-        &mut self,
-        filter: &FilterBinding,
-        at: usize,
-        input: JudgeInput<'_>,
-        judged: &mut Judged,
-    ) {
-        let remembers = !filter.component().manifest().memo_by.is_empty();
-        // Messages with edits join those of earlier filters.
-        let base = self.edited.bytes.len() as u32;
-        self.edited.bytes.extend_from_slice(&self.filter_sheet.edited);
-        let mut outcomes = std::mem::take(&mut self.filter_sheet.outcomes);
-        for FilterOutcome { row, by_fallback, answer } in outcomes.drain(..) {
-            let answer = match answer {
-                FilterAnswer::Edited { start } => FilterAnswer::Edited { start: base + start },
-                other => other,
-            };
-            if remembers && !by_fallback && answer.may_be_remembered() {
-                let messages = Messages { input, edited: &self.edited };
-                self.key.clear();
-                filter.caller.columns().key(messages.row(row), &mut self.key);
-                self.filter_memos[at].insert(self.key.as_slice().into(), answer.clone());
-            }
-            self.apply(filter.setup(), row, answer, judged);
-        }
-        self.filter_sheet.outcomes = outcomes;
-    }
-
-    /// Makes a filter's answer the row's state.
-    fn apply(&mut self, setup: &Setup, row: u32, answer: FilterAnswer, judged: &mut Judged) {
-        match answer {
-            FilterAnswer::Keep => {}
-            FilterAnswer::Drop => judged.rows[row as usize] = Row::Dropped,
-            FilterAnswer::Refuse(reason) => {
-                let generation = setup.generation.number;
-                refuse(judged, row, setup, Rejection::PolicyRefused, reason, generation);
-            }
-            FilterAnswer::Divert(reason) => divert(judged, row, setup, "dead", reason),
-            FilterAnswer::Failed(failure) => fail(judged, row, setup, failure),
-            FilterAnswer::Edited { start } => {
-                let parts = weir_message::parse(&self.edited.bytes, start as usize)
-                    .expect("the filter's sheet holds parsed messages");
-                self.edited.of_row[row as usize] = self.edited.parts.len() as u32;
-                self.edited.parts.push(parts);
-            }
-        }
     }
 
     /// Routes what can be routed from memory, and collects the rest per router.
@@ -431,7 +337,7 @@ impl Scratch {
     /// See [`PublishChain::verdict_for_subject`].
     pub(crate) fn subject_route(&mut self, chain: &PublishChain, subject: &str) -> SubjectRoute {
         let per_message = || SubjectRoute::new(SubjectVerdict::PerMessage, None);
-        let number = self.plan(chain, subject) as usize;
+        let number = self.plan(chain, subject.as_bytes()) as usize;
         if !self.plans[number].filters.is_empty() {
             return per_message();
         }

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use common::{Bench, Messages, TestClock, counts, shown};
@@ -26,12 +25,7 @@ const MEMO: &[u8] = b"weir-probe-memo";
 
 fn built() -> &'static [u8] {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/probe");
-        let target = weir_guests::target_folder();
-        let toolchain = weir_guests::toolchain().unwrap();
-        weir_toolchain::build(&folder, toolchain, &target, &target).unwrap().component
-    })
+    BUILT.get_or_init(|| common::guest_bytes("probe"))
 }
 
 fn probe(bench: &Bench, remembers: bool) -> Arc<Component> {

@@ -1,6 +1,7 @@
 //! What tests of the runtime share: a clock to turn by hand, messages, bindings.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +83,11 @@ impl Bench {
         Component::load(&self.engine, bytes).unwrap()
     }
 
+    /// The guest in `tests/guests/<name>`, as a component.
+    pub fn guest(&self, name: &str) -> Arc<Component> {
+        Component::load(&self.engine, &guest_bytes(name)).unwrap()
+    }
+
     pub fn setup(&self, role: Role, generation: u64, config_json: &str) -> Setup {
         let troubles = self.troubles.clone();
         Setup {
@@ -111,6 +117,14 @@ impl Bench {
         let setup = self.setup(Role::Router, 1, config_json);
         Arc::new(RouterBinding::new(component.clone(), setup, None).unwrap())
     }
+}
+
+/// The component of the guest in `tests/guests/<name>`, built from its source.
+pub fn guest_bytes(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests").join(name);
+    let target = weir_guests::target_folder();
+    let toolchain = weir_guests::toolchain().unwrap();
+    weir_toolchain::build(&folder, toolchain, &target, &target).unwrap().component
 }
 
 /// Messages laid end to end, as a read buffer holds them.
