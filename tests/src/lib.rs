@@ -6,9 +6,9 @@
 
 #[cfg(feature = "broker")]
 mod broker;
+mod random;
 #[cfg(feature = "broker")]
 mod raw;
-mod random;
 #[cfg(feature = "broker")]
 mod wait;
 
@@ -18,4 +18,4 @@ pub use random::Random;
 #[cfg(feature = "broker")]
 pub use raw::{Raw, encoded, publish_frame};
 #[cfg(feature = "broker")]
-pub use wait::{DEADLINE, soon, until};
+pub use wait::{DEADLINE, at_hand, soon, until};

@@ -33,3 +33,9 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("waited in vain: {what}"),
     }
 }
+
+/// The outcome of `future` if it is at hand: looks once and does not wait. Behind a
+/// `ping` of the same connection nothing that was sent before is still on its way.
+pub async fn at_hand<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::ZERO, future).await.ok()
+}

@@ -8,8 +8,8 @@ pub const READ_BUFFER_BYTES: usize = 256 << 10;
 pub const OUTBOX_BYTES_SOFT: usize = 1 << 20;
 /// Bytes waiting for a connection above which channel messages are skipped.
 pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
-/// Runs up to this size are copied into the outbox, longer ones shared: below it
-/// a reference count and an extra slice to write cost more than the copy.
+/// Bytes from which a run is shared with the outbox, shorter ones are copied: below
+/// it a reference count and an extra slice to write cost more than the copy.
 pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;
 /// Messages of several publish frames go into one deliver frame up to this size,
 /// bytes; those of one publish frame always fit.
