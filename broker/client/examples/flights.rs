@@ -54,6 +54,7 @@ struct Arguments {
     group: String,
     nack_percent: u64,
     seed: u64,
+    ack_after_ms: u64,
 }
 
 impl Arguments {
@@ -77,6 +78,7 @@ impl Arguments {
                 "--group" => read.group = value,
                 "--nack-percent" => read.nack_percent = value.parse()?,
                 "--seed" => read.seed = value.parse()?,
+                "--ack-after-ms" => read.ack_after_ms = value.parse()?,
                 _ => return Err(format!("there is no option {option}").into()),
             }
         }
@@ -193,7 +195,8 @@ async fn work(arguments: Arguments) -> Outcome<()> {
     let mut tasks = JoinSet::new();
     for (source, consumer) in consumers {
         let nack = Nack { percent: arguments.nack_percent, seed: arguments.seed };
-        tasks.spawn(settle(source, consumer, log.clone(), nack));
+        let pause = Duration::from_millis(arguments.ack_after_ms);
+        tasks.spawn(settle(source, consumer, log.clone(), nack, pause));
     }
     let mut input = input_lines();
     tokio::select! {
@@ -238,9 +241,20 @@ impl Nack {
     }
 }
 
-async fn settle(source: String, mut consumer: Consumer, log: Arc<File>, nack: Nack) -> Outcome<()> {
+/// `pause` lies between the line and the ack: the time in which a kill makes a
+/// duplicate.
+async fn settle(
+    source: String,
+    mut consumer: Consumer,
+    log: Arc<File>,
+    nack: Nack,
+    pause: Duration,
+) -> Outcome<()> {
     while let Some(batch) = consumer.next_batch().await? {
         let verdicts = write_lines(&source, &batch, &log, nack)?;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         if verdicts.contains(&true) {
             for (delivery, give_back) in batch.iter().zip(verdicts) {
                 if give_back { delivery.nack(0) } else { delivery.ack() }
