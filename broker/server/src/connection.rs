@@ -16,9 +16,32 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::broker::Broker;
-use crate::limits::{DRAIN_MS_MAX, READ_BUFFER_BYTES};
+use crate::limits::{DRAIN_MS_MAX, READ_BYTES_MAX, READ_BYTES_MIN};
 use crate::outbox::{Outbox, Pieces};
 use crate::session::{Ended, Session};
+
+/// Room for the next read. A connection that sends much reads much at once; one
+/// that is idle, or promises what does not come, holds next to nothing.
+#[derive(Debug)]
+struct Room {
+    bytes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: READ_BYTES_MIN }
+    }
+}
+
+impl Room {
+    fn learn(&mut self, read_bytes: usize) {
+        if read_bytes >= self.bytes {
+            self.bytes = (4 * self.bytes).min(READ_BYTES_MAX);
+        } else if read_bytes < self.bytes / 8 {
+            self.bytes = (self.bytes / 2).max(READ_BYTES_MIN);
+        }
+    }
+}
 
 /// Reads until the client is gone, breaks the protocol, or `stop` is called.
 pub async fn read_loop(
@@ -28,13 +51,14 @@ pub async fn read_loop(
     stop: CancellationToken,
 ) {
     let mut session = Session::new(broker, outbox.clone());
-    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    let mut buffer = BytesMut::new();
+    let mut room = Room::default();
     let hello_until = tokio::time::Instant::now()
         + Duration::from_millis(weir_protocol::limits::HELLO_DEADLINE_MS);
     let why = loop {
         let read = async {
             outbox.wait_drained().await;
-            buffer.reserve(READ_BUFFER_BYTES);
+            buffer.reserve(room.bytes);
             socket.read_buf(&mut buffer).await
         };
         let read = tokio::select! {
@@ -47,7 +71,7 @@ pub async fn read_loop(
         };
         match read {
             Ok(0) => break "the client closed the connection",
-            Ok(_) => {}
+            Ok(bytes) => room.learn(bytes),
             Err(error) => {
                 debug!(connection = outbox.connection.0, %error, "cannot read");
                 break "the connection broke";
@@ -113,4 +137,24 @@ pub fn cut(buffer: &mut BytesMut, len: usize) -> Bytes {
     let chunk = buffer.split_to(len).freeze();
     debug_assert_eq!(chunk.remaining(), len);
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_follows_what_comes() {
+        let mut room = Room::default();
+        for _ in 0..5 {
+            room.learn(room.bytes);
+        }
+        assert_eq!(room.bytes, READ_BYTES_MAX);
+        room.learn(READ_BYTES_MAX / 2);
+        assert_eq!(room.bytes, READ_BYTES_MAX, "half of it is no reason to change");
+        for _ in 0..10 {
+            room.learn(100);
+        }
+        assert_eq!(room.bytes, READ_BYTES_MIN);
+    }
 }

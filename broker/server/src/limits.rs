@@ -1,8 +1,10 @@
 //! Every bound of the server, with its unit. Wire limits are the protocol's,
 //! those of queues and groups the core's.
 
-/// Bytes one read may take from a socket.
-pub const READ_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes one read may take from a socket that has sent much.
+pub const READ_BYTES_MAX: usize = 256 << 10;
+/// Bytes one read may take from a socket that has sent little.
+pub const READ_BYTES_MIN: usize = 8 << 10;
 /// Bytes waiting for a connection above which it is not read from, and a
 /// publisher waits for a listener that is making progress.
 pub const OUTBOX_BYTES_SOFT: usize = 1 << 20;
@@ -28,8 +30,6 @@ pub const TURN_BATCHES_MAX: usize = 64;
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Subjects whose route a session remembers.
 pub const ROUTE_CACHE_SUBJECTS_MAX: usize = 10_000;
-/// Publish requests of one connection that wait for their outcome.
-pub const RECEIPTS_MAX: usize = 65_536;
 /// Connections the broker serves at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
 /// Longest that a stopping broker waits for shards and outboxes, ms.

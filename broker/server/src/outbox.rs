@@ -16,6 +16,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::Notify;
 use weir_core::command::{ConnectionId, ReceiptId, RequestId, SubscriptionId};
+use weir_protocol::limits::REQUESTS_IN_FLIGHT_MAX;
 
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_SOFT, SHARED_RUN_BYTES_MIN};
 use crate::receipt::Receipt;
@@ -304,6 +305,16 @@ impl Outbox {
     /// Waits until less than the soft bound is queued, or the outbox is closed.
     pub async fn wait_drained(&self) {
         self.wait_until(|state| state.queued_bytes <= OUTBOX_BYTES_SOFT).await;
+    }
+
+    /// Waits until another request may be taken: few enough bytes and few enough
+    /// requests wait for this client, or the outbox is closed.
+    pub async fn wait_room(&self) {
+        self.wait_until(|state| {
+            state.queued_bytes <= OUTBOX_BYTES_SOFT
+                && state.pending.len() < REQUESTS_IN_FLIGHT_MAX as usize
+        })
+        .await;
     }
 
     async fn wait_until(&self, mut is_so: impl FnMut(&State) -> bool) {

@@ -145,6 +145,8 @@ impl Session {
         // effects of all that came before it.
         if !matches!(op, Some(Op::Settle | Op::Credit)) {
             self.flush(chunk).await?;
+            // One read may hold thousands of questions, each with a long answer.
+            self.outbox.wait_room().await;
         }
         match decode_request(&chunk.slice(start..end)) {
             Ok((id, request)) => self.request(id.0, request).await,
