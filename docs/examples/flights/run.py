@@ -366,7 +366,7 @@ def phase_one(report, tool, broker, folder, lines, records):
     nack_line(report, workers)
     check_groups(report, members, len(records))
     deliveries = sum(worker.lines_so_far() for worker in workers + members)
-    print(f"  {deliveries:,} deliveries settled in {seconds:.1f} s, "
+    print(f"  {deliveries:,} deliveries in {seconds:.1f} s, "
           f"{deliveries / seconds:,.0f} a second")
 
 
