@@ -34,7 +34,7 @@ pub enum ScaffoldError {
 }
 
 /// Sources of the SDK: path below its folder, and content.
-const SDK: [(&str, &str); 18] = [
+const SDK: [(&str, &str); 19] = [
     ("src/bindings.rs", include_str!("../../../plugin-sdk/src/bindings.rs")),
     ("src/component.rs", include_str!("../../../plugin-sdk/src/component.rs")),
     ("src/context.rs", include_str!("../../../plugin-sdk/src/context.rs")),
@@ -52,6 +52,7 @@ const SDK: [(&str, &str); 18] = [
     ("src/router.rs", include_str!("../../../plugin-sdk/src/router.rs")),
     ("src/test.rs", include_str!("../../../plugin-sdk/src/test.rs")),
     ("src/test/bench.rs", include_str!("../../../plugin-sdk/src/test/bench.rs")),
+    ("src/test/bench/rules.rs", include_str!("../../../plugin-sdk/src/test/bench/rules.rs")),
     ("src/test/tests.rs", include_str!("../../../plugin-sdk/src/test/tests.rs")),
 ];
 
@@ -161,7 +162,7 @@ mod tests {
     fn the_sdk_is_embedded_whole() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
         let mut found = Vec::new();
-        for folder in ["src", "src/test"] {
+        for folder in ["src", "src/test", "src/test/bench"] {
             for entry in root.join(folder).read_dir().expect("folder") {
                 let name = entry.expect("entry").file_name().into_string().expect("name");
                 if name.ends_with(".rs") {
