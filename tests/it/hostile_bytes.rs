@@ -119,7 +119,7 @@ fn hostile(seed: u64) -> Vec<u8> {
         // Operations that do not exist, and those of servers.
         7 => {
             for _ in 0..random.below(10) {
-                bytes.extend(framed(&[0x93, 0xCC, random.next() as u8, 5, 0x80]));
+                bytes.extend(framed(&[0x93, 0xCC, random.number() as u8, 5, 0x80]));
             }
             bytes
         }
@@ -140,7 +140,7 @@ fn hostile(seed: u64) -> Vec<u8> {
                 let mut request = proper(&mut random);
                 for _ in 0..random.below(4) {
                     let at = random.below(request.len());
-                    request[at] = random.next() as u8;
+                    request[at] = random.number() as u8;
                 }
                 bytes.extend(request);
             }
@@ -300,4 +300,21 @@ async fn whoever_says_nothing_is_asked_to_leave() {
     let (id, error) = error_of(answer.as_ref());
     assert_eq!((id, error.code), (0, ErrorCode::HelloFirst));
     assert!(silent.read().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_told_so() {
+    let broker = TestBroker::start_with(|config| config.connections_max = 2).await;
+    let (first, _second) = (broker.client().await, broker.client().await);
+    let mut third = Raw::connect(broker.address()).await;
+    let answer = third.read().await;
+    let (id, error) = error_of(answer.as_ref());
+    assert_eq!((id, error.code), (0, ErrorCode::LimitReached));
+    assert!(third.read().await.is_none());
+    // Room comes back with whoever leaves.
+    first.close().await;
+    until("there is room", async || broker.server().broker().connections.len() == 1).await;
+    let mut fourth = Raw::greeted(broker.address()).await;
+    fourth.ask(2, &Request::Ping).await;
+    assert!(matches!(fourth.read().await, Some(Response::Ok { .. })));
 }

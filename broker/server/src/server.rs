@@ -4,6 +4,7 @@
 //! Shutdown follows the message: accept no more, read no more, let shards finish
 //! and outboxes empty until a deadline, join.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use weir_core::memory_store::{MemoryCatalogue, MemoryStore};
 use weir_core::shard::Shard;
 use weir_core::store::StoreError;
 use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
+use weir_protocol::{ErrorCode, WireError};
 
 use crate::broker::Broker;
 use crate::config::Config;
@@ -30,6 +32,7 @@ use crate::limits::DRAIN_MS_MAX;
 use crate::shard::{Notice, ShardTask};
 use crate::shards::{Inbox, Shards};
 use crate::system::{SystemClock, SystemDisk, SystemRandom};
+use crate::wire;
 
 /// Notices of shards that wait to be acted on.
 const NOTICES_MAX: usize = 1_024;
@@ -253,6 +256,7 @@ fn spawn_connection(
 ) {
     let Some(outbox) = broker.connections.open(connections_max) else {
         warn!(%peer, connections_max, "refused: too many connections");
+        turn_away(socket, connections_max);
         return;
     };
     // Batches are formed by draining, not by the kernel's waiting for more.
@@ -264,4 +268,16 @@ fn spawn_connection(
     let reading = connection::read_loop(read, broker.clone(), outbox.clone(), stop_reading.clone());
     connections.spawn(reading.instrument(span.clone()));
     connections.spawn(connection::write_loop(write, outbox).instrument(span));
+}
+
+/// Tells a client that there is no room for it. What does not fit into the empty
+/// buffer of a new socket is not waited for.
+fn turn_away(socket: TcpStream, connections_max: usize) {
+    let text = format!("this broker serves {connections_max} connections, and has them");
+    let mut frame = Vec::new();
+    wire::error(&mut frame, 0, &WireError::new(ErrorCode::LimitReached, text));
+    let told = socket.into_std().and_then(|mut socket| socket.write(&frame));
+    if let Err(error) = told {
+        debug!(%error, "cannot tell a client that it is turned away");
+    }
 }
