@@ -1,8 +1,8 @@
 //! Slow listeners: they are told what they miss, and nobody else notices them.
 
 use weir_client::Message;
-use weir_protocol::{Request, Response, Subscribe, SubscriptionId};
-use weir_tests::{Raw, TestBroker, soon};
+use weir_protocol::{Consume, Pull, Request, Response, Subscribe, SubscriptionId, limits};
+use weir_tests::{Raw, TestBroker, encoded, soon};
 
 /// Bytes of a payload: few messages fill the bounds.
 const PAYLOAD_BYTES: usize = 64 << 10;
@@ -63,6 +63,53 @@ async fn a_listener_that_does_not_read_is_told_how_much_it_missed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_beyond_the_limit_wait_for_answers_to_the_first() {
+    // Together a little more than one connection may have without an answer.
+    const CONSUMERS: u32 = 66;
+    const PULLS: u32 = 63;
+    let over = CONSUMERS * PULLS - limits::REQUESTS_IN_FLIGHT_MAX;
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    client.create_queue("orders").await.unwrap();
+    let mut raw = Raw::greeted(broker.address()).await;
+    let mut bytes = Vec::new();
+    let mut id = 0;
+    for sub in (1..=CONSUMERS).map(SubscriptionId) {
+        let consume = Consume {
+            sub,
+            queue: Some("orders".into()),
+            stream: None,
+            group: None,
+            credit: 0,
+            name: String::new(),
+            labels: serde_json::Map::new(),
+        };
+        raw.ask(1, &Request::Consume(consume)).await;
+        assert!(matches!(raw.read().await, Some(Response::Ok { .. })));
+        for _ in 0..PULLS {
+            id += 1;
+            let pull = Pull { sub, messages_max: 1, wait_ms: limits::PULL_WAIT_MS_MAX };
+            bytes.extend(encoded(id, &Request::Pull(pull)));
+        }
+    }
+    let ping = id + 1;
+    bytes.extend(encoded(ping, &Request::Ping));
+    raw.send(&bytes).await.unwrap();
+    client.publish_confirmed(&vec![Message::new("orders"); 2 * over as usize]).await.unwrap();
+    // The ping is the last of them: it is read when enough pulls are answered.
+    let mut answered = 0;
+    loop {
+        match raw.read().await {
+            Some(Response::Ok { id, .. }) if id.0 == ping => break,
+            Some(Response::Ok { .. }) => answered += 1,
+            Some(Response::Deliver { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(answered >= over, "the ping was answered behind {answered} pulls");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! The program `weir` as a user runs it: a broker in a process of its own, and
 //! commands against it.
 
+#![allow(dead_code, reason = "shared by several test programs, none of which uses all")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -9,10 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longest that a test waits for anything.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The program with these arguments.
-pub fn weir(arguments: &[&str]) -> Command {
+pub(crate) fn weir(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(arguments).stdin(Stdio::null());
     // What the machine's user has set must not reach the tests.
@@ -24,10 +26,10 @@ pub fn weir(arguments: &[&str]) -> Command {
 }
 
 /// A running `weir serve`.
-pub struct Broker {
+pub(crate) struct Broker {
     process: Child,
     /// Where it listens.
-    pub address: String,
+    pub(crate) address: String,
     data: PathBuf,
     log: Receiver<String>,
     reader: Option<JoinHandle<()>>,
@@ -35,7 +37,7 @@ pub struct Broker {
 
 impl Broker {
     /// Starts one on a free port, with a folder named after the test.
-    pub fn start(test: &str) -> Self {
+    pub(crate) fn start(test: &str) -> Self {
         let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
         let _ = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(&data).unwrap();
@@ -61,7 +63,7 @@ impl Broker {
     }
 
     /// The next line of its log that holds `word`.
-    pub fn line(&mut self, word: &str) -> String {
+    pub(crate) fn line(&mut self, word: &str) -> String {
         loop {
             match self.log.recv_timeout(DEADLINE) {
                 Ok(line) if line.contains(word) => return line,
@@ -72,19 +74,19 @@ impl Broker {
     }
 
     /// A command against this broker.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = weir(arguments);
         command.args(["--server", &self.address]);
         command
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
     /// Runs a command to its end with `input` on its standard input.
-    pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -97,8 +99,7 @@ impl Broker {
     }
 
     /// Resident memory of the broker, bytes.
-    #[allow(dead_code, reason = "not every test program looks")]
-    pub fn resident_bytes(&self) -> usize {
+    pub(crate) fn resident_bytes(&self) -> usize {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -106,7 +107,7 @@ impl Broker {
     }
 
     /// Asks it to stop, as a service manager would, and waits for its end.
-    pub fn stop(mut self) -> i32 {
+    pub(crate) fn stop(mut self) -> i32 {
         signal(&self.process, "TERM");
         let code = wait(&mut self.process);
         self.reader.take().unwrap().join().unwrap();
@@ -123,13 +124,13 @@ impl Drop for Broker {
 }
 
 /// Sends a signal by its name.
-pub fn signal(process: &Child, name: &str) {
+pub(crate) fn signal(process: &Child, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &process.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Waits for the end of a process; its exit code.
-pub fn wait(process: &mut Child) -> i32 {
+pub(crate) fn wait(process: &mut Child) -> i32 {
     let since = Instant::now();
     loop {
         if let Some(status) = process.try_wait().unwrap() {
@@ -142,18 +143,18 @@ pub fn wait(process: &mut Child) -> i32 {
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// Its exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Its results.
-    pub out: String,
+    pub(crate) out: String,
     /// Notes and errors.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// Of a command that has ended.
-    pub fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -163,21 +164,21 @@ impl Ran {
 
     /// The same, which must have gone well.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
     /// Its only line, as JSON.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         assert_eq!(self.out.lines().count(), 1, "{self:?}");
         serde_json::from_str(&self.out).unwrap()
     }
 
     /// Its lines, each as JSON.
     #[track_caller]
-    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
