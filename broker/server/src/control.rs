@@ -84,6 +84,7 @@ pub async fn perform(
                     messages_max: body.messages_max.unwrap_or(limits::READ_MESSAGES_DEFAULT),
                     bytes_max: body.bytes_max.unwrap_or(limits::READ_BYTES_MAX),
                 };
+                outbox.push(|pen| pen.expect(request, Pending::Read));
                 later(broker, shard, command).await?
             }
         },

@@ -30,6 +30,9 @@ pub const TURN_BATCHES_MAX: usize = 64;
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Subjects whose route a session remembers.
 pub const ROUTE_CACHE_SUBJECTS_MAX: usize = 10_000;
+/// Reads of a stream that one connection may have without an answer; each answer
+/// may take a megabyte.
+pub const READS_IN_FLIGHT_MAX: usize = 8;
 /// Connections the broker serves at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
 /// Longest that a stopping broker waits for shards and outboxes, ms.

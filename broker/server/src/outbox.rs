@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 use weir_core::command::{ConnectionId, ReceiptId, RequestId, SubscriptionId};
 use weir_protocol::limits::REQUESTS_IN_FLIGHT_MAX;
 
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_BYTES_SOFT, SHARED_RUN_BYTES_MIN};
+use crate::limits::{
+    OUTBOX_BYTES_MAX, OUTBOX_BYTES_SOFT, READS_IN_FLIGHT_MAX, SHARED_RUN_BYTES_MIN,
+};
 use crate::receipt::Receipt;
 use crate::wire::{self, Asked};
 
@@ -60,6 +62,8 @@ pub enum Pending {
     Attach(SubscriptionId),
     /// Deliveries were asked for.
     Pull,
+    /// A range of a stream was asked for.
+    Read,
     /// Figures were asked for.
     Info(Box<Asked>),
 }
@@ -311,8 +315,10 @@ impl Outbox {
     /// requests wait for this client, or the outbox is closed.
     pub async fn wait_room(&self) {
         self.wait_until(|state| {
+            let reads = state.pending.iter().filter(|(_, it)| matches!(it, Pending::Read));
             state.queued_bytes <= OUTBOX_BYTES_SOFT
                 && state.pending.len() < REQUESTS_IN_FLIGHT_MAX as usize
+                && reads.count() < READS_IN_FLIGHT_MAX
         })
         .await;
     }
