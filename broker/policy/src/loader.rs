@@ -145,17 +145,18 @@ impl Loader {
             }
         }
         let scan = std::mem::take(&mut self.last_scan);
-        let wanted = self.wanted(&scan);
-        let gone: Vec<Arc<str>> =
-            self.records.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        for (name, wanted) in &wanted {
+        for (name, wanted) in &self.wanted(&scan) {
             self.advance(name, wanted, &scan);
         }
         // Removal comes last: what replaces a binding is in place before it goes.
+        // Asked again, since what runs now may have ended an automatic binding.
+        let wanted = self.wanted(&scan);
+        let gone: Vec<Arc<str>> =
+            self.records.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        drop(wanted);
         for name in gone {
             self.remove(&name);
         }
-        drop(wanted);
         let now_ms = self.workshop.clock.now().steady_ms;
         let wait_ms = scan.due_ms.map(|due_ms| due_ms.saturating_sub(now_ms).max(1));
         self.last_scan = scan;
@@ -187,19 +188,21 @@ impl Loader {
     /// Whether the bare component `policy` gets a binding of its own: no other
     /// names it. One that runs already stays until another that names it runs.
     fn binds_itself(&self, policy: &str, wanted: &BTreeMap<Arc<str>, Wanted<'_>>) -> bool {
-        let runs = |name: &str| self.records.get(name).is_some_and(|r| r.active.is_some());
+        let active = |name: &str| self.records.get(name).and_then(|record| record.active.as_ref());
+        let runs = |name: &str| active(name).is_some();
+        let runs_by_itself =
+            active(policy).is_some_and(|active| active.good.binding.origin == Origin::Automatic);
         let mut named = wanted.iter().filter_map(|(name, wanted)| {
-            let record = self.records.get(name).and_then(|record| record.active.as_ref());
             let file = match wanted.file.map(|file| &file.standing) {
                 Some(Standing::Whole(binding)) => Some(&binding.policy),
                 _ => None,
             };
-            let running = record.map(|active| &active.good.binding.policy);
+            let running = active(name).map(|active| &active.good.binding.policy);
             let instead = wanted.instead.as_ref().filter(|_| wanted.file.is_none());
             let names = file.or(running).or(instead.map(|binding| &binding.policy));
             names.filter(|names| *names == policy).map(|_| name)
         });
-        match runs(policy) {
+        match runs_by_itself {
             true => !named.any(|name| runs(name)),
             false => named.next().is_none(),
         }

@@ -335,9 +335,25 @@ fn a_binding_takes_over_from_an_automatic_one_once_it_runs() {
     assert_eq!(desk.stand("mine"), "active@1", "it stays while the other does not run");
     desk.disk.write("/d/bindings/in.toml", "policy='mine'\nsubjects=['in.>']");
     desk.pass();
-    desk.pass();
     assert_eq!(desk.stand("in"), "active@1");
-    assert_eq!(desk.stand("mine"), "removed@0");
+    assert_eq!(desk.stand("mine"), "removed@0", "in the same pass");
+}
+
+#[test]
+fn a_renamed_binding_does_not_become_an_automatic_one() {
+    let mut desk = desk();
+    let toml = "policy='mine'\nsubjects=['in.>']";
+    desk.disk.write("/d/plugins/mine.wasm", router());
+    desk.disk.write("/d/bindings/mine.toml", toml);
+    desk.loader.pass(true);
+    assert_eq!(desk.stand("mine"), "active@1");
+    desk.disk.remove("/d/bindings/mine.toml");
+    desk.disk.write("/d/bindings/renamed.toml", toml);
+    desk.pass();
+    assert_eq!(
+        (desk.stand("mine"), desk.stand("renamed")),
+        ("removed@0".into(), "active@1".into())
+    );
 }
 
 #[test]
