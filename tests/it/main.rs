@@ -4,3 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod channels;
+mod first_policy;
+mod hostile_bytes;
+mod hostile_policies;
+mod queues;
+mod reload;
+mod request_reply;
+mod shipped_policies;
+mod shutdown_drains;
+mod slow_listener;
+mod streams;
+mod tidy;
+mod traffic;
