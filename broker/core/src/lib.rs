@@ -2,7 +2,7 @@
 //!
 //! No sockets, no clock, no threads, no async, no wasm. The world is reached
 //! through two ports: [`store`], which keeps records, and [`policy`], which
-//! decides. [`env`] names what edges use instead of the operating system, so that
+//! decides. [`mod@env`] names what edges use instead of the operating system, so that
 //! the same code runs under a seeded simulator.
 
 pub mod command;

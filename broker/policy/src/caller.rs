@@ -28,7 +28,7 @@ pub(crate) struct Caller {
     breaker: Breaker,
 }
 
-/// What became of rows put before [`Caller::ask`].
+/// What became of rows put before [`Caller::attempt`].
 pub(crate) enum Asked<A> {
     /// The policy answered for the rows `start..end`.
     Answer { start: usize, end: usize, answer: A },

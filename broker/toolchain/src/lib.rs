@@ -1,5 +1,5 @@
 //! Builds policies: finds a toolchain for WebAssembly ([`find`]), compiles a crate
-//! and wraps it as a component ([`build`]), starts new ones ([`new_policy`]).
+//! and wraps it as a component ([`build()`]), starts new ones ([`new_policy`]).
 //!
 //! Used by the command line, by the test suite and by `weir-prebuild`, never by a
 //! running broker: that one only loads components.
