@@ -74,6 +74,54 @@ impl Hasher for SeededHasher {
     }
 }
 
+/// Whether two runs of bytes are the same. In WebAssembly the library's comparison
+/// is a call and a loop over bytes; names and subjects are compared too often for
+/// that.
+#[inline]
+#[must_use]
+pub fn same_bytes(one: &[u8], two: &[u8]) -> bool {
+    if one.len() != two.len() {
+        return false;
+    }
+    if one.len() < 8 {
+        return short_word(one) == short_word(two);
+    }
+    let last = one.len() - 8;
+    let mut at = 0;
+    while at < last {
+        if word_at(one, at) != word_at(two, at) {
+            return false;
+        }
+        at += 8;
+    }
+    // The last word overlaps the one before: no rest to go through byte by byte.
+    word_at(one, last) == word_at(two, last)
+}
+
+/// Fewer than eight bytes as one word, the same only for the same bytes of the same
+/// length. Overlapping reads instead of a loop: every turn of a loop costs a look
+/// at the deadline.
+#[inline]
+pub(crate) fn short_word(bytes: &[u8]) -> u64 {
+    let half = |at: usize| {
+        let half: [u8; 4] = bytes[at..at + 4].try_into().expect("a slice of four");
+        u64::from(u32::from_le_bytes(half))
+    };
+    match bytes.len() {
+        0 => 0,
+        len @ 1..4 => {
+            let byte = |at: usize| u64::from(bytes[at]);
+            byte(0) | byte(len / 2) << 8 | byte(len - 1) << 16
+        }
+        len => half(0) | half(len - 4) << 32,
+    }
+}
+
+#[inline]
+pub(crate) fn word_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight"))
+}
+
 /// A small pseudo-random generator for choices that need not be secret. Seed it
 /// from [`Context::seed`](crate::Context::seed).
 #[derive(Clone, Copy, Debug)]
@@ -98,5 +146,24 @@ impl Random {
     /// A number below `bound`, which is at least 1.
     pub fn below(&mut self, bound: u32) -> u32 {
         ((u64::from(self.next_u64() as u32) * u64::from(bound)) >> 32) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_bytes;
+
+    #[test]
+    fn same_bytes_is_equality() {
+        let text: Vec<u8> = (0..40).collect();
+        for len in 0..text.len() {
+            assert!(same_bytes(&text[..len], &text.clone()[..len]), "{len}");
+            assert!(!same_bytes(&text[..len], &text[..len + 1]), "{len}");
+            for at in 0..len {
+                let mut other = text[..len].to_vec();
+                other[at] ^= 0x40;
+                assert!(!same_bytes(&text[..len], &other), "{len} {at}");
+            }
+        }
     }
 }

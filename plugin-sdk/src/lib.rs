@@ -32,7 +32,7 @@
 //! ```
 //!
 //! A policy is built for WebAssembly by `weir policy build`, and tested natively
-//! by `cargo test`: [`test`] runs it on messages made in the test. The broker
+//! by `cargo test`: [`mod@test`] runs it on messages made in the test. The broker
 //! sends whole batches in columns; this crate takes them apart and puts the
 //! answers together, without an allocation per message.
 

@@ -61,7 +61,7 @@ impl Power {
 }
 
 /// What a policy says about itself. Start with [`Manifest::new`] or the macro
-/// [`manifest!`](crate::manifest), which takes name and version from Cargo.
+/// [`manifest!`](crate::manifest!), which takes name and version from Cargo.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     pub(crate) name: String,

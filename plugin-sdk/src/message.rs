@@ -182,8 +182,8 @@ impl<'a> Message<'a> {
         self.headers().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Value of the `index`-th header asked for by [`Manifest::header`]
-    /// (crate::Manifest::header): what [`Message::header`] does, without the
+    /// Value of the `index`-th header asked for by [`header`](crate::Manifest::header)
+    /// of the manifest: what [`Message::header`] does, without the
     /// search for the name.
     #[inline]
     #[must_use]

@@ -2,6 +2,7 @@
 
 use crate::bindings::exports::weir::policy::routing::Routes;
 use crate::bindings::weir::policy::types::{Batch, Blobs, Cells, Column};
+use crate::hash::{same_bytes, short_word, word_at};
 use crate::message::{Columns, Message};
 use crate::policy::Policy;
 
@@ -66,8 +67,11 @@ impl Sheet {
     #[inline]
     fn pick(&mut self, target: &[u8], delay_ms: u32) {
         let last = self.picks.last().copied().unwrap_or(NOWHERE);
-        let number =
-            if last != NOWHERE && self.target(last) == target { last } else { self.number(target) };
+        let number = if last != NOWHERE && same_bytes(self.target(last), target) {
+            last
+        } else {
+            self.number(target)
+        };
         if delay_ms != 0 || !self.delays.is_empty() {
             self.delays.resize(self.picks.len(), 0);
             self.delays.push(delay_ms);
@@ -88,7 +92,7 @@ impl Sheet {
         loop {
             match self.table[slot] {
                 0 => break,
-                entry if self.target(entry - 1) == target => return entry - 1,
+                entry if same_bytes(self.target(entry - 1), target) => return entry - 1,
                 _ => slot = (slot + 1) & mask,
             }
         }
@@ -153,16 +157,20 @@ impl Sheet {
 #[inline]
 fn hash(bytes: &[u8]) -> u32 {
     let mut state = bytes.len() as u64;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
-        state = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        state ^= state >> 29;
+    let mix = |state: u64, word: u64| {
+        let mixed = (state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 32
+    };
+    if bytes.len() < 8 {
+        return mix(state, short_word(bytes)) as u32;
     }
-    for &byte in chunks.remainder() {
-        state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let last = bytes.len() - 8;
+    let mut at = 0;
+    while at < last {
+        state = mix(state, word_at(bytes, at));
+        at += 8;
     }
-    (state ^ state >> 32) as u32
+    mix(state, word_at(bytes, last)) as u32
 }
 
 /// Runs a router over a batch as the broker sends it.

@@ -45,7 +45,7 @@ impl Policy for HeaderFilter {
 impl Filter for HeaderFilter {
     fn filter(&mut self, message: &Message<'_>) -> Verdict {
         let text = self.names.scan_headers(message.headers(), &mut self.found);
-        if self.keep.holds(&|number| self.found.header(text, number)) {
+        if self.keep.holds(&|number| self.found.value(text, number)) {
             Verdict::Keep
         } else {
             self.otherwise.clone()

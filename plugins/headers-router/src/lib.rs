@@ -43,7 +43,7 @@ impl Router for HeadersRouter {
     fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) {
         let Self { table, names, found } = self;
         let text = names.scan_headers(message.headers(), found);
-        table.route(message.subject(), &|number| found.header(text, number), to);
+        table.route(message.subject(), &|number| found.value(text, number), to);
     }
 }
 

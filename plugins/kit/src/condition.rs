@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::cmp::Ordering;
 use weir_plugin_sdk::Headers;
+use weir_plugin_sdk::hash::same_bytes;
 
 /// A condition as written: one test, or several tied together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -153,9 +154,11 @@ impl Names {
         while missing > 0
             && let Some((name, value)) = headers.next_bytes()
         {
-            if let Some(at) = self.headers.iter().position(|known| known.as_bytes() == name) {
+            if let Some(at) =
+                self.headers.iter().position(|known| same_bytes(known.as_bytes(), name))
+            {
                 let end = text.len() - headers.rest().len();
-                missing -= usize::from(found.set(at, end - value.len(), end));
+                missing -= usize::from(found.set_header(at, end - value.len(), end));
             }
         }
         text
@@ -287,6 +290,7 @@ fn test(value: &Value<'_>, op: Op, with: &[Operand]) -> bool {
     }
 }
 
+#[inline]
 fn equal(value: &Value<'_>, operand: &Operand) -> bool {
     match operand {
         Operand::Bool(expected) => match value {
@@ -294,7 +298,10 @@ fn equal(value: &Value<'_>, operand: &Operand) -> bool {
             Value::Header(text) => *text == expected.to_string().as_bytes(),
             _ => false,
         },
-        Operand::Text(_) => on_text(value, operand, |text, part| text == part),
+        Operand::Text(expected) => match value {
+            Value::Header(text) | Value::Text(text, false) => same_bytes(text, expected.as_bytes()),
+            _ => on_text(value, operand, |text, part| text == part),
+        },
         Operand::Number(_) => compare(value, operand) == Some(Ordering::Equal),
     }
 }
@@ -391,7 +398,7 @@ mod tests {
         let mut found = Found::default();
         let encoded = b"\x84\xa1x\xa11\xa3age\xa220\xa5empty\xa0\xa3age\xa19";
         let text = names.scan_headers(Headers::of(encoded), &mut found);
-        assert!(judge.holds(&|number| found.header(text, number)), "the first of a name counts");
+        assert!(judge.holds(&|number| found.value(text, number)), "the first of a name counts");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::number::Number;
 use crate::value::Value;
+use weir_plugin_sdk::hash::same_bytes;
 
 /// Most steps of a path, which bounds the recursion.
 pub const PATH_STEPS_MAX: usize = 16;
@@ -22,11 +23,24 @@ struct Node {
     field: Option<usize>,
 }
 
-/// Where the values of one message were found; kept and used again.
+/// The values of one message that were looked for; kept and used again. A value
+/// is read once, however many conditions ask for it.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Start and end in the text; both 0 where the field is absent.
-    spans: Vec<(u32, u32)>,
+    slots: Vec<Slot>,
+}
+
+/// A value, or where its bytes lie in the message.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Absent,
+    Null,
+    Bool(bool),
+    Number(Number),
+    /// The inside of a string; the flag is set where it has escapes.
+    Text(u32, u32, bool),
+    Header(u32, u32),
+    Compound(u32, u32),
 }
 
 impl Default for Paths {
@@ -89,52 +103,59 @@ impl Paths {
 impl Found {
     /// Forgets what was found and makes room for `count` values.
     pub(crate) fn start(&mut self, count: usize) {
-        self.spans.clear();
-        self.spans.resize(count, (0, 0));
+        self.slots.clear();
+        self.slots.resize(count, Slot::Absent);
     }
 
-    /// Remembers where value `number` lies, unless it was found before; whether it
-    /// was new.
-    pub(crate) fn set(&mut self, number: usize, start: usize, end: usize) -> bool {
-        let span = &mut self.spans[number];
-        let new = span.1 == 0;
+    /// Remembers a header, unless it was found before; whether it was new.
+    pub(crate) fn set_header(&mut self, number: usize, start: usize, end: usize) -> bool {
+        self.set(number, Slot::Header(start as u32, end as u32))
+    }
+
+    fn set(&mut self, number: usize, slot: Slot) -> bool {
+        let new = matches!(self.slots[number], Slot::Absent) && !matches!(slot, Slot::Absent);
         if new {
-            *span = (start as u32, end as u32);
+            self.slots[number] = slot;
         }
         new
     }
 
-    /// The value of header `number` in the bytes that were scanned.
+    /// Value `number` in the bytes that were scanned.
     #[inline]
     #[must_use]
-    pub fn header<'a>(&self, text: &'a [u8], number: usize) -> Value<'a> {
-        match self.spans[number] {
-            (_, 0) => Value::Absent,
-            (start, end) => Value::Header(&text[start as usize..end as usize]),
-        }
-    }
-
-    /// The value of field `number` in the text that was scanned.
-    #[must_use]
     pub fn value<'a>(&self, text: &'a [u8], number: usize) -> Value<'a> {
-        let (start, end) = self.spans[number];
-        value_of(&text[start as usize..end as usize])
+        self.slots[number].value(text)
     }
 }
 
-/// The value that `text` is, without space around it.
-fn value_of(text: &[u8]) -> Value<'_> {
-    match text.first() {
-        None => Value::Absent,
-        Some(b'"') => {
-            let inside = &text[1..text.len() - 1];
-            Value::Text(inside, inside.contains(&b'\\'))
+impl Slot {
+    /// The JSON value at `text[start..end]`, without space around it.
+    fn of(text: &[u8], start: usize, end: usize) -> Self {
+        match text.get(start) {
+            Some(b'"') => {
+                let escaped = text[start + 1..end - 1].contains(&b'\\');
+                Self::Text(start as u32 + 1, end as u32 - 1, escaped)
+            }
+            Some(b'{' | b'[') => Self::Compound(start as u32, end as u32),
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            _ => Number::of(&text[start..end]).map_or(Self::Absent, Self::Number),
         }
-        Some(b'{' | b'[') => Value::Compound(text),
-        Some(b'n') => Value::Null,
-        Some(b't') => Value::Bool(true),
-        Some(b'f') => Value::Bool(false),
-        Some(_) => Number::of(text).map_or(Value::Absent, Value::Number),
+    }
+
+    #[inline]
+    fn value(self, text: &[u8]) -> Value<'_> {
+        let bytes = |start: u32, end: u32| &text[start as usize..end as usize];
+        match self {
+            Self::Absent => Value::Absent,
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Number(number) => Value::Number(number),
+            Self::Text(start, end, escaped) => Value::Text(bytes(start, end), escaped),
+            Self::Header(start, end) => Value::Header(bytes(start, end)),
+            Self::Compound(start, end) => Value::Compound(bytes(start, end)),
+        }
     }
 }
 
@@ -154,7 +175,7 @@ pub fn elements(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
         }
         cursor.skip()?;
         at = cursor.at;
-        Some(value_of(&array[start..cursor.at]))
+        Some(Slot::of(array, start, cursor.at).value(array))
     })
 }
 
@@ -210,7 +231,7 @@ impl<'a> Scan<'a, '_> {
             _ => self.skip()?,
         }
         if let Some(field) = paths.nodes[node].field
-            && self.found.set(field, start, self.at)
+            && self.found.set(field, Slot::of(self.text, start, self.at))
         {
             self.missing -= 1;
             if self.missing == 0 {
@@ -291,11 +312,11 @@ impl<'a> Scan<'a, '_> {
 
     fn child(&self, node: usize, key: &[u8]) -> Option<usize> {
         let children = &self.paths.nodes[node].children;
-        if key.contains(&b'\\') {
-            let key = unescape(key)?;
-            return children.iter().find(|(name, _)| name.as_bytes() == key).map(|&(_, at)| at);
-        }
-        children.iter().find(|(name, _)| name.as_bytes() == key).map(|&(_, at)| at)
+        let find = |key: &[u8]| {
+            children.iter().find(|(name, _)| same_bytes(name.as_bytes(), key)).map(|&(_, at)| at)
+        };
+        // An escape makes a key longer, never equal: only then is it looked for.
+        find(key).or_else(|| if key.contains(&b'\\') { find(&unescape(key)?) } else { None })
     }
 }
 

@@ -6,9 +6,10 @@ use crate::template::Template;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_plugin_sdk::Targets;
+use weir_plugin_sdk::hash::same_bytes;
 
-/// Most wildcards of one pattern.
-pub const CAPTURES_MAX: usize = 32;
+/// Most wildcards of one pattern, the final `>` included.
+pub const CAPTURES_MAX: usize = 8;
 
 /// The table as written.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -278,8 +279,8 @@ impl Pattern {
         let mut capture = 0;
         for token in &self.tokens {
             let Some(left) = rest else { return false };
-            let (text, after) = match left.split_once('.') {
-                Some((text, after)) => (text, Some(after)),
+            let (text, after) = match left.bytes().position(|byte| byte == b'.') {
+                Some(dot) => (&left[..dot], Some(&left[dot + 1..])),
                 None => (left, None),
             };
             if !token.matches(text, &mut captures.0[capture..]) {
@@ -302,7 +303,7 @@ impl Token {
     /// Each `*` takes as little as possible, the last one what is left.
     fn matches<'a>(&self, text: &'a str, captures: &mut [&'a str]) -> bool {
         let [first, middle @ .., last] = self.pieces.as_slice() else {
-            return self.pieces[0] == text;
+            return same_bytes(self.pieces[0].as_bytes(), text.as_bytes());
         };
         let Some(mut left) = text.strip_prefix(first.as_str()) else { return false };
         for (at, piece) in middle.iter().enumerate() {
