@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,12 +47,12 @@ impl Broker {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (tell, log) = channel();
+        let (tell, log) = sync_channel(10_000);
         let stderr = process.stderr.take().unwrap();
         // Reads on to the end, so that the broker never waits for its log.
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = tell.send(line);
+                let _ = tell.try_send(line);
             }
         });
         let mut broker = Self { process, address: String::new(), data, log, reader: Some(reader) };
