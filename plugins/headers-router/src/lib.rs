@@ -3,6 +3,7 @@
 //! ```toml
 //! policy = "headers-router"
 //! subjects = ["events.>"]
+//! powers = ["retarget"]                            # to send outside `subjects`
 //! [config]
 //! otherwise = "events.other"                       # left out: its own subject
 //! [[config.rules]]

@@ -4,6 +4,7 @@
 //! ```toml
 //! policy = "json-router"
 //! subjects = ["flights"]
+//! powers = ["retarget"]                            # to send outside `subjects`
 //! [config]
 //! otherwise = "flights.on-time"                    # left out: its own subject
 //! [[config.rules]]

@@ -7,6 +7,7 @@
 //! ```toml
 //! policy = "split-router"
 //! subjects = ["jobs.>"]
+//! powers = ["retarget"]                            # to send outside `subjects`
 //! [[config.rules]]
 //! pattern = "jobs.>"
 //! by = "key"                              # or "turn"

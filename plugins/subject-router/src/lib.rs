@@ -8,6 +8,7 @@
 //! ```toml
 //! policy = "subject-router"
 //! subjects = ["orders.>"]
+//! powers = ["retarget"]                            # to send outside `subjects`
 //! [config]
 //! match = "first"                         # or "all": every rule that matches
 //! [[config.rules]]
