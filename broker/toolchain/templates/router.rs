@@ -23,7 +23,11 @@ impl Policy for MyRouter {
 
     fn manifest() -> Manifest {
         // Ask only for what `route` looks at: fewer columns, cheaper calls.
-        manifest!("sends urgent messages elsewhere").columns(&[Column::Subject]).header("urgent")
+        // Elsewhere may be outside the binding's subjects: that takes a power.
+        manifest!("sends urgent messages elsewhere")
+            .columns(&[Column::Subject])
+            .header("urgent")
+            .wants(Power::Retarget)
     }
 
     fn new(settings: Settings, _context: &Context) -> Result<Self, String> {

@@ -31,7 +31,9 @@ impl Policy for HeadersRouter {
     type Config = Rules;
 
     fn manifest() -> Manifest {
-        manifest!("routes by header values").columns(&[Column::Subject, Column::Headers])
+        manifest!("routes by header values")
+            .columns(&[Column::Subject, Column::Headers])
+            .wants(Power::Retarget)
     }
 
     fn new(rules: Rules, _context: &Context) -> Result<Self, String> {

@@ -37,6 +37,7 @@ impl Policy for JsonRouter {
     fn manifest() -> Manifest {
         manifest!("routes by fields of the JSON payload")
             .columns(&[Column::Subject, Column::Payload])
+            .wants(Power::Retarget)
     }
 
     fn new(rules: Rules, _context: &Context) -> Result<Self, String> {

@@ -35,6 +35,7 @@ impl Policy for SplitRouter {
     fn manifest() -> Manifest {
         manifest!("routes by a table of subject patterns, with weighted splits")
             .columns(&[Column::Subject, Column::KeyHash])
+            .wants(Power::Retarget)
     }
 
     fn new(subjects: Subjects, _context: &Context) -> Result<Self, String> {

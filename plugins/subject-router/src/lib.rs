@@ -32,7 +32,9 @@ impl Policy for SubjectRouter {
     type Config = Subjects;
 
     fn manifest() -> Manifest {
-        manifest!("routes by a table of subject patterns").memo_by(&[Column::Subject])
+        manifest!("routes by a table of subject patterns")
+            .memo_by(&[Column::Subject])
+            .wants(Power::Retarget)
     }
 
     fn new(subjects: Subjects, _context: &Context) -> Result<Self, String> {
