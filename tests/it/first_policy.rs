@@ -23,7 +23,7 @@ fn the_page_promises_fewer_than_ten_commands() {
     let first = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let commands: Vec<&str> = first.lines().filter(|line| !line.trim().is_empty()).collect();
     assert!((4..COMMANDS_MAX).contains(&commands.len()), "{commands:#?}");
-    for step in ["weir policy new", "src/lib.rs", "weir policy build", "/plugins/"] {
+    for step in ["weir policy new", "src/lib.rs", "weir policy build", "/plugins/", "weir pub"] {
         assert!(commands.iter().any(|command| command.contains(step)), "{step}: {commands:#?}");
     }
 }
