@@ -96,6 +96,10 @@ impl Breaker {
     pub(crate) fn failed(&self, now_ms: u64) -> Consequence {
         let probation = self.in_probation(now_ms);
         let mut failures = self.failures.lock().expect("no panic under this lock");
+        // Let in before it opened: what it found is known by now.
+        if now_ms < self.open_until_ms.load(Relaxed) {
+            return Consequence::Tolerated;
+        }
         if now_ms.saturating_sub(failures.last_ms) >= limits::BREAKER_RESET_MS {
             *failures = Failures::default();
         }
@@ -140,6 +144,14 @@ mod tests {
         let breaker = Breaker::new(0);
         (0..1_000).for_each(|_| breaker.succeeded());
         assert!(!breaker.in_probation(1));
+    }
+
+    #[test]
+    fn batches_let_in_before_it_opened_do_not_open_it_longer() {
+        let breaker = Breaker::new(0);
+        let opened = (0..8).filter(|_| breaker.failed(20_000) == Consequence::Opened).count();
+        assert_eq!(opened, 1);
+        assert!(!breaker.admits(20_999) && breaker.admits(21_000));
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub(crate) const PROBATION_FAILURES: u32 = 3;
 /// Length of the probation after a swap, ms and batches; whichever ends first.
 pub(crate) const PROBATION_MS: u64 = 10_000;
 pub(crate) const PROBATION_BATCHES: u64 = 1_000;
-/// Calls in a row that must fail before the breaker opens after the probation.
+/// Failing batches, without `BREAKER_RESET_MS` of good work between them, that
+/// open the breaker after the probation.
 pub(crate) const BREAKER_FAILURES: u32 = 3;
 /// Halving a failed batch: time in call budgets, and failing calls.
 pub(crate) const HALVING_BUDGETS: u64 = 2;
