@@ -66,6 +66,7 @@ impl TestBroker {
             development: true,
             watch: true,
             connections_max: 10_000,
+            memory_bytes_max: 1 << 30,
             log_level: "warn".into(),
             log_format: LogFormat::Text,
         };

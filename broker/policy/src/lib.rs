@@ -4,6 +4,7 @@
 //! components within limits; the lifecycle half finds, checks and swaps them.
 //! The only crate that names wasmtime.
 
+mod binding;
 mod bindings;
 mod breaker;
 mod caller;
@@ -17,38 +18,37 @@ pub mod deliver_filter;
 pub mod delivery;
 pub mod engine;
 pub mod error;
+mod fields;
 pub mod filter;
+mod folder;
+mod generation;
 mod host;
 mod instance;
 pub mod judge;
 pub mod kv;
 pub mod limits;
+mod loader;
 pub mod log;
 pub mod manifest;
 mod memo;
 mod messages;
 pub mod metrics;
 mod names;
-pub mod router;
-mod scratch;
-pub mod setup;
-mod text;
-mod verdicts;
-mod binding;
-mod fields;
-mod folder;
-mod generation;
-mod loader;
 mod plugin;
 pub mod policy_host;
+pub mod router;
 mod schema;
+mod scratch;
 mod settle;
+pub mod setup;
 pub mod status;
+#[cfg(test)]
+mod testing;
+mod text;
+mod verdicts;
 mod watcher;
 mod wholeness;
 mod workshop;
-#[cfg(test)]
-mod testing;
 
 pub use policy_host::{
     HostConfig, HostEnv, HostError, PolicyHost, RollbackError, ShippedComponent,

@@ -109,7 +109,9 @@ impl Manifest {
         let setting = |id: u16| described.settings.iter().find(|s| s.id == id).map(|s| s.value);
         let head = setting(1).unwrap_or(u64::from(PAYLOAD_HEAD_BYTES));
         if head > PAYLOAD_HEAD_BYTES_MAX {
-            return refuse(format!("payload head of {head} bytes, at most {PAYLOAD_HEAD_BYTES_MAX}"));
+            return refuse(format!(
+                "payload head of {head} bytes, at most {PAYLOAD_HEAD_BYTES_MAX}"
+            ));
         }
         Ok(Self {
             name,

@@ -154,7 +154,11 @@ impl Metric {
             name: self.name.clone(),
             help: self.help.clone(),
             kind: self.kind,
-            value: if self.kind == MetricKind::Counter { bits as f64 } else { f64::from_bits(bits) },
+            value: if self.kind == MetricKind::Counter {
+                bits as f64
+            } else {
+                f64::from_bits(bits)
+            },
             buckets: if histogram {
                 self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect()
             } else {

@@ -39,6 +39,7 @@ struct Policies {
 #[serde(rename_all = "kebab-case", default)]
 struct Limits {
     connections: Option<usize>,
+    memory_mib: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -60,6 +61,7 @@ const KEYS: &[&str] = &[
     "policies.watch",
     "limits",
     "limits.connections",
+    "limits.memory-mib",
     "log",
     "log.level",
     "log.format",
@@ -109,6 +111,8 @@ pub struct Config {
     pub watch: bool,
     /// Most connections.
     pub connections_max: usize,
+    /// Bytes of records kept in memory; beyond them publishers are refused.
+    pub memory_bytes_max: u64,
     /// Filter of the log, e.g. `info` or `weir_policy=debug`.
     pub log_level: String,
     /// Form of the log.
@@ -146,6 +150,11 @@ impl Config {
         if connections_max == 0 {
             bail!("limits.connections = 0: nobody could connect; write 1 or more");
         }
+        let memory_bytes_max =
+            file.limits.memory_mib.map_or(limits::MEMORY_BYTES, |mib| mib.saturating_mul(1 << 20));
+        if memory_bytes_max == 0 {
+            bail!("limits.memory-mib = 0: nothing could be kept; write 1 or more");
+        }
         let log_format = match file.log.format.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -161,6 +170,7 @@ impl Config {
             development: !(overrides.production || file.production.unwrap_or(false)),
             watch: file.policies.watch.unwrap_or(true),
             connections_max,
+            memory_bytes_max,
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             log_format,
         })

@@ -90,6 +90,10 @@ pub async fn read_loop(
     debug!(connection = outbox.connection.0, why, "connection ends");
     session.close().await;
     outbox.close();
+    // A client that does not read must not keep its bytes and its task for ever.
+    let drain = Duration::from_millis(DRAIN_MS_MAX);
+    let _ = tokio::time::timeout(drain, outbox.wait_written()).await;
+    outbox.abandon();
 }
 
 /// Writes what the outbox holds until it is closed and empty, or the socket
@@ -97,7 +101,11 @@ pub async fn read_loop(
 pub async fn write_loop(mut socket: OwnedWriteHalf, outbox: Arc<Outbox>) {
     let mut pieces = Pieces::default();
     while outbox.take(&mut pieces).await {
-        if let Err(error) = write(&mut socket, &pieces, &outbox).await {
+        let written = tokio::select! {
+            written = write(&mut socket, &pieces, &outbox) => written,
+            () = outbox.abandoned() => return,
+        };
+        if let Err(error) = written {
             debug!(connection = outbox.connection.0, %error, "cannot write");
             outbox.abandon();
             return;

@@ -393,12 +393,13 @@ async fn delete(broker: &Broker, body: &Target) -> Result<Answered, Stopping> {
                 place.send(Command::DeleteGroup { stream: id, group: name.to_owned() });
             }
             Kind::Queue => {
-                directory.delete(name, directory::Kind::Queue)?;
-                place.send(Command::Delete { id });
+                // By the number it has now: a shard may have made it anew since.
+                let gone = directory.delete(name, directory::Kind::Queue)?;
+                place.send(Command::Delete { id: gone.id });
             }
             Kind::Stream => {
-                directory.delete(name, directory::Kind::Stream)?;
-                place.send(Command::Delete { id });
+                let gone = directory.delete(name, directory::Kind::Stream)?;
+                place.send(Command::Delete { id: gone.id });
             }
         }
         Ok(())

@@ -18,6 +18,8 @@ pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;
 pub const RUN_BYTES_MAX: usize = 256 << 10;
 /// Longest that a publisher waits, per batch, for listeners that keep up, ms.
 pub const LISTENER_WAIT_MS_MAX: u64 = 50;
+/// Bytes a listener must read in that time to be waited for again.
+pub const LISTENER_PROGRESS_BYTES_MIN: u64 = 256 << 10;
 /// Messages a channel listener may miss before its subscription is ended.
 pub const SKIPPED_MESSAGES_MAX: u64 = 1_000_000;
 /// Batches of commands waiting for one shard.
@@ -30,6 +32,8 @@ pub const TURN_BATCHES_MAX: usize = 64;
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Subjects whose route a session remembers.
 pub const ROUTE_CACHE_SUBJECTS_MAX: usize = 10_000;
+/// Listeners that a session's remembered routes hold.
+pub const ROUTE_CACHE_LISTENERS_MAX: usize = 256 << 10;
 /// Reads of a stream that one connection may have without an answer; each answer
 /// may take a megabyte.
 pub const READS_IN_FLIGHT_MAX: usize = 8;
@@ -39,3 +43,6 @@ pub const CONNECTIONS_MAX: usize = 50_000;
 pub const DRAIN_MS_MAX: u64 = 5_000;
 /// Shards at most.
 pub const SHARDS_MAX: u32 = 256;
+/// Bytes of records kept in memory where the configuration says nothing; beyond
+/// them publishers are refused with `no_space`.
+pub const MEMORY_BYTES: u64 = 4 << 30;

@@ -34,6 +34,8 @@ pub struct Outbox {
     filled: Notify,
     /// Rung when something was written.
     drained: Notify,
+    /// Rung when nobody waits for the rest to be written.
+    given_up: Notify,
     /// Bytes ever written: tells a slow reader from a stuck one.
     written_bytes: AtomicU64,
 }
@@ -200,6 +202,7 @@ impl Outbox {
             state: Mutex::default(),
             filled: Notify::new(),
             drained: Notify::new(),
+            given_up: Notify::new(),
             written_bytes: AtomicU64::new(0),
         }
     }
@@ -323,14 +326,27 @@ impl Outbox {
         .await;
     }
 
+    /// Waits until every byte has reached the socket, also of a closed outbox.
+    pub async fn wait_written(&self) {
+        self.wait_for(|state| state.queued_bytes == 0).await;
+    }
+
+    /// Waits until `abandon`: what is being written need not be finished.
+    pub async fn abandoned(&self) {
+        self.given_up.notified().await;
+    }
+
     async fn wait_until(&self, mut is_so: impl FnMut(&State) -> bool) {
+        self.wait_for(|state| state.closed || is_so(state)).await;
+    }
+
+    async fn wait_for(&self, mut is_so: impl FnMut(&State) -> bool) {
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
             {
-                let state = self.lock();
-                if state.closed || is_so(&state) {
+                if is_so(&self.lock()) {
                     return;
                 }
             }
@@ -379,6 +395,7 @@ impl Outbox {
         state.queued_bytes = 0;
         state.receipts.clear();
         drop(state);
+        self.given_up.notify_one();
         self.filled.notify_one();
         self.drained.notify_waiters();
     }

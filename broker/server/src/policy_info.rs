@@ -79,7 +79,9 @@ pub fn binding(status: &BindingStatus) -> weir_protocol::BindingStatus {
 #[must_use]
 pub fn rollback_refused(error: &RollbackError) -> WireError {
     let (code, hint) = match error {
-        RollbackError::NoBinding(_) => (ErrorCode::NotFound, "weir policy status lists the bindings"),
+        RollbackError::NoBinding(_) => {
+            (ErrorCode::NotFound, "weir policy status lists the bindings")
+        }
         _ => (ErrorCode::BadRequest, "weir policy status BINDING shows its generations"),
     };
     WireError { hint: hint.into(), ..WireError::new(code, error.to_string()) }

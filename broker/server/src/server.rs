@@ -64,8 +64,16 @@ impl Server {
         let connections = Arc::new(Connections::default());
         let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
         let directory = Directory::new(config.shards);
-        let tasks =
-            spawn_shards(inboxes, &directory, &shards.stop(), &connections, &notices, &clock);
+        let memory_bytes = config.memory_bytes_max / u64::from(config.shards);
+        let tasks = spawn_shards(
+            inboxes,
+            memory_bytes,
+            &directory,
+            &shards.stop(),
+            &connections,
+            &notices,
+            &clock,
+        );
         drop(notices);
         let policies = start_policies(&config, shards.clone(), clock.clone()).await?;
         let broker = Arc::new(Broker::new(
@@ -155,6 +163,7 @@ impl Server {
 
 fn spawn_shards(
     inboxes: Vec<Inbox>,
+    memory_bytes: u64,
     directory: &Directory,
     stop: &CancellationToken,
     connections: &Arc<Connections>,
@@ -167,7 +176,7 @@ fn spawn_shards(
         let ids = directory.shard_ids(number);
         let task = ShardTask {
             number,
-            machine: Shard::new(Box::new(MemoryStore::default()), ids),
+            machine: Shard::new(Box::new(MemoryStore::new(memory_bytes)), ids),
             inbox,
             connections: connections.clone(),
             notices: notices.clone(),

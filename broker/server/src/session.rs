@@ -241,13 +241,14 @@ impl Session {
                 return Ok(());
             }
             Request::Pull(body) => {
-                let sent = self.ask_consumer(body.sub.0, |connection, subscription| Command::Pull {
-                    connection,
-                    subscription,
-                    request: RequestId(id),
-                    max: body.messages_max,
-                    wait_ms: body.wait_ms,
-                });
+                let sent =
+                    self.ask_consumer(body.sub.0, |connection, subscription| Command::Pull {
+                        connection,
+                        subscription,
+                        request: RequestId(id),
+                        max: body.messages_max,
+                        wait_ms: body.wait_ms,
+                    });
                 match sent {
                     Ok(()) => {
                         self.expect(id, Pending::Pull);

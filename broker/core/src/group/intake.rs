@@ -39,7 +39,8 @@ impl Group {
             let waiting: usize = waiting.map(|state| self.counts[state as usize]).iter().sum();
             (self.plan.window.max(1) as usize).saturating_sub(waiting)
         } else {
-            demand.saturating_sub(self.again.len() + self.fresh.len())
+            // Not the lists' lengths: those hold entries of messages that are gone.
+            demand.saturating_sub(self.counts[State::Ready as usize])
         };
         wanted.min(limits::PENDING_PER_GROUP_MAX.saturating_sub(self.live()))
     }

@@ -28,6 +28,9 @@ impl Group {
         effects: &mut Vec<Effect>,
     ) -> Option<Consumer> {
         let mut consumer = self.consumers.remove(&id)?;
+        if consumer.in_turn {
+            self.turn.retain(|&other| other != id);
+        }
         let code = u8::from(lost);
         self.tell(Event { kind: event::LEFT, consumer: id, code, ..Event::default() });
         self.lease_checks.remove(&(consumer.check_ms, id));

@@ -12,7 +12,9 @@ use weir_core::env::Now;
 use super::publish::Publisher;
 use super::route::Listener;
 use super::run::{Gathered, Run, Span};
-use crate::limits::{LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX};
+use crate::limits::{
+    LISTENER_PROGRESS_BYTES_MIN, LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX,
+};
 use crate::outbox::{Listened, Outbox};
 
 impl Publisher {
@@ -129,7 +131,7 @@ impl Publisher {
         if tokio::time::timeout(Duration::from_millis(LISTENER_WAIT_MS_MAX), drained).await.is_err()
         {
             for (outbox, before) in full.iter().zip(before) {
-                if outbox.written_bytes() == before {
+                if outbox.written_bytes() - before < LISTENER_PROGRESS_BYTES_MIN {
                     outbox.mark_slow();
                 }
             }

@@ -24,6 +24,7 @@ use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
 use weir_protocol::ErrorCode;
 
 use crate::broker::Broker;
+use crate::limits::SHARED_RUN_BYTES_MIN;
 use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
 use crate::session::route::{Listener, Planned, Route, Routes, SubjectPlan};
@@ -160,7 +161,7 @@ impl Publisher {
                     for (row, verdict) in (first..first + rows).zip(verdicts.by_ref()) {
                         let part = &parts[row as usize];
                         let bytes = |place| match place {
-                            Place::Input => chunk.slice(part.start as usize..part.end as usize),
+                            Place::Input => share(chunk, part.start as usize, part.end as usize),
                             Place::Rewritten { start, end } => {
                                 rewritten.slice(start as usize..end as usize)
                             }
@@ -261,7 +262,7 @@ impl Publisher {
             let start = parts[row as usize].start as usize;
             let stop = parts[end as usize - 1].end as usize;
             let ends = parts[row as usize..end as usize].iter().map(|p| p.end - start as u32);
-            self.run.push(chunk.slice(start..stop), ends, (row, end - row), frame);
+            self.run.push(share(chunk, start, stop), ends, (row, end - row), frame);
             row = end;
         }
     }
@@ -413,6 +414,16 @@ impl Publisher {
         let frame = &self.frames[frame];
         frame.first_row + frame.rows
     }
+}
+
+/// Part of what was read, shared; or copied, where a long run would keep a much
+/// longer read alive in a listener's outbox.
+fn share(chunk: &Bytes, start: usize, stop: usize) -> Bytes {
+    let len = stop - start;
+    if len >= SHARED_RUN_BYTES_MIN && 4 * len < chunk.len() {
+        return Bytes::copy_from_slice(&chunk[start..stop]);
+    }
+    chunk.slice(start..stop)
 }
 
 /// Why clients may not publish to `subject`, when they may not.

@@ -14,7 +14,7 @@ use weir_core::directory::{Directory, Resolved, Share, Subscriber, Target};
 use weir_policy::chain::SubjectRoute;
 
 use crate::broker::Broker;
-use crate::limits::ROUTE_CACHE_SUBJECTS_MAX;
+use crate::limits::{ROUTE_CACHE_LISTENERS_MAX, ROUTE_CACHE_SUBJECTS_MAX};
 use crate::outbox::Outbox;
 
 /// One channel subscription.
@@ -75,6 +75,8 @@ pub struct Routes {
     plans: HashMap<Box<str>, Arc<Planned>, RandomState>,
     routes: HashMap<Box<str>, Arc<Route>, RandomState>,
     resolved: Resolved,
+    /// Listeners in all routes.
+    listeners: usize,
 }
 
 impl Routes {
@@ -83,8 +85,7 @@ impl Routes {
         let full = self.plans.len() + self.routes.len() > ROUTE_CACHE_SUBJECTS_MAX;
         if full || self.directory_version != directory_version || self.chain_number != chain_number
         {
-            self.plans.clear();
-            self.routes.clear();
+            self.forget();
             self.directory_version = directory_version;
             self.chain_number = chain_number;
         }
@@ -109,8 +110,19 @@ impl Routes {
             return route.clone();
         }
         let route = Arc::new(self.resolve(broker, subject));
+        let members: usize = route.shares.iter().map(|(_, members)| members.len()).sum();
+        self.listeners += route.listeners.len() + members;
+        if self.listeners > ROUTE_CACHE_LISTENERS_MAX {
+            self.forget();
+        }
         self.routes.insert(subject.into(), route.clone());
         route
+    }
+
+    fn forget(&mut self) {
+        self.plans.clear();
+        self.routes.clear();
+        self.listeners = 0;
     }
 
     fn resolve(&mut self, broker: &Broker, subject: &str) -> Route {
