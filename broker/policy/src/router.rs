@@ -100,11 +100,13 @@ impl RouterBinding {
         setup: Setup,
         fallback: Option<Arc<Self>>,
     ) -> Result<Self, LoadError> {
+        // First: a generation that does not start leaves the running one as it is,
+        // with the one it falls back to.
+        let caller = Caller::new(component, setup)?;
         if let Some(fallback) = &fallback {
             // Or every generation there ever was would be kept.
             fallback.fallback.store(None);
         }
-        let caller = Caller::new(component, setup)?;
         Ok(Self { caller, fallback: ArcSwapOption::from(fallback) })
     }
 
