@@ -7,6 +7,7 @@ mod channels;
 mod first_policy;
 mod hostile_bytes;
 mod hostile_policies;
+mod numbers;
 mod queues;
 mod reload;
 mod request_reply;

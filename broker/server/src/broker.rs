@@ -18,7 +18,7 @@ use weir_policy::PolicyHost;
 use weir_protocol::{ErrorCode, HelloAnswer, HelloLimits, Level, WireError};
 
 use crate::connections::Connections;
-use crate::outbox::Outbox;
+use crate::outbox::{Freed, ListenerId, Outbox};
 use crate::shard::Notice;
 use crate::shards::Shards;
 use crate::wire;
@@ -93,14 +93,14 @@ impl Broker {
         }
     }
 
-    /// Adds a channel subscription.
+    /// Adds a channel subscription. The directory knows it by its listener's number.
     ///
     /// # Errors
     /// When the pattern or the share group's name is not well formed.
     pub fn subscribe(
         &self,
         connection: ConnectionId,
-        subscription: SubscriptionId,
+        listener: ListenerId,
         pattern: &str,
         share: Option<&str>,
     ) -> Result<(), WireError> {
@@ -113,15 +113,17 @@ impl Broker {
             .transpose()
             .map_err(|error| bad("the share group's name", error))?;
         self.change(|directory| {
-            directory.subscribe(connection, subscription, &parsed, share.as_ref())
+            directory.subscribe(connection, SubscriptionId(listener.0), &parsed, share.as_ref())
         })
         .map_err(|rejection| wire::rejected(rejection, "the subscription"))
     }
 
     /// Removes a channel subscription.
-    pub fn unsubscribe(&self, connection: ConnectionId, subscription: SubscriptionId) {
+    pub fn unsubscribe(&self, outbox: &Outbox, listener: ListenerId) {
+        outbox.close_channel(listener);
+        let id = SubscriptionId(listener.0);
         // Not there: it was cut off a moment ago.
-        let _ = self.change(|directory| directory.unsubscribe(connection, subscription));
+        let _ = self.change(|directory| directory.unsubscribe(outbox.connection, id));
     }
 
     /// Removes everything of a connection.
@@ -131,24 +133,29 @@ impl Broker {
     }
 
     /// Ends a subscription whose listener missed too much.
-    pub fn cut_off(&self, outbox: &Arc<Outbox>, subscription: SubscriptionId) {
-        self.unsubscribe(outbox.connection, subscription);
-        warn!(
-            connection = outbox.connection.0,
-            subscription = subscription.0,
-            "a listener fell too far behind, its subscription is ended"
-        );
+    pub fn cut_off(&self, outbox: &Arc<Outbox>, listener: ListenerId) {
         let text = format!(
             "the listener missed {} messages; subscribe again and read faster",
             crate::limits::SKIPPED_MESSAGES_MAX
         );
         let error = WireError::new(ErrorCode::LimitReached, text);
-        if outbox.push(|pen| {
-            wire::ended(pen.buffer(), subscription, &error);
-            pen.forget(subscription);
-        }) {
+        let mut cut = None;
+        let ring = outbox.push(|pen| {
+            // Gone already: the client gave it up, or another publisher was here.
+            cut = pen.end_channel(listener);
+            if let Some(number) = cut {
+                wire::ended(pen.buffer(), number, &error);
+                pen.free(Freed::CutOff(number, listener));
+            }
+        });
+        if ring {
             outbox.ring();
         }
+        if let Some(SubscriptionId(subscription)) = cut {
+            let connection = outbox.connection.0;
+            warn!(connection, subscription, "a listener fell too far behind, it is cut off");
+        }
+        self.unsubscribe(outbox, listener);
     }
 
     /// Number and shard of a queue.

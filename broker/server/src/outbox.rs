@@ -7,12 +7,15 @@
 //!
 //! Invariants: bytes leave in the order they were pushed; `queued_bytes` counts
 //! what waits and what is being written; a closed outbox swallows pushes, its
-//! connection's end is on the way to everybody.
+//! connection's end is on the way to everybody; once the end of a subscription
+//! is in the line, nothing else of it follows, whoever still pushes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use slab::Slab;
 use tokio::sync::Notify;
 use weir_core::command::{ConnectionId, ReceiptId, RequestId, SubscriptionId};
@@ -49,12 +52,34 @@ struct State {
     announced: bool,
     /// The listener did not keep up; cleared when half the soft bound is free.
     slow: bool,
-    skipped: Vec<(SubscriptionId, u64)>,
+    /// The client's number of each channel subscription that stands. Every use of a
+    /// number is another listener, so that what is late for one use cannot reach
+    /// the next.
+    channels: HashMap<ListenerId, SubscriptionId, RandomState>,
+    listeners_made: u32,
+    skipped: Vec<(ListenerId, u64)>,
     receipts: Slab<Receipt>,
     /// Requests that a shard will answer, and what the answer needs.
     pending: Vec<(RequestId, Pending)>,
-    /// Subscriptions that ended without the client's asking.
-    ended: Vec<SubscriptionId>,
+    /// Numbers that have become free, for the session to learn.
+    freed: Vec<Freed>,
+}
+
+/// One use of a number for a channel subscription; never used again on its
+/// connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u32);
+
+/// Why a number may be free again: the session knows whether it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// The broker ended the consumer or did not take it. One that is leaving keeps
+    /// its number until that is answered.
+    Ended(SubscriptionId),
+    /// The consumer has left, as it was asked to.
+    Left(SubscriptionId),
+    /// The channel subscription fell too far behind.
+    CutOff(SubscriptionId, ListenerId),
 }
 
 /// What must be known when a shard answers.
@@ -62,6 +87,8 @@ struct State {
 pub enum Pending {
     /// A consumer was asked for; when refused its number is free again.
     Attach(SubscriptionId),
+    /// A consumer was asked to leave; its number is free when that is answered.
+    Detach(SubscriptionId),
     /// Deliveries were asked for.
     Pull,
     /// A range of a stream was asked for.
@@ -181,9 +208,20 @@ impl Pen<'_> {
         Some(self.state.pending.swap_remove(at).1)
     }
 
-    /// Notes that the broker ended a subscription; its number is free again.
-    pub fn forget(&mut self, subscription: SubscriptionId) {
-        self.state.ended.push(subscription);
+    /// Lets the session know that a number may be free again.
+    pub fn free(&mut self, freed: Freed) {
+        self.state.freed.push(freed);
+    }
+
+    /// Ends a channel subscription: what it missed is told, and nothing more of it
+    /// enters the line. Its number, unless it had ended before.
+    pub fn end_channel(&mut self, listener: ListenerId) -> Option<SubscriptionId> {
+        let number = self.state.channels.remove(&listener)?;
+        if let Some(at) = self.state.skipped.iter().position(|(id, _)| *id == listener) {
+            let (_, count) = self.state.skipped.swap_remove(at);
+            wire::skipped(&mut self.state.queue.copied, number, count);
+        }
+        Some(number)
     }
 
     /// Publish requests that wait for their outcome.
@@ -229,19 +267,20 @@ impl Outbox {
     /// The second value is as with [`Outbox::push`].
     pub fn push_run(
         &self,
-        subscription: SubscriptionId,
+        listener: ListenerId,
         time_ms: u64,
         count: u32,
         segments: &[Bytes],
     ) -> (Listened, bool) {
         let mut state = self.lock();
-        if state.closed {
+        // Gone since it was looked up: as if it had gone a moment later.
+        let Some(&subscription) = state.channels.get(&listener).filter(|_| !state.closed) else {
             return (Listened::Taken, false);
-        }
+        };
         let run_bytes: usize = segments.iter().map(Bytes::len).sum();
         let limit = if state.slow { OUTBOX_BYTES_SOFT } else { OUTBOX_BYTES_MAX };
         if state.queued_bytes + run_bytes > limit && state.queued_bytes > 0 {
-            let total = skip(&mut state, subscription, u64::from(count));
+            let total = skip(&mut state, listener, u64::from(count));
             return (Listened::Skipped(total), false);
         }
         let before = state.queue.len();
@@ -270,7 +309,8 @@ impl Outbox {
             {
                 let mut state = self.lock();
                 state.announced = false;
-                for (subscription, count) in std::mem::take(&mut state.skipped) {
+                for (listener, count) in std::mem::take(&mut state.skipped) {
+                    let Some(&subscription) = state.channels.get(&listener) else { continue };
                     let before = state.queue.copied.len();
                     wire::skipped(&mut state.queue.copied, subscription, count);
                     state.queued_bytes += state.queue.copied.len() - before;
@@ -299,9 +339,28 @@ impl Outbox {
         self.drained.notify_waiters();
     }
 
-    /// Subscriptions that ended without the client's asking, since the last call.
-    pub fn take_ended(&self) -> Vec<SubscriptionId> {
-        std::mem::take(&mut self.lock().ended)
+    /// Numbers that have become free since the last call.
+    pub fn take_freed(&self) -> Vec<Freed> {
+        std::mem::take(&mut self.lock().freed)
+    }
+
+    /// Lets a new channel subscription listen under the client's number.
+    pub fn open_channel(&self, number: SubscriptionId) -> ListenerId {
+        let mut state = self.lock();
+        let listener = ListenerId(state.listeners_made);
+        state.listeners_made = state.listeners_made.wrapping_add(1);
+        state.channels.insert(listener, number);
+        listener
+    }
+
+    /// Ends a channel subscription that the client has given up.
+    pub fn close_channel(&self, listener: ListenerId) {
+        let end = |pen: &mut Pen<'_>| {
+            pen.end_channel(listener);
+        };
+        if self.push(end) {
+            self.ring();
+        }
     }
 
     /// Waits until every publish request is answered and every byte written.
@@ -407,11 +466,11 @@ fn announce(state: &mut State, pushed: bool) -> bool {
     ring
 }
 
-fn skip(state: &mut State, subscription: SubscriptionId, count: u64) -> u64 {
-    if let Some((_, skipped)) = state.skipped.iter_mut().find(|(id, _)| *id == subscription) {
+fn skip(state: &mut State, listener: ListenerId, count: u64) -> u64 {
+    if let Some((_, skipped)) = state.skipped.iter_mut().find(|(id, _)| *id == listener) {
         *skipped += count;
         return *skipped;
     }
-    state.skipped.push((subscription, count));
+    state.skipped.push((listener, count));
     count
 }

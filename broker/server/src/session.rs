@@ -25,7 +25,7 @@ use crate::broker::Broker;
 use crate::connection::cut;
 use crate::control::{self, Answer};
 use crate::limits::PUBLISH_ROWS_MAX;
-use crate::outbox::{Outbox, Pending};
+use crate::outbox::{Freed, ListenerId, Outbox, Pending};
 use crate::session::publish::Publisher;
 use crate::shards::Stopping;
 use crate::wire;
@@ -42,8 +42,15 @@ impl From<Stopping> for Ended {
 
 #[derive(Clone, Copy, Debug)]
 enum Subscribed {
-    Channel,
-    Consumer { shard: u32 },
+    Channel {
+        listener: ListenerId,
+    },
+    Consumer {
+        shard: u32,
+    },
+    /// A consumer that was asked to leave: its shard may still have something to
+    /// say of it, so its number is taken until the shard has answered.
+    Leaving,
 }
 
 /// One client's session.
@@ -100,8 +107,8 @@ impl Session {
     /// # Errors
     /// [`Ended`] when the connection must be closed; the client was told.
     pub async fn receive(&mut self, buffer: &mut BytesMut) -> Result<(), Ended> {
-        for subscription in self.outbox.take_ended() {
-            self.subscriptions.remove(&subscription);
+        for freed in self.outbox.take_freed() {
+            self.free(freed);
         }
         loop {
             let limit = if self.open {
@@ -176,7 +183,7 @@ impl Session {
         let now = self.broker.clock.now();
         self.publisher.hand_over(&self.broker, &self.outbox, chunk, now).await?;
         for listener in self.publisher.take_cut_off() {
-            self.broker.cut_off(&listener.outbox, listener.subscription);
+            self.broker.cut_off(&listener.outbox, listener.id);
         }
         for (shard, commands) in self.commands.drain(..) {
             self.broker.shards.send(shard, commands, 0).await?;
@@ -290,6 +297,26 @@ impl Session {
         self.outbox.push(|pen| pen.expect(RequestId(id), pending));
     }
 
+    /// Gives a number back, when what was said is about the present use of it.
+    fn free(&mut self, freed: Freed) {
+        let (number, is_free) = match freed {
+            Freed::Ended(number) => {
+                let held = self.subscriptions.get(&number);
+                (number, matches!(held, Some(Subscribed::Consumer { .. })))
+            }
+            Freed::Left(number) => {
+                (number, matches!(self.subscriptions.get(&number), Some(Subscribed::Leaving)))
+            }
+            Freed::CutOff(number, cut) => {
+                let held = self.subscriptions.get(&number);
+                (number, matches!(held, Some(Subscribed::Channel { listener }) if *listener == cut))
+            }
+        };
+        if is_free {
+            self.subscriptions.remove(&number);
+        }
+    }
+
     fn free_number(&self, subscription: SubscriptionId) -> Result<(), WireError> {
         if self.subscriptions.contains_key(&subscription) {
             let text = format!("subscription {} is in use on this connection", subscription.0);
@@ -305,13 +332,15 @@ impl Session {
     fn subscribe(&mut self, body: &Subscribe) -> Result<Answer, WireError> {
         let subscription = SubscriptionId(body.sub.0);
         self.free_number(subscription)?;
-        self.broker.subscribe(
-            self.outbox.connection,
-            subscription,
-            &body.pattern,
-            body.share.as_deref(),
-        )?;
-        self.subscriptions.insert(subscription, Subscribed::Channel);
+        // Before the directory names it: a publisher may find it there at once.
+        let listener = self.outbox.open_channel(subscription);
+        let connection = self.outbox.connection;
+        let share = body.share.as_deref();
+        if let Err(error) = self.broker.subscribe(connection, listener, &body.pattern, share) {
+            self.outbox.close_channel(listener);
+            return Err(error);
+        }
+        self.subscriptions.insert(subscription, Subscribed::Channel { listener });
         Ok(Answer::Empty)
     }
 
@@ -357,13 +386,16 @@ impl Session {
 
     fn unsubscribe(&mut self, id: u32, number: u32) -> Result<Option<Answer>, WireError> {
         let subscription = SubscriptionId(number);
-        match self.subscriptions.remove(&subscription) {
-            None => Err(no_subscription(number)),
-            Some(Subscribed::Channel) => {
-                self.broker.unsubscribe(self.outbox.connection, subscription);
+        match self.subscriptions.get(&subscription).copied() {
+            None | Some(Subscribed::Leaving) => Err(no_subscription(number)),
+            Some(Subscribed::Channel { listener }) => {
+                self.subscriptions.remove(&subscription);
+                self.broker.unsubscribe(&self.outbox, listener);
                 Ok(Some(Answer::Empty))
             }
             Some(Subscribed::Consumer { shard }) => {
+                self.subscriptions.insert(subscription, Subscribed::Leaving);
+                self.expect(id, Pending::Detach(subscription));
                 let connection = self.outbox.connection;
                 let request = RequestId(id);
                 self.command(shard, Command::Detach { connection, subscription, request });
@@ -409,12 +441,12 @@ impl Session {
                 self.command(shard, command(self.outbox.connection, subscription));
                 Ok(())
             }
-            Some(Subscribed::Channel) => {
+            Some(Subscribed::Channel { .. }) => {
                 let text =
                     format!("subscription {number} is of a channel, nothing is settled there");
                 Err(WireError::new(ErrorCode::WrongKind, text))
             }
-            None => Err(no_subscription(number)),
+            None | Some(Subscribed::Leaving) => Err(no_subscription(number)),
         }
     }
 

@@ -16,7 +16,7 @@ use weir_protocol::{
 };
 
 use crate::info;
-use crate::outbox::{Pen, Pending};
+use crate::outbox::{Freed, Pen, Pending};
 use crate::receipt::Request;
 
 /// Why one message of a publish was refused.
@@ -239,7 +239,7 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect) {
         Effect::Ended { subscription, reason, .. } => {
             let error = WireError::new(code(reason), format!("the consumer was ended: {reason}"));
             ended(pen.buffer(), subscription, &error);
-            pen.forget(subscription);
+            pen.free(Freed::Ended(subscription));
         }
         Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => {}
     }
@@ -271,6 +271,14 @@ fn deliver(pen: &mut Pen<'_>, subscription: SubscriptionId, runs: &[Run]) {
 fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply) {
     let id = request.0;
     let expected = pen.expected(request);
+    match (&expected, &reply) {
+        (Some(Pending::Attach(subscription)), Reply::Rejected(_)) => {
+            pen.free(Freed::Ended(*subscription));
+        }
+        // Also when it was ended meanwhile: either way the shard knows it no more.
+        (Some(Pending::Detach(subscription)), _) => pen.free(Freed::Left(*subscription)),
+        _ => {}
+    }
     match reply {
         Reply::Done => ok(pen.buffer(), id, &weir_protocol::Empty {}),
         Reply::Count { done, unknown } => match expected {
@@ -287,9 +295,6 @@ fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply) {
             _ => ok(pen.buffer(), id, &weir_protocol::Empty {}),
         },
         Reply::Rejected(rejection) => {
-            if let Some(Pending::Attach(subscription)) = expected {
-                pen.forget(subscription);
-            }
             let error = WireError::new(code(rejection), rejection.to_string());
             self::error(pen.buffer(), id, &error);
         }

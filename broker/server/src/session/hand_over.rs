@@ -34,9 +34,9 @@ impl Publisher {
     }
 
     fn listen_to(&mut self, listener: &Listener, segments: &[Bytes], spans: &[Span], now: Now) {
-        let Listener { outbox, subscription } = listener;
+        let Listener { outbox, id } = listener;
         let rows = spans.iter().map(|span| span.rows).sum();
-        let (listened, ring) = outbox.push_run(*subscription, now.wall_ms, rows, segments);
+        let (listened, ring) = outbox.push_run(*id, now.wall_ms, rows, segments);
         if ring {
             self.touched.push(outbox.clone());
         }

@@ -8,22 +8,21 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use weir_core::command::SubscriptionId;
 use weir_core::directory::{Directory, Resolved, Share, Subscriber, Target};
 
 use weir_policy::chain::SubjectRoute;
 
 use crate::broker::Broker;
 use crate::limits::{ROUTE_CACHE_LISTENERS_MAX, ROUTE_CACHE_SUBJECTS_MAX};
-use crate::outbox::Outbox;
+use crate::outbox::{ListenerId, Outbox};
 
 /// One channel subscription.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Its connection's outbox.
     pub outbox: Arc<Outbox>,
-    /// Its number there.
-    pub subscription: SubscriptionId,
+    /// Which of its subscriptions.
+    pub id: ListenerId,
 }
 
 /// Everybody who gets messages of one subject.
@@ -132,7 +131,7 @@ impl Routes {
         }
         let listener = |&Subscriber { connection, subscription }: &Subscriber| {
             let outbox = broker.connections.get(connection)?;
-            Some(Listener { outbox, subscription })
+            Some(Listener { outbox, id: ListenerId(subscription.0) })
         };
         let members = |share: &Share| {
             let members = self.resolved.members(share).iter().map(listener).collect();
