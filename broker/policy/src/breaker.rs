@@ -20,6 +20,18 @@ pub(crate) enum Consequence {
     Opened,
 }
 
+/// Whether calls are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// Calls are made.
+    Closed,
+    /// It was open, and no call has gone well since: the next one decides.
+    HalfOpen,
+    /// No calls are made; rows meet the failure rule at once.
+    Open,
+}
+
 /// State of one generation of one binding.
 #[derive(Debug)]
 pub(crate) struct Breaker {
@@ -32,6 +44,11 @@ pub(crate) struct Breaker {
     condemned: AtomicBool,
     /// No calls before this moment; 0 when closed.
     open_until_ms: AtomicU64,
+    /// It opened, and nothing has gone well since.
+    tripped: AtomicBool,
+    /// A batch was let in since it opened last. One that was let in earlier and
+    /// goes well says nothing.
+    retried: AtomicBool,
     failures: Mutex<Failures>,
 }
 
@@ -52,6 +69,8 @@ impl Breaker {
             settled: AtomicBool::new(false),
             condemned: AtomicBool::new(false),
             open_until_ms: AtomicU64::new(0),
+            tripped: AtomicBool::new(false),
+            retried: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
@@ -59,12 +78,30 @@ impl Breaker {
     /// Whether a batch may be put before the policy now. An open breaker lets
     /// callers in again when its time is over; the next failure opens it longer.
     pub(crate) fn admits(&self, now_ms: u64) -> bool {
-        now_ms >= self.open_until_ms.load(Relaxed)
+        let admits = !self.is_open(now_ms);
+        if admits && self.tripped.load(Relaxed) {
+            self.retried.store(true, Relaxed);
+        }
+        admits
     }
 
     /// Whether calls are kept away at the moment.
     pub(crate) fn is_open(&self, now_ms: u64) -> bool {
-        !self.admits(now_ms)
+        now_ms < self.open_until_ms.load(Relaxed)
+    }
+
+    /// Whether it is open, or was and nothing has gone well since.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.tripped.load(Relaxed)
+    }
+
+    /// How it stands now.
+    pub(crate) fn state(&self, now_ms: u64) -> BreakerState {
+        match (self.is_failing(), self.is_open(now_ms)) {
+            (false, _) => BreakerState::Closed,
+            (true, true) => BreakerState::Open,
+            (true, false) => BreakerState::HalfOpen,
+        }
     }
 
     /// Whether the generation is still on trial.
@@ -89,6 +126,9 @@ impl Breaker {
     pub(crate) fn succeeded(&self) {
         if !self.settled.load(Relaxed) {
             self.batches.fetch_add(1, Relaxed);
+        }
+        if self.tripped.load(Relaxed) && self.retried.load(Relaxed) {
+            self.tripped.store(false, Relaxed);
         }
     }
 
@@ -116,6 +156,8 @@ impl Breaker {
         failures.back_off_ms = (back_off_ms * 2).min(limits::BREAKER_MAX_MS);
         failures.last_ms = now_ms + back_off_ms;
         self.open_until_ms.store(now_ms + back_off_ms, Relaxed);
+        self.retried.store(false, Relaxed);
+        self.tripped.store(true, Relaxed);
         self.settled.store(true, Relaxed);
         if probation {
             self.condemned.store(true, Relaxed);
@@ -152,6 +194,23 @@ mod tests {
         let opened = (0..8).filter(|_| breaker.failed(20_000) == Consequence::Opened).count();
         assert_eq!(opened, 1);
         assert!(!breaker.admits(20_999) && breaker.admits(21_000));
+    }
+
+    #[test]
+    fn it_is_closed_again_when_a_call_let_in_afterwards_goes_well() {
+        let breaker = Breaker::new(0);
+        let consequence = (0..3).map(|_| breaker.failed(20_000)).last();
+        assert_eq!(consequence, Some(Consequence::Opened));
+        assert_eq!(breaker.state(20_000), BreakerState::Open);
+        breaker.succeeded();
+        assert!(breaker.is_failing(), "that call was let in before");
+        assert_eq!(breaker.state(21_000), BreakerState::HalfOpen);
+        assert!(breaker.admits(21_000));
+        breaker.succeeded();
+        assert_eq!(breaker.state(21_000), BreakerState::Closed);
+        // Not forgotten: the next failure opens it at once.
+        assert_eq!(breaker.failed(21_001), Consequence::Opened);
+        assert_eq!(breaker.state(21_001), BreakerState::Open);
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::verdicts::{SoundVerdicts, code};
 
 /// One generation of a deliver-stage filter binding in one shard.
 pub struct WasmDeliveryFilter {
-    caller: Caller,
+    /// Shared with the loader, which looks at its breaker.
+    caller: Arc<Caller>,
     columns: ColumnBuffers,
     parts: Vec<Parts>,
 }
@@ -34,7 +35,7 @@ impl WasmDeliveryFilter {
     /// # Errors
     /// The component is no filter, or does not start.
     pub fn start(component: Arc<Component>, setup: Setup) -> Result<Self, LoadError> {
-        let caller = Caller::new(component, setup)?;
+        let caller = Arc::new(Caller::new(component, setup)?);
         Ok(Self { caller, columns: ColumnBuffers::default(), parts: Vec::new() })
     }
 
@@ -48,6 +49,11 @@ impl WasmDeliveryFilter {
         setup: Setup,
     ) -> Result<Box<dyn DeliveryFilter>, LoadError> {
         Ok(Box::new(Self::start(component, setup)?))
+    }
+
+    /// What it asks.
+    pub(crate) fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
     }
 
     fn chunk(&mut self, now: Now, messages: &[ReadyMessage<'_>], verdicts: &mut Vec<Verdict>) {

@@ -6,16 +6,19 @@
 //! or rolled back, is not tried again until one of its files changes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use weir_core::policy::Powers;
 
 use crate::binding::Binding;
+use crate::breaker::{Breaker, BreakerState};
+use crate::caller::Caller;
 use crate::component::Component;
 use crate::counters::{Counters, CountersSnapshot};
 use crate::filter::FilterBinding;
 use crate::folder::Source;
 use crate::kv::Kv;
+use crate::limits::PROBATION_MS;
 use crate::log::PolicyLog;
 use crate::metrics::PolicyMetrics;
 use crate::router::RouterBinding;
@@ -90,12 +93,85 @@ pub(crate) struct Good {
 }
 
 /// What the publish chain or the shards hold of a generation.
+#[derive(Clone)]
 pub(crate) enum Running {
     Router(Arc<RouterBinding>),
     Filter(Arc<FilterBinding>),
     /// Instances that belong to the shards.
     Delivery,
-    DeliverFilter,
+    /// What the shards ask, one each.
+    DeliverFilter(Vec<Arc<Caller>>),
+}
+
+impl Running {
+    /// Every breaker of the generation; none for delivery, whose instances are
+    /// watched by their shards.
+    pub(crate) fn breakers(&self) -> Vec<&Breaker> {
+        match self {
+            Self::Router(router) => vec![router.caller.breaker()],
+            Self::Filter(filter) => vec![filter.caller.breaker()],
+            Self::Delivery => Vec::new(),
+            Self::DeliverFilter(callers) => callers.iter().map(|c| c.breaker()).collect(),
+        }
+    }
+
+    /// Whether a generation that was reported to fail still does. A delivery
+    /// policy that a shard gave up on does not come back.
+    pub(crate) fn goes_on_failing(&self) -> bool {
+        matches!(self, Self::Delivery) || self.breakers().iter().any(|b| b.is_failing())
+    }
+
+    /// The worst of its breakers; `None` for delivery.
+    pub(crate) fn breaker_state(&self, steady_ms: u64) -> Option<BreakerState> {
+        self.breakers().iter().map(|breaker| breaker.state(steady_ms)).max()
+    }
+}
+
+/// What the running generation leans on in its probation. Weak: it lets go of it
+/// by itself when the probation is over.
+#[derive(Clone)]
+pub(crate) enum Fallback {
+    Nothing,
+    Router(Weak<RouterBinding>),
+    Filter(Weak<FilterBinding>),
+}
+
+impl Fallback {
+    /// What leans on `running`.
+    pub(crate) fn on(running: Option<&Running>) -> Self {
+        match running {
+            Some(Running::Router(router)) => Self::Router(Arc::downgrade(router)),
+            Some(Running::Filter(filter)) => Self::Filter(Arc::downgrade(filter)),
+            _ => Self::Nothing,
+        }
+    }
+
+    /// What is leaned on, as long as it is.
+    pub(crate) fn get(&self) -> Option<Running> {
+        match self {
+            Self::Nothing => None,
+            Self::Router(router) => router.upgrade().map(Running::Router),
+            Self::Filter(filter) => filter.upgrade().map(Running::Filter),
+        }
+    }
+}
+
+/// What is known of a generation that ran; the better, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Merit {
+    /// It failed, or somebody went back from it.
+    Failed,
+    /// Replaced within its probation: nobody knows.
+    Untried,
+    /// It passed its probation.
+    Passed,
+}
+
+/// An earlier generation to go back to.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) good: Good,
+    pub(crate) merit: Merit,
 }
 
 /// The running generation.
@@ -103,8 +179,30 @@ pub(crate) struct Active {
     pub(crate) number: u64,
     pub(crate) good: Good,
     pub(crate) running: Running,
+    /// When it started, ms of the steady clock.
+    pub(crate) started_ms: u64,
+    pub(crate) fallback: Fallback,
     /// Came by a rollback after a failure: not rolled back once more.
     pub(crate) last_resort: bool,
+}
+
+impl Active {
+    /// Whether its probation is over, and was passed.
+    fn passed_probation(&self, steady_ms: u64) -> bool {
+        match self.running {
+            Running::Delivery => steady_ms.saturating_sub(self.started_ms) >= PROBATION_MS,
+            _ => self.running.breakers().iter().all(|b| b.passed_probation(steady_ms)),
+        }
+    }
+}
+
+/// That a generation fails and nothing can take over.
+#[derive(Clone)]
+pub(crate) struct Failing {
+    /// One sentence.
+    pub(crate) error: String,
+    /// Since when, ms since the Unix epoch.
+    pub(crate) since_ms: u64,
 }
 
 /// One generation, for people.
@@ -129,8 +227,8 @@ pub(crate) struct Record {
     /// The binding as last understood, also when it does not run.
     pub(crate) binding: Option<Arc<Binding>>,
     pub(crate) active: Option<Active>,
-    /// Earlier good ones, the one to go back to last.
-    pub(crate) kept: VecDeque<Good>,
+    /// Earlier ones, the latest last.
+    pub(crate) kept: VecDeque<Kept>,
     pub(crate) history: VecDeque<Entry>,
     /// Sum of what fell out of the history.
     pub(crate) earlier: CountersSnapshot,
@@ -139,9 +237,13 @@ pub(crate) struct Record {
     pub(crate) refused: Option<(Key, String)>,
     /// What was rolled back and still lies on disk.
     pub(crate) withdrawn: Option<Key>,
+    /// How it stands, apart from `failing`; never [`BindingState::Failing`].
     pub(crate) state: BindingState,
     pub(crate) error: Option<String>,
     pub(crate) since_ms: u64,
+    /// Set when the running generation fails for good. It counts for as long as
+    /// [`Running::goes_on_failing`] says.
+    pub(crate) failing: Option<Failing>,
     pub(crate) metrics: Arc<PolicyMetrics>,
     pub(crate) log: Arc<PolicyLog>,
 }
@@ -162,6 +264,7 @@ impl Record {
             state: BindingState::Waiting,
             error: None,
             since_ms: wall_ms,
+            failing: None,
             metrics: Arc::default(),
         }
     }
@@ -182,10 +285,53 @@ impl Record {
         true
     }
 
+    /// Whether the running generation fails now and nothing can take over.
+    pub(crate) fn fails(&self) -> bool {
+        let active = self.active.as_ref().filter(|_| self.failing.is_some());
+        active.is_some_and(|active| active.running.goes_on_failing())
+    }
+
+    /// What is known of the running generation.
+    pub(crate) fn merit(&self, steady_ms: u64) -> Merit {
+        match &self.active {
+            _ if self.fails() => Merit::Failed,
+            Some(active) if active.passed_probation(steady_ms) => Merit::Passed,
+            _ => Merit::Untried,
+        }
+    }
+
+    /// What a generation of `good` may lean on in its probation: what runs, once
+    /// that has passed its own; until then what that leans on itself.
+    pub(crate) fn to_lean_on(&self, good: &Good, steady_ms: u64) -> Option<Running> {
+        let active = self.active.as_ref()?;
+        if active.good.binding.subjects != good.binding.subjects {
+            return None;
+        }
+        match self.merit(steady_ms) {
+            Merit::Passed => Some(active.running.clone()),
+            // What nobody knows is still better than nothing.
+            Merit::Untried => active.fallback.get().or_else(|| Some(active.running.clone())),
+            Merit::Failed => active.fallback.get(),
+        }
+    }
+
+    /// Takes out the earlier generation to go back to: the latest on the
+    /// operator's word, else the latest of the best that did not fail.
+    pub(crate) fn take_kept(&mut self, on_demand: bool) -> Option<Kept> {
+        if on_demand {
+            return self.kept.pop_back();
+        }
+        let usable = self.kept.iter().enumerate().filter(|(_, kept)| kept.merit > Merit::Failed);
+        // The last of equals.
+        let (at, _) = usable.max_by_key(|(_, kept)| kept.merit)?;
+        self.kept.remove(at)
+    }
+
     /// State for a generation of `policy`: what the running or a kept one has.
     pub(crate) fn kv_of(&self, policy: &str, shards: u32) -> Arc<[Arc<Kv>]> {
         let active = self.active.as_ref().map(|active| &active.good);
-        let mut known = active.into_iter().chain(self.kept.iter().rev());
+        let kept = self.kept.iter().rev().map(|kept| &kept.good);
+        let mut known = active.into_iter().chain(kept);
         match known.find(|good| good.component.manifest().name == policy) {
             Some(good) => Arc::clone(&good.kv),
             None => (0..shards.max(1)).map(|_| Arc::default()).collect(),
@@ -235,23 +381,26 @@ impl Record {
             self.earlier = sum(self.earlier, oldest.counters.snapshot());
         }
         self.numbers_used = active.number;
-        self.kept.retain(|good| !good.key.same_content(&active.good.key));
+        self.kept.retain(|kept| !kept.good.key.same_content(&active.good.key));
+        self.failing = None;
         self.binding = Some(Arc::clone(&active.good.binding));
         self.active = Some(active);
     }
 
-    /// Keeps a good generation to go back to: as the next choice, or as the last
-    /// one, for what the operator has just gone back from.
-    pub(crate) fn keep(&mut self, good: Good, next_choice: bool) {
-        self.kept.retain(|kept| !kept.key.same_content(&good.key));
-        if next_choice {
-            self.kept.push_back(good);
-            while self.kept.len() > KEPT_MAX {
-                self.kept.pop_front();
-            }
-        } else {
-            self.kept.push_front(good);
+    /// Keeps a generation to go back to, as the latest or as the earliest. Those
+    /// that passed their probation stay longest.
+    pub(crate) fn keep(&mut self, kept: Kept, as_latest: bool) {
+        self.kept.retain(|other| !other.good.key.same_content(&kept.good.key));
+        if !as_latest {
+            self.kept.push_front(kept);
             self.kept.truncate(KEPT_MAX);
+            return;
+        }
+        self.kept.push_back(kept);
+        while self.kept.len() > KEPT_MAX {
+            let earlier = self.kept.iter().take(self.kept.len() - 1).enumerate();
+            let worst = earlier.min_by_key(|(_, kept)| kept.merit).map_or(0, |(at, _)| at);
+            self.kept.remove(worst);
         }
     }
 }

@@ -213,6 +213,10 @@ impl Loader {
         let wall_ms = self.workshop.clock.now().wall_ms;
         let mut record =
             self.records.remove(name).unwrap_or_else(|| Record::new(Arc::clone(name), wall_ms));
+        if record.failing.is_some() && !record.fails() {
+            record.failing = None;
+            announce(&record);
+        }
         let mut verdict: Option<(BindingState, Option<String>)> = None;
         for choice in self.choices(&record, wanted, scan) {
             let refused = match choice {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+use weir_core::env::Clock;
 
 pub use crate::binding::Origin;
 use crate::binding::{Grant, power_words};
+pub use crate::breaker::BreakerState;
 use crate::counters::{Counters, CountersSnapshot};
 pub use crate::folder::{FileProblem, Source};
 pub use crate::generation::{BindingState, GenerationState};
-use crate::generation::{Record, sum};
+use crate::generation::{Failing, Record, Running, sum};
 use crate::kv::Kv;
 use crate::log::{LogLine, PolicyLog};
 use crate::metrics::{MetricSnapshot, PolicyMetrics};
@@ -51,6 +53,8 @@ pub struct BindingStatus {
     pub error: Option<String>,
     /// Since when, ms since the Unix epoch.
     pub since_ms: u64,
+    /// Whether the running generation is called; `None` when nothing runs.
+    pub breaker: Option<BreakerState>,
     /// Number of the running generation, 0 for none.
     pub generation: u64,
     /// Hex SHA-256 of the running component.
@@ -171,6 +175,9 @@ pub(crate) struct Board {
 /// One binding: what stands still between passes, and what does not.
 pub(crate) struct BoardRow {
     fixed: BindingStatus,
+    running: Option<Running>,
+    failing: Option<Failing>,
+    clock: Arc<dyn Clock>,
     counters: Vec<Arc<Counters>>,
     earlier: CountersSnapshot,
     kv: Option<Arc<[Arc<Kv>]>>,
@@ -194,7 +201,7 @@ impl Board {
 
 impl BoardRow {
     /// The row of `record` as it is now.
-    pub(crate) fn new(record: &Record) -> Self {
+    pub(crate) fn new(record: &Record, clock: &Arc<dyn Clock>) -> Self {
         let active = record.active.as_ref();
         let mut fixed = blank(record.name.to_string());
         fixed.state = record.state;
@@ -236,6 +243,9 @@ impl BoardRow {
         fixed.history = record.history.iter().map(entry_status).collect();
         Self {
             fixed,
+            running: active.map(|active| active.running.clone()),
+            failing: record.failing.clone(),
+            clock: Arc::clone(clock),
             counters: record.history.iter().map(|entry| Arc::clone(&entry.counters)).collect(),
             earlier: record.earlier,
             kv: active.map(|active| Arc::clone(&active.good.kv)),
@@ -246,6 +256,20 @@ impl BoardRow {
 
     fn read(&self) -> BindingStatus {
         let mut status = self.fixed.clone();
+        if let Some(running) = &self.running {
+            let steady_ms = self.clock.now().steady_ms;
+            // Asked now: a breaker closes without the loader's doing.
+            let failing = self.failing.as_ref().filter(|_| running.goes_on_failing());
+            status.breaker = running.breaker_state(steady_ms).or(Some(match failing {
+                Some(_) => BreakerState::Open,
+                None => BreakerState::Closed,
+            }));
+            if let Some(failing) = failing {
+                status.state = BindingState::Failing;
+                status.error = Some(failing.error.clone());
+                status.since_ms = failing.since_ms;
+            }
+        }
         status.totals = self.earlier;
         for (generation, counters) in status.history.iter_mut().zip(&self.counters) {
             generation.counters = counters.snapshot();
@@ -298,6 +322,7 @@ fn blank(name: String) -> BindingStatus {
         state: BindingState::Waiting,
         error: None,
         since_ms: 0,
+        breaker: None,
         generation: 0,
         digest: String::new(),
         powers: Vec::new(),

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use weir_core::env::{Clock, Random};
-use weir_core::policy::{DeliveryFilter, DeliveryPolicy, Generation};
+use weir_core::policy::{DeliveryPolicy, Generation};
 
 use crate::binding::{Binding, Grant, powers};
 use crate::component::Component;
@@ -61,7 +61,7 @@ pub(crate) enum Built {
     /// One per shard.
     Delivery(Vec<Box<dyn DeliveryPolicy>>),
     /// One per shard.
-    DeliverFilter(Vec<Box<dyn DeliveryFilter>>),
+    DeliverFilter(Vec<WasmDeliveryFilter>),
 }
 
 /// The tools, and the components compiled so far.
@@ -118,8 +118,8 @@ impl Workshop {
         Ok(good)
     }
 
-    /// Builds what runs, as generation `number`. With `lean_on_active`, what runs
-    /// now judges the batches that the new one fails on in its first moments.
+    /// Builds what runs, as generation `number`. `lean_on` judges the batches that
+    /// the new one fails on in its first moments.
     ///
     /// # Errors
     /// One sentence for the operator.
@@ -129,19 +129,13 @@ impl Workshop {
         good: &Good,
         number: u64,
         counters: &Arc<Counters>,
-        lean_on_active: bool,
+        lean_on: Option<Running>,
     ) -> Result<Built, String> {
-        let now = record.active.as_ref().filter(|active| {
-            lean_on_active && active.good.binding.subjects == good.binding.subjects
-        });
-        let router = now.and_then(|active| match &active.running {
-            Running::Router(router) => Some(Arc::clone(router)),
-            _ => None,
-        });
-        let filter = now.and_then(|active| match &active.running {
-            Running::Filter(filter) => Some(Arc::clone(filter)),
-            _ => None,
-        });
+        let (router, filter) = match lean_on {
+            Some(Running::Router(router)) => (Some(router), None),
+            Some(Running::Filter(filter)) => (None, Some(filter)),
+            _ => (None, None),
+        };
         let setup = |shard| self.setup(record, good, number, shard, Arc::clone(counters));
         let component = || Arc::clone(&good.component);
         let shards = 0..self.shards;
@@ -151,7 +145,7 @@ impl Workshop {
                 FilterBinding::new(component(), setup(0), filter).map(Built::Filter)
             }
             Role::Filter => shards
-                .map(|shard| WasmDeliveryFilter::new(component(), setup(shard)))
+                .map(|shard| WasmDeliveryFilter::start(component(), setup(shard)))
                 .collect::<Result<_, _>>()
                 .map(Built::DeliverFilter),
             Role::Delivery => shards

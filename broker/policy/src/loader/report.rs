@@ -22,7 +22,7 @@ impl Loader {
             match &active.running {
                 Running::Router(router) => routers.push(Arc::clone(router)),
                 Running::Filter(filter) => filters.push(Arc::clone(filter)),
-                Running::Delivery | Running::DeliverFilter => {}
+                Running::Delivery | Running::DeliverFilter(_) => {}
             }
         }
         self.chain.store(Arc::new(PublishChain::new(filters, routers, self.chain_number)));
@@ -34,13 +34,13 @@ impl Loader {
         let mut needed: HashSet<Arc<str>> = HashSet::new();
         for record in self.records.values() {
             needed.extend(record.active.iter().map(|active| active.good.key.component.clone()));
-            needed.extend(record.kept.iter().map(|good| good.key.component.clone()));
+            needed.extend(record.kept.iter().map(|kept| kept.good.key.component.clone()));
             needed.extend(record.refused.iter().map(|(key, _)| key.component.clone()));
         }
         self.workshop.forget(&needed);
         self.counters.compilations = self.workshop.engine.compilations();
         let board = Board {
-            rows: self.records.values().map(BoardRow::new).collect(),
+            rows: self.records.values().map(|r| BoardRow::new(r, &self.workshop.clock)).collect(),
             problems: self.last_scan.problems.clone(),
             policies: self.policies(),
             counters: self.counters,
@@ -100,6 +100,11 @@ impl Loader {
 pub(super) fn announce(record: &Record) {
     let binding = &*record.name;
     let generation = record.active.as_ref().map_or(0, |active| active.number);
+    if let Some(failing) = &record.failing {
+        let state = BindingState::Failing;
+        tracing::warn!(binding, generation, ?state, "{}", failing.error);
+        return;
+    }
     match (&record.error, record.state) {
         (None, state) => tracing::info!(binding, generation, ?state, "policy binding changed"),
         (Some(_), BindingState::Waiting) => {}

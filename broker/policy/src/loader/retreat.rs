@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Loader;
 use crate::binding::Origin;
-use crate::generation::{BindingState, GenerationState, Record, Running};
+use crate::generation::{BindingState, Failing, GenerationState, Record, Running};
 use crate::loader::report::announce;
 use crate::setup::Trouble;
 
@@ -83,11 +83,11 @@ impl Loader {
         ended: GenerationState,
         reason: &str,
     ) -> Option<Result<(), String>> {
-        let good = record.kept.pop_back()?;
+        let kept = record.take_kept(ended == GenerationState::RolledBack)?;
         let active = record.active.as_ref().expect("callers ask for a running binding");
         let (number, withdrawn) = (active.number, active.good.key.clone());
-        if let Err(why) = self.start(record, good.clone(), Some((ended, reason))) {
-            record.keep(good, true);
+        if let Err(why) = self.start(record, kept.good.clone(), Some((ended, reason))) {
+            record.keep(kept, true);
             return Some(Err(why));
         }
         self.counters.rollbacks += 1;
@@ -115,13 +115,16 @@ impl Loader {
         let wall_ms = self.workshop.clock.now().wall_ms;
         let active = record.active.as_ref().expect("callers ask for a running binding");
         let reason = &trouble.reason;
-        let (state, error) = if active.good.binding.origin == Origin::Automatic {
+        if active.good.binding.origin == Origin::Automatic {
             let active = record.retire(wall_ms, GenerationState::Failed, Some(reason));
             let active = active.expect("seen above");
             self.uninstall(record, &active);
             let error = format!("generation {number} failed and was taken out: {reason}");
             record.refused = Some((active.good.key, error.clone()));
-            (BindingState::Failed, error)
+            record.failing = None;
+            if record.note(wall_ms, BindingState::Failed, Some(error)) {
+                announce(record);
+            }
         } else {
             let rule = active.good.binding.on_failure.as_str();
             let what = if matches!(active.running, Running::Delivery) {
@@ -129,10 +132,13 @@ impl Loader {
             } else {
                 format!("its failure rule applies ({rule})")
             };
-            (BindingState::Failing, format!("generation {number} fails, {what}: {reason}"))
-        };
-        if record.note(wall_ms, state, Some(error)) {
-            announce(record);
+            let error = format!("generation {number} fails, {what}: {reason}");
+            let before = record.failing.as_ref();
+            let since_ms = before.map_or(wall_ms, |failing| failing.since_ms);
+            if before.is_none_or(|failing| failing.error != error) {
+                record.failing = Some(Failing { error, since_ms });
+                announce(record);
+            }
         }
     }
 }

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use weir_core::command::Command;
-use weir_core::policy::Scope;
+use weir_core::policy::{DeliveryFilter, Scope};
 
 use super::{Loader, REMOVED_MAX};
 use crate::binding::Binding;
-use crate::generation::{Active, BindingState, GenerationState, Good, Record, Running};
+use crate::deliver_filter::WasmDeliveryFilter;
+use crate::generation::{
+    Active, BindingState, Fallback, GenerationState, Good, Kept, Merit, Record, Running,
+};
 use crate::loader::report::announce;
 use crate::workshop::{Built, Candidate};
 
@@ -25,10 +28,7 @@ impl Loader {
             record.refused = None;
             // It lies on disk once more, after something that was rolled back.
             record.withdrawn = None;
-            return Ok(match record.state {
-                BindingState::Failing => (record.state, record.error.clone()),
-                _ => (BindingState::Active, None),
-            });
+            return Ok((BindingState::Active, None));
         }
         if record.withdrawn.as_ref() == Some(key) {
             return Ok((record.state, record.error.clone()));
@@ -61,9 +61,15 @@ impl Loader {
     ) -> Result<(), String> {
         let number = record.numbers_used + 1;
         let counters = Arc::default();
-        let lean_on_active = instead_of.is_none() && record.state != BindingState::Failing;
-        let built = self.workshop.build(record, &good, number, &counters, lean_on_active)?;
-        let wall_ms = self.workshop.clock.now().wall_ms;
+        let now = self.workshop.clock.now();
+        let wall_ms = now.wall_ms;
+        let lean_on = match instead_of {
+            None => record.to_lean_on(&good, now.steady_ms),
+            Some(_) => None,
+        };
+        let merit = record.merit(now.steady_ms);
+        let fallback = Fallback::on(lean_on.as_ref());
+        let built = self.workshop.build(record, &good, number, &counters, lean_on)?;
         let (ended, reason) = instead_of.unzip();
         let ended = ended.unwrap_or(GenerationState::Retired);
         let before = record.retire(wall_ms, ended, reason);
@@ -75,16 +81,16 @@ impl Loader {
         if let Some(before) = before {
             match ended {
                 GenerationState::Failed => {}
-                _ => record.keep(before.good, ended == GenerationState::Retired),
+                GenerationState::RolledBack => {
+                    record.keep(Kept { good: before.good, merit: Merit::Failed }, false);
+                }
+                _ => record.keep(Kept { good: before.good, merit }, true),
             }
         }
         let last_resort = ended == GenerationState::Failed;
-        record.activate(
-            wall_ms,
-            Active { number, good, running, last_resort },
-            counters,
-            rolled_back_from,
-        );
+        let started_ms = now.steady_ms;
+        let active = Active { number, good, running, started_ms, fallback, last_resort };
+        record.activate(wall_ms, active, counters, rolled_back_from);
         self.counters.activations += 1;
         Ok(())
     }
@@ -112,12 +118,13 @@ impl Loader {
                 Running::Delivery
             }
             Built::DeliverFilter(filters) => {
+                let callers = filters.iter().map(WasmDeliveryFilter::caller).collect();
                 for (shard, filter) in (0..).zip(filters) {
                     let (binding, scope) = (binding(), scope.clone());
-                    let filter = Some(filter);
+                    let filter: Option<Box<dyn DeliveryFilter>> = Some(Box::new(filter));
                     (self.install)(shard, Command::BindFilter { binding, scope, filter });
                 }
-                Running::DeliverFilter
+                Running::DeliverFilter(callers)
             }
         };
         if let Some(before) = before
@@ -139,7 +146,7 @@ impl Loader {
                 Running::Delivery => {
                     (self.install)(shard, Command::BindDelivery { binding, scope, policy: None });
                 }
-                Running::DeliverFilter => {
+                Running::DeliverFilter(_) => {
                     (self.install)(shard, Command::BindFilter { binding, scope, filter: None });
                 }
             }
@@ -154,6 +161,7 @@ impl Loader {
             self.uninstall(&record, &active);
         }
         record.kept.clear();
+        record.failing = None;
         record.refused = None;
         record.withdrawn = None;
         if record.note(wall_ms, BindingState::Removed, None) {

@@ -5,11 +5,12 @@
 
 use std::sync::Mutex;
 
-use weir_core::env::Disk;
+use weir_core::env::{Clock, Disk};
 
 use super::*;
+use crate::breaker::BreakerState;
 use crate::engine::Engine;
-use crate::generation::GenerationState;
+use crate::generation::{GenerationState, Running};
 use crate::setup::Trouble;
 use crate::status::BindingStatus;
 use crate::testing::{CountingRandom, ManualClock, MemoryDisk, shipped, variant};
@@ -94,7 +95,45 @@ impl Desk {
         self.loader.workshop.engine.compilations()
     }
 
+    /// As the breaker has it when a generation failed too often.
+    fn trip(&self, binding: &str) {
+        let now_ms = self.clock.now().steady_ms;
+        let active = self.loader.records.get(binding).unwrap().active.as_ref().unwrap();
+        for breaker in active.running.breakers() {
+            (0..3).for_each(|_| {
+                breaker.failed(now_ms);
+            });
+            assert_eq!(breaker.state(now_ms), BreakerState::Open);
+        }
+    }
+
+    /// A batch goes well, if the policy is called.
+    fn work(&self, binding: &str) {
+        let now_ms = self.clock.now().steady_ms;
+        let active = self.loader.records.get(binding).unwrap().active.as_ref().unwrap();
+        for breaker in active.running.breakers().iter().filter(|b| b.admits(now_ms)) {
+            breaker.succeeded();
+        }
+    }
+
+    /// Passes the probation.
+    fn settle(&self) {
+        self.clock.advance(10_000);
+    }
+
+    /// Number of the generation that stands in for the running one.
+    fn leans_on(&self, binding: &str) -> Option<u64> {
+        let active = self.loader.records.get(binding).unwrap().active.as_ref().unwrap();
+        match active.fallback.get()? {
+            Running::Router(router) => Some(router.setup().generation.number),
+            _ => None,
+        }
+    }
+
     fn trouble(&mut self, binding: &str, generation: u64) {
+        if self.status(binding).generation == generation {
+            self.trip(binding);
+        }
         let reason = "it does not stop".to_owned();
         self.loader.trouble(&Trouble {
             binding: binding.into(),
@@ -442,6 +481,101 @@ fn trouble_goes_back_once() {
     desk.disk.write("/d/bindings/in.toml", third);
     desk.pass();
     assert_eq!(desk.stand("in"), "active@4");
+}
+
+#[test]
+fn a_binding_is_failing_for_as_long_as_it_fails() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.settle();
+    assert_eq!(desk.status("in").breaker, Some(BreakerState::Closed));
+    desk.trouble("in", 1);
+    assert_eq!(desk.stand("in"), "failing@1");
+    assert_eq!(desk.status("in").breaker, Some(BreakerState::Open));
+    desk.pass();
+    assert_eq!(desk.stand("in"), "failing@1");
+    desk.clock.advance(1_000);
+    assert_eq!(desk.status("in").breaker, Some(BreakerState::HalfOpen));
+    assert_eq!(desk.stand("in"), "failing@1", "nothing has gone well yet");
+    desk.work("in");
+    assert_eq!(desk.stand("in"), "active@1", "before the loader looks again");
+    assert_eq!(desk.error("in"), "");
+    assert_eq!(desk.status("in").breaker, Some(BreakerState::Closed));
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@1");
+    desk.trouble("in", 1);
+    assert_eq!(desk.stand("in"), "failing@1", "and once more");
+}
+
+#[test]
+fn what_was_true_of_a_failing_binding_is_true_of_it_afterwards() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.settle();
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    desk.trouble("in", 2);
+    let error = desk.error("in");
+    desk.trouble("in", 3);
+    assert_eq!(desk.stand("in"), "failing@3");
+    // A file that cannot be used changes nothing about that.
+    desk.disk.write("/d/bindings/in.toml", "policy=");
+    desk.pass();
+    assert_eq!(desk.stand("in"), "failing@3");
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.pass();
+    desk.clock.advance(10_000);
+    desk.work("in");
+    assert_eq!(desk.stand("in"), "active@3");
+    assert!(error.contains("generation 2 failed"), "{error}");
+}
+
+#[test]
+fn a_generation_replaced_within_its_probation_is_no_last_good_one() {
+    let mut desk = desk();
+    let to = |to: &str| TO_A.replace("to='a'", &format!("to='{to}'"));
+    desk.disk.write("/d/bindings/in.toml", to("good"));
+    desk.loader.pass(true);
+    desk.settle();
+    for (number, name) in (2..).zip(["x", "y", "z"]) {
+        desk.disk.write("/d/bindings/in.toml", to(name));
+        desk.pass();
+        assert_eq!(desk.stand("in"), format!("active@{number}"));
+        assert_eq!(desk.leans_on("in"), Some(1), "the one that is known to work");
+    }
+    desk.trouble("in", 4);
+    assert_eq!(desk.stand("in"), "rolled-back@5");
+    assert_eq!(desk.status("in").config["rules"][0]["to"], "good");
+}
+
+#[test]
+fn the_operator_goes_back_to_the_generation_before_whatever_is_known_of_it() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.settle();
+    for to in ["x", "y"] {
+        desk.disk.write("/d/bindings/in.toml", TO_A.replace("to='a'", &format!("to='{to}'")));
+        desk.pass();
+    }
+    desk.loader.rollback("in").unwrap();
+    assert_eq!(desk.status("in").config["rules"][0]["to"], "x");
+}
+
+#[test]
+fn a_generation_that_fails_is_nothing_to_go_back_to() {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.trouble("in", 1);
+    assert_eq!(desk.stand("in"), "failing@1");
+    desk.disk.write("/d/bindings/in.toml", TO_B);
+    desk.pass();
+    assert_eq!((desk.stand("in").as_str(), desk.leans_on("in")), ("active@2", None));
+    desk.trouble("in", 2);
+    assert_eq!(desk.stand("in"), "failing@2");
 }
 
 #[test]
