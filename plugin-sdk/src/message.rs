@@ -66,6 +66,13 @@ impl<'a> Texts<'a> {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.text[start..self.ends[row] as usize]
     }
+
+    #[inline]
+    fn is_row(&self, row: usize, text: &str) -> bool {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        let at = (text.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
+        at == start && text.len() == self.ends[row] as usize - start
+    }
 }
 
 #[inline]
@@ -100,6 +107,13 @@ impl<'a> Message<'a> {
             Some(texts) => texts.row(self.row),
             None => not_asked("the subject"),
         }
+    }
+
+    /// Whether `text` is the very slice that [`Message::subject`] gives, which says
+    /// that it is the same text without a look at it.
+    #[inline]
+    pub(crate) fn is_own_subject(&self, text: &str) -> bool {
+        self.columns.subject.is_some_and(|texts| texts.is_row(self.row, text))
     }
 
     /// The subject's tokens.

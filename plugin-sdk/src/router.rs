@@ -14,7 +14,9 @@ pub trait Router: Policy {
 }
 
 /// The number that stands for "nowhere".
-const NOWHERE: u32 = u32::MAX;
+pub(crate) const NOWHERE: u32 = u32::MAX;
+/// The number that stands for the subject a message has.
+pub(crate) const OWN: u32 = u32::MAX - 1;
 /// Column id of the delays among the extras of an answer.
 const DELAY_COLUMN: u16 = 64;
 
@@ -22,12 +24,18 @@ const DELAY_COLUMN: u16 = 64;
 #[derive(Debug)]
 pub struct Targets<'a> {
     sheet: &'a mut Sheet,
+    message: Message<'a>,
 }
 
 impl Targets<'_> {
-    /// Sends the message to `subject`; call it again to send copies.
+    /// Sends the message to `subject`; call it again to send copies. What
+    /// [`Message::subject`] gave is the cheapest to send to: neither side has to
+    /// look it up.
     #[inline]
     pub fn send(&mut self, subject: &str) {
+        if self.message.is_own_subject(subject) {
+            return self.sheet.pick_number(OWN, 0);
+        }
         self.sheet.pick(subject.as_bytes(), 0);
     }
 
@@ -67,11 +75,16 @@ impl Sheet {
     #[inline]
     fn pick(&mut self, target: &[u8], delay_ms: u32) {
         let last = self.picks.last().copied().unwrap_or(NOWHERE);
-        let number = if last != NOWHERE && same_bytes(self.target(last), target) {
+        let number = if last < OWN && same_bytes(self.target(last), target) {
             last
         } else {
             self.number(target)
         };
+        self.pick_number(number, delay_ms);
+    }
+
+    #[inline]
+    fn pick_number(&mut self, number: u32, delay_ms: u32) {
         if delay_ms != 0 || !self.delays.is_empty() {
             self.delays.resize(self.picks.len(), 0);
             self.delays.push(delay_ms);
@@ -182,7 +195,8 @@ pub(crate) fn route_batch<R: Router>(
     let columns = Columns::of(&input.columns, header_names);
     let mut sheet = Sheet::with_rows(input.rows as usize);
     for row in 0..input.rows as usize {
-        router.route(&Message::new(&columns, row), &mut Targets { sheet: &mut sheet });
+        let message = Message::new(&columns, row);
+        router.route(&message, &mut Targets { sheet: &mut sheet, message });
         sheet.end_row(row);
     }
     sheet.finish()

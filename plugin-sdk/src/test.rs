@@ -33,7 +33,7 @@ use crate::filter::{encode_headers, filter_batch};
 use crate::host::Level;
 use crate::manifest::Manifest;
 use crate::native::with_world;
-use crate::router::route_batch;
+use crate::router::{NOWHERE, OWN, route_batch};
 use crate::{Context, Filter, Policy, Rewrite, Router, Verdict, read_config};
 
 /// Starts a policy with a configuration (JSON, "" for none) and every power it
@@ -125,10 +125,10 @@ pub fn route_with_delays<R: Router>(
 ) -> Result<Vec<Vec<(String, u32)>>, String> {
     let manifest = R::manifest();
     let routes = route_batch(router, &manifest.header_columns, &batch(&manifest, messages))?;
-    Ok((0..messages.len()).map(|row| picks_of(&routes, row)).collect())
+    Ok(messages.iter().enumerate().map(|(row, message)| picks_of(&routes, row, message)).collect())
 }
 
-fn picks_of(routes: &Routes, row: usize) -> Vec<(String, u32)> {
+fn picks_of(routes: &Routes, row: usize, message: &TestMessage) -> Vec<(String, u32)> {
     let range = match routes.ends.as_slice() {
         [] => row..row + 1,
         ends => row.checked_sub(1).map_or(0, |last| ends[last] as usize)..ends[row] as usize,
@@ -138,10 +138,13 @@ fn picks_of(routes: &Routes, row: usize) -> Vec<(String, u32)> {
         _ => 0,
     };
     range
-        .filter(|&pick| routes.picks[pick] != u32::MAX)
-        .map(|pick| {
-            let target = text_at(&routes.targets, routes.picks[pick] as usize);
-            (target, delay_ms(pick))
+        .filter_map(|pick| {
+            let target = match routes.picks[pick] {
+                NOWHERE => return None,
+                OWN => message.subject.clone(),
+                number => text_at(&routes.targets, number as usize),
+            };
+            Some((target, delay_ms(pick)))
         })
         .collect()
 }

@@ -83,11 +83,12 @@ impl Caller {
     /// when the probation is over.
     ///
     /// # Errors
-    /// How the call failed; counted, and weighed by the breaker.
+    /// How the call failed; counted, and weighed by the breaker when `weighs`.
     pub(crate) fn attempt<A, B>(
         &self,
         now: Now,
         rows: usize,
+        weighs: bool,
         fallback: &ArcSwapOption<B>,
         call: &mut impl FnMut(&mut Instance, usize, usize) -> Result<A, CallError>,
     ) -> Result<A, CallError> {
@@ -106,7 +107,9 @@ impl Caller {
                 Ok(answer)
             }
             Err(error) => {
-                self.weigh(now, error.reason());
+                if weighs {
+                    self.weigh(now, error.reason());
+                }
                 Err(error)
             }
         }

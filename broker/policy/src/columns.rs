@@ -9,6 +9,9 @@ use crate::manifest::{Manifest, column};
 /// The map that stands for "no headers" in column 4.
 const NO_HEADERS: &[u8] = &[0x80];
 
+/// Texts up to this length are copied without a call.
+const SHORT_BYTES: usize = 16;
+
 /// Which columns a policy gets.
 #[derive(Clone, Debug)]
 pub(crate) struct ColumnSet {
@@ -96,6 +99,10 @@ impl<'a> RowRef<'a> {
         &self.buffer[start as usize..(start + len) as usize]
     }
 
+    fn place(&self, (start, len): (u32, u32)) -> (&'a [u8], usize, usize) {
+        (self.buffer, start as usize, len as usize)
+    }
+
     pub(crate) fn subject(&self) -> &'a [u8] {
         self.slice(self.parts.subject)
     }
@@ -151,6 +158,8 @@ impl ColumnBuffers {
                     buffer.longs.clear();
                     buffer.longs.extend((0..rows).map(|at| row(at).long(id)));
                 }
+                column::SUBJECT => buffer.gather(rows, |at| row(at).place(row(at).parts.subject)),
+                column::KEY => buffer.gather(rows, |at| row(at).place(row(at).parts.key)),
                 _ => {
                     buffer.bytes.clear();
                     buffer.ends.clear();
@@ -171,6 +180,33 @@ impl ColumnBuffers {
 }
 
 impl Buffer {
+    /// Collects texts that are mostly short, each given by the buffer it lies in,
+    /// its start and its length. Short ones are copied by whole words of a fixed
+    /// size, what is too much being overwritten by the next: a copy of a length
+    /// that the compiler does not know is a call.
+    fn gather<'a>(&mut self, rows: usize, text: impl Fn(usize) -> (&'a [u8], usize, usize)) {
+        let Self { bytes, ends, .. } = self;
+        ends.clear();
+        ends.reserve(rows);
+        let mut end = 0;
+        for at in 0..rows {
+            let (buffer, start, len) = text(at);
+            let next = end + len;
+            if bytes.len() < next + SHORT_BYTES {
+                bytes.resize((next + SHORT_BYTES).max(2 * bytes.len()), 0);
+            }
+            match buffer.get(start..start + SHORT_BYTES) {
+                Some(words) if len <= SHORT_BYTES => {
+                    bytes[end..end + SHORT_BYTES].copy_from_slice(words);
+                }
+                _ => bytes[end..next].copy_from_slice(&buffer[start..start + len]),
+            }
+            ends.push(next as u32);
+            end = next;
+        }
+        bytes.truncate(end);
+    }
+
     fn column(&self, id: u16) -> ColumnParam<'_> {
         let cells = match id {
             column::PUBLISHER | column::SIZE | column::KEY_HASH => CellsParam::Words(&self.words),

@@ -52,11 +52,13 @@ impl Copies {
             if judged.rows[row] != Row::Same {
                 continue;
             }
-            let own = (routed.own)(row);
             let edited = routed.messages.edited.entry(row as u32).is_some();
+            if routed.rows[row] == RowRoute::Own && !edited {
+                continue;
+            }
+            let own = (routed.own)(row);
             let single;
             let routes = match routed.rows[row] {
-                RowRoute::Own if !edited => continue,
                 RowRoute::Own => {
                     single = [Route { name: own, delay_ms: 0 }];
                     &single[..]

@@ -2,6 +2,7 @@
 //! binding is counted exactly once, in the generation whose answer was used, so
 //! the sum over generations equals what went through.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one generation of one binding, shared by all its instances.
@@ -33,6 +34,16 @@ pub struct Counters {
     pub instances: AtomicU64,
     /// Memory of the largest instance seen, bytes.
     pub memory_bytes: AtomicU64,
+    last_failure: Mutex<Option<LastFailure>>,
+}
+
+/// The failure that was met last.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LastFailure {
+    /// When, ms since the Unix epoch.
+    pub time_ms: u64,
+    /// One sentence.
+    pub reason: String,
 }
 
 /// The counters at one moment.
@@ -74,6 +85,18 @@ impl Counters {
             instances: get(&self.instances),
             memory_bytes: get(&self.memory_bytes),
         }
+    }
+
+    /// The failure met last: of a call, or of rows whose answer could not be used.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Remembers a failure at `time_ms`, ms since the Unix epoch.
+    pub(crate) fn note_failure(&self, time_ms: u64, reason: &str) {
+        let failure = LastFailure { time_ms, reason: reason.to_owned() };
+        *self.last_failure.lock().expect("no panic under this lock") = Some(failure);
     }
 
     pub(crate) fn add(counter: &AtomicU64, by: u64) {

@@ -16,7 +16,7 @@ use crate::columns::ColumnBuffers;
 use crate::component::Component;
 use crate::delivery::ready_row;
 use crate::error::LoadError;
-use crate::filter::missing_power;
+use crate::filter::{missing_power, needs_power};
 use crate::instance::Instance;
 use crate::setup::{FailureRule, Setup};
 use crate::verdicts::{SoundVerdicts, code};
@@ -74,7 +74,7 @@ impl WasmDeliveryFilter {
         // The old generation is gone when a shard has taken the new one.
         let no_fallback = ArcSwapOption::<()>::empty();
         let start = verdicts.len();
-        match caller.attempt(now, messages.len(), &no_fallback, &mut call) {
+        match caller.attempt(now, messages.len(), true, &no_fallback, &mut call) {
             Ok(answer) => take(caller, &answer, messages, parts, verdicts),
             Err(error) => {
                 caller.halve(messages.len(), &error, &mut call, &mut |asked| match asked {
@@ -131,7 +131,8 @@ fn take(
     for (at, message) in messages.iter().enumerate() {
         // A refusal has nobody to be told to here: it ends the message as a drop.
         let code = if answer.codes[at] == code::REFUSE { code::DROP } else { answer.codes[at] };
-        if missing_power(setup.powers, code).is_some() {
+        if let Some(power) = missing_power(setup.powers, code) {
+            counters.note_failure(setup.clock.now().wall_ms, &needs_power(power));
             counters.denied_rows.fetch_add(1, Relaxed);
             counters.failed_rows.fetch_add(1, Relaxed);
             verdicts.push(failed(setup));
@@ -154,7 +155,9 @@ fn take(
                 let mut bytes = Vec::new();
                 match answer.encode(at, ready_row(message, &parts[at]), &mut bytes) {
                     Ok(_) => Verdict::Rewrite(bytes),
-                    Err(_) => {
+                    Err(what) => {
+                        let reason = format!("answered with {what}");
+                        counters.note_failure(setup.clock.now().wall_ms, &reason);
                         counters.failed_rows.fetch_add(1, Relaxed);
                         failed(setup)
                     }

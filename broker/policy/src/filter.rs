@@ -126,7 +126,8 @@ impl FilterBinding {
                 };
                 instance.filter(now, input, |answer| SoundVerdicts::check(answer, chunk.len()))
             };
-            let error = match self.caller.attempt(now, chunk.len(), &self.fallback, &mut call) {
+            let len = chunk.len();
+            let error = match self.caller.attempt(now, len, true, &self.fallback, &mut call) {
                 Ok(answer) => {
                     self.take(messages, &answer, chunk, sheet, by_fallback);
                     continue;
@@ -160,11 +161,12 @@ impl FilterBinding {
         let counters = self.caller.counters();
         let powers = self.setup().powers;
         let mut denied = 0;
+        let mut last_failure = None;
         for (at, &row) in rows.iter().enumerate() {
             let code = answer.codes[at];
             let verdict = if let Some(power) = missing_power(powers, code) {
                 denied += 1;
-                self.failure(format!("its answer needs the power {power:?}, which is not granted"))
+                self.failure(needs_power(power))
             } else {
                 match code {
                     code::DROP => FilterAnswer::Drop,
@@ -180,11 +182,17 @@ impl FilterBinding {
                     _ => FilterAnswer::Keep,
                 }
             };
+            if let FilterAnswer::Failed(failure) = &verdict {
+                last_failure = Some(Arc::clone(&failure.reason));
+            }
             verdict.count(counters);
             sheet.outcomes.push(FilterOutcome { row, by_fallback, answer: verdict });
         }
         counters.rows.fetch_add(rows.len() as u64, Relaxed);
         Counters::add(&counters.denied_rows, denied);
+        if let Some(reason) = last_failure {
+            counters.note_failure(messages.input.now.wall_ms, &reason);
+        }
     }
 
     fn fail(&self, rows: &[u32], reason: &Arc<str>, sheet: &mut FilterSheet, by_fallback: bool) {
@@ -240,6 +248,11 @@ impl FilterSheet {
         self.outcomes.clear();
         self.edited.clear();
     }
+}
+
+/// What is said of a row whose answer needs `power`, which is not granted.
+pub(crate) fn needs_power(power: &str) -> String {
+    format!("its answer needs the power {power:?}, which is not granted")
 }
 
 /// The power a verdict needs and the binding lacks.

@@ -78,7 +78,7 @@ pub(crate) struct BindingFile {
 }
 
 /// A file that is neither a plugin nor a binding, and why.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct FileProblem {
     /// The file, relative to its folder's parent.
     pub file: String,

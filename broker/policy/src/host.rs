@@ -93,10 +93,13 @@ impl State {
         Counters::add(&setup.counters.kv_refused, refused);
     }
 
-    /// The call failed or said "no": what it wrote is forgotten.
-    pub(crate) fn roll_back(&mut self) {
+    /// The call failed or said "no", for `reason`: what it wrote is forgotten.
+    pub(crate) fn roll_back(&mut self, reason: &str) {
         self.metrics.clear();
         self.kv.clear();
+        if let Some(setup) = &self.setup {
+            setup.counters.note_failure(self.now.wall_ms, reason);
+        }
     }
 
     fn setup(&self, import: &'static str) -> wasmtime::Result<&Setup> {

@@ -77,7 +77,9 @@ impl Instance {
         let shape = |error: wasmtime::Error| LoadError::Exports(format!("{error:#}"));
         arm(&mut store, limits::LIFECYCLE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| {
-            LoadError::Init(explain(&error, store.data(), limits::LIFECYCLE_MS))
+            let reason = explain(&error, store.data(), limits::LIFECYCLE_MS);
+            setup.counters.note_failure(setup.clock.now().wall_ms, &reason);
+            LoadError::Init(reason)
         })?;
         let routing = linked.routing.as_ref().map(|indices| indices.load(&mut store, &instance));
         let filtering =
@@ -217,7 +219,7 @@ impl Instance {
             Ok(Err(refusal)) => CallError::Refused(crate::text::sentence(&refusal)),
             Err(error) => CallError::Ended(explain(&error, self.store.data(), budget_ms)),
         };
-        self.store.data_mut().roll_back();
+        self.store.data_mut().roll_back(error.reason());
         Err(error)
     }
 }

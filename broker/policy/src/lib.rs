@@ -48,6 +48,7 @@ mod text;
 mod verdicts;
 mod watcher;
 mod wholeness;
+mod words;
 mod workshop;
 
 pub use policy_host::{

@@ -12,7 +12,7 @@ mod swap;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -21,7 +21,7 @@ use weir_core::command::Command;
 use crate::binding::{Binding, DEFAULTS, Origin};
 use crate::chain::PublishChain;
 use crate::fields::did_you_mean;
-use crate::folder::{BindingFile, Code, Folders, Plugin, Scan, Source, Standing};
+use crate::folder::{BindingFile, Code, FileProblem, Folders, Plugin, Scan, Source, Standing};
 use crate::generation::{BindingState, Record};
 use crate::settle::{Stamp, sha256_hex};
 use crate::status::{Board, HostCounters};
@@ -76,6 +76,8 @@ pub(crate) struct Loader {
     /// The folders' listing failed in the last pass.
     blind: bool,
     last_scan: Scan,
+    /// What the last pass found wrong with files: all of it has been told.
+    faults: HashSet<FileProblem>,
 }
 
 impl Loader {
@@ -109,6 +111,7 @@ impl Loader {
             counters: HostCounters::default(),
             blind: false,
             last_scan: Scan::default(),
+            faults: HashSet::new(),
         }
     }
 
@@ -157,6 +160,7 @@ impl Loader {
         for name in gone {
             self.remove(&name);
         }
+        self.tell_faults(&scan);
         let now_ms = self.workshop.clock.now().steady_ms;
         let wait_ms = scan.due_ms.map(|due_ms| due_ms.saturating_sub(now_ms).max(1));
         self.last_scan = scan;
@@ -289,7 +293,7 @@ impl Loader {
                     Choice::Candidate(Box::new(Candidate::new(binding, stamp, plugin, code)))
                 }
                 Standing::Waiting(why) => Choice::Waiting(format!("{}: {why}", plugin.file)),
-                Standing::Broken(why) => Choice::Unusable(format!("{}: {why}", plugin.file)),
+                Standing::Broken(why) => Choice::Unusable(unusable(plugin, why)),
             });
         }
         if choices.len() > before {
@@ -308,6 +312,11 @@ impl Loader {
             )
         }));
     }
+}
+
+/// What is said of a binding whose plugin is broken.
+fn unusable(plugin: &Plugin, why: &str) -> String {
+    format!("{}: {why}", plugin.file)
 }
 
 fn plugin(shipped: ShippedComponent) -> Plugin {

@@ -1,6 +1,7 @@
 //! A router binding: rows in, target subjects out. Asked by
 //! [`crate::chain::PublishChain`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,12 +23,26 @@ use crate::setup::Setup;
 
 /// The pick that means "nowhere".
 const NOWHERE: u32 = u32::MAX;
+/// The pick that means "the subject the row has".
+const OWN: u32 = u32::MAX - 1;
 
 /// One generation of a router binding.
 pub struct RouterBinding {
     pub(crate) caller: Caller,
+    pub(crate) memory: Memory,
     /// The last good generation, which judges while this one fails its probation.
     fallback: ArcSwapOption<RouterBinding>,
+}
+
+/// What an answer of a router hangs on, and so how long it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Each message is asked about.
+    None,
+    /// The subject alone.
+    Subject,
+    /// The values of its columns.
+    Columns,
 }
 
 /// One copy a router wants: where to, and how late.
@@ -48,6 +63,8 @@ pub(crate) struct RouteOutcome {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RouteAnswer {
+    /// To the subject it has. Said of a row only where answers are remembered.
+    Own,
     /// `sheet.routes[start..end]`.
     Routes { start: u32, end: u32 },
     /// `sheet.failures[..]`.
@@ -66,9 +83,17 @@ pub(crate) struct Failure {
 pub(crate) struct RouteSheet {
     /// A question that is no message: no rows are counted.
     pub(crate) uncounted: bool,
+    /// Counters of the generation that stood in, where one did.
+    pub(crate) stand_in: Option<Arc<Counters>>,
     pub(crate) routes: Vec<Route>,
     pub(crate) outcomes: Vec<RouteOutcome>,
     pub(crate) failures: Vec<Failure>,
+}
+
+/// What a call needs beside the messages; kept by the scratch.
+pub(crate) struct Tools<'a> {
+    pub(crate) columns: &'a mut ColumnBuffers,
+    pub(crate) names: &'a mut Names,
 }
 
 /// An answer whose counts and indices are sound.
@@ -103,11 +128,17 @@ impl RouterBinding {
         // First: a generation that does not start leaves the running one as it is,
         // with the one it falls back to.
         let caller = Caller::new(component, setup)?;
+        let manifest = caller.component().manifest();
+        let memory = match manifest.memo_by.is_empty() {
+            true => Memory::None,
+            false if manifest.memo_by_subject() => Memory::Subject,
+            false => Memory::Columns,
+        };
         if let Some(fallback) = &fallback {
             // Or every generation there ever was would be kept.
             fallback.fallback.store(None);
         }
-        Ok(Self { caller, fallback: ArcSwapOption::from(fallback) })
+        Ok(Self { caller, memory, fallback: ArcSwapOption::from(fallback) })
     }
 
     /// What it was made with.
@@ -128,28 +159,33 @@ impl RouterBinding {
         self.caller.breaker().is_open(steady_ms)
     }
 
-    /// Asks about `rows` and adds one outcome per row to `sheet`.
+    /// Asks about `rows` and adds an outcome to `sheet` for each that does not
+    /// simply go to its own subject; for each, where answers are remembered.
+    /// `own` tells a row's subject.
     pub(crate) fn route(
         &self,
         messages: Messages<'_>,
         rows: &[u32],
-        columns: &mut ColumnBuffers,
-        names: &mut Names,
+        own: &impl Fn(u32) -> NameId,
+        tools: Tools<'_>,
         sheet: &mut RouteSheet,
     ) {
-        self.route_as(messages, rows, columns, names, sheet, false);
+        self.route_as(messages, rows, own, tools, sheet, false);
     }
 
     fn route_as(
         &self,
         messages: Messages<'_>,
         rows: &[u32],
-        columns: &mut ColumnBuffers,
-        names: &mut Names,
+        own: &impl Fn(u32) -> NameId,
+        Tools { columns, names }: Tools<'_>,
         sheet: &mut RouteSheet,
         by_fallback: bool,
     ) {
         let now = messages.input.now;
+        if by_fallback {
+            sheet.stand_in = Some(self.setup().counters.clone());
+        }
         for chunk in rows.chunks(self.caller.batch_rows()) {
             let mut call = |instance: &mut Instance, start: usize, end: usize| {
                 let chunk = &chunk[start..end];
@@ -161,20 +197,23 @@ impl RouterBinding {
                 };
                 instance.route(now, input, |answer| self.check(answer, chunk.len(), names))
             };
-            let error = match self.caller.attempt(now, chunk.len(), &self.fallback, &mut call) {
+            // A question that is no message says nothing about the policy's work.
+            let (len, weighs) = (chunk.len(), !sheet.uncounted);
+            let error = match self.caller.attempt(now, len, weighs, &self.fallback, &mut call) {
                 Ok(answer) => {
-                    self.take(&answer, chunk, sheet, by_fallback);
+                    self.take(&answer, chunk, own, sheet, by_fallback);
                     continue;
                 }
                 Err(error) => error,
             };
             if let Some(fallback) = self.fallback.load_full() {
-                fallback.route_as(messages, chunk, columns, names, sheet, true);
+                let tools = Tools { columns, names };
+                fallback.route_as(messages, chunk, own, tools, sheet, true);
                 continue;
             }
             self.caller.halve(chunk.len(), &error, &mut call, &mut |asked| match asked {
                 Asked::Answer { start, end, answer } => {
-                    self.take(&answer, &chunk[start..end], sheet, by_fallback);
+                    self.take(&answer, &chunk[start..end], own, sheet, by_fallback);
                 }
                 Asked::Failed { start, end, reason } => {
                     self.fail(&chunk[start..end], reason, sheet, by_fallback);
@@ -184,37 +223,36 @@ impl RouterBinding {
     }
 
     /// Writes a sound answer about `rows` to the sheet.
-    fn take(&self, answer: &SoundRoutes, rows: &[u32], sheet: &mut RouteSheet, by_fallback: bool) {
+    fn take(
+        &self,
+        answer: &SoundRoutes,
+        rows: &[u32],
+        own: &impl Fn(u32) -> NameId,
+        sheet: &mut RouteSheet,
+        by_fallback: bool,
+    ) {
         let counters = self.caller.counters();
         let (mut failed, mut denied, mut start) = (0, 0, 0);
-        sheet.outcomes.reserve(rows.len());
         for (at, &row) in rows.iter().enumerate() {
             let end = answer.ends.get(at).map_or(at + 1, |&end| end as usize);
-            let first = sheet.routes.len() as u32;
-            let mut bad = None;
-            for pick in start..end {
-                let Some(target) = answer.targets.get(answer.picks[pick] as usize) else {
-                    continue; // nowhere
-                };
-                match target {
-                    Target::Name(name) => {
-                        let delay_ms = answer.delays.get(pick).copied().unwrap_or(0);
-                        sheet.routes.push(Route { name: *name, delay_ms });
-                    }
-                    Target::Bad { reason, denied } => bad = Some((reason, *denied)),
-                }
-            }
+            let picks = start..end;
             start = end;
-            let answer = match bad {
-                None => RouteAnswer::Routes { start: first, end: sheet.routes.len() as u32 },
-                Some((reason, no_power)) => {
-                    sheet.routes.truncate(first as usize);
-                    failed += 1;
-                    denied += u64::from(no_power);
-                    sheet.fail(reason.as_str().into(), self.setup().generation.number)
+            let said = if answer.is_own(picks.clone()) {
+                if self.memory == Memory::None {
+                    continue;
+                }
+                RouteAnswer::Own
+            } else {
+                match sheet.add(answer, picks, || own(row)) {
+                    Ok(routes) => routes,
+                    Err((reason, no_power)) => {
+                        failed += 1;
+                        denied += u64::from(no_power);
+                        sheet.fail(reason.into(), self.setup().generation.number)
+                    }
                 }
             };
-            sheet.outcomes.push(RouteOutcome { row, by_fallback, answer });
+            sheet.outcomes.push(RouteOutcome { row, by_fallback, answer: said });
         }
         if sheet.uncounted {
             return;
@@ -244,8 +282,8 @@ impl RouterBinding {
             check_ends(&ends, rows, picks.len(), "picks")?;
         }
         check_ends(&targets.ends, targets.ends.len(), targets.bytes.len(), "targets")?;
-        let count = targets.ends.len() as u32;
-        if let Some(pick) = picks.iter().find(|&&pick| pick >= count && pick != NOWHERE) {
+        let count = u32::try_from(targets.ends.len()).unwrap_or(OWN).min(OWN);
+        if let Some(pick) = picks.iter().find(|&&pick| pick >= count && pick < OWN) {
             return Err(format!("pick {pick} where there are {count} targets"));
         }
         let mut start = 0;
@@ -303,9 +341,47 @@ impl std::fmt::Debug for RouterBinding {
     }
 }
 
+impl SoundRoutes {
+    /// Whether these picks are the row's own subject, at once, and nothing else.
+    fn is_own(&self, picks: Range<usize>) -> bool {
+        picks.len() == 1 && self.picks[picks.start] == OWN && self.delay_ms(picks.start) == 0
+    }
+
+    fn delay_ms(&self, pick: usize) -> u32 {
+        self.delays.get(pick).copied().unwrap_or(0)
+    }
+}
+
 impl RouteSheet {
+    /// Adds the routes of one row; without any when one of its targets is bad:
+    /// then why, and whether for want of a power.
+    fn add<'a>(
+        &mut self,
+        answer: &'a SoundRoutes,
+        picks: Range<usize>,
+        own: impl Fn() -> NameId,
+    ) -> Result<RouteAnswer, (&'a str, bool)> {
+        let start = self.routes.len();
+        for pick in picks {
+            let name = match answer.picks[pick] {
+                NOWHERE => continue,
+                OWN => own(),
+                number => match &answer.targets[number as usize] {
+                    Target::Name(name) => *name,
+                    Target::Bad { reason, denied } => {
+                        self.routes.truncate(start);
+                        return Err((reason, *denied));
+                    }
+                },
+            };
+            self.routes.push(Route { name, delay_ms: answer.delay_ms(pick) });
+        }
+        Ok(RouteAnswer::Routes { start: start as u32, end: self.routes.len() as u32 })
+    }
+
     pub(crate) fn clear(&mut self) {
         self.routes.clear();
+        self.stand_in = None;
         self.outcomes.clear();
         self.failures.clear();
     }

@@ -18,16 +18,22 @@ use crate::judge::{Diversion, JudgeInput, Judged, Place, Refusal, Row};
 use crate::memo::Memo;
 use crate::messages::{Edited, Messages};
 use crate::names::{NameId, Names};
-use crate::router::{Failure, Route, RouteAnswer, RouteSheet, RouterBinding};
+use crate::router::{
+    Failure, Memory, Route, RouteAnswer, RouteOutcome, RouteSheet, RouterBinding, Tools,
+};
 use crate::setup::{FailureRule, Setup};
+use crate::words;
 
 /// Marks a name that was met as a target only.
 const NO_PLAN: u32 = u32::MAX;
+/// Entries of the first look for a subject's plan: one per mark.
+const RECENT_PLANS: usize = 256;
 
 /// What is known of a subject.
 #[derive(Debug)]
 struct SubjectPlan {
     name: NameId,
+    subject: Arc<str>,
     /// Filters that apply, indices into the chain's, in order.
     filters: Box<[u16]>,
     router: Option<u16>,
@@ -35,6 +41,16 @@ struct SubjectPlan {
     routes: Option<Remembered>,
     /// The batch in which the router was asked about this subject.
     asked: u64,
+    /// What came of it when it is not to be remembered: good for that batch.
+    passing: Option<Passing>,
+}
+
+/// An answer that only the rows of the same batch share.
+#[derive(Clone, Debug)]
+enum Passing {
+    /// Another generation than the binding's own gave it.
+    Routes(Remembered),
+    Failed(Failure),
 }
 
 /// A router's answer.
@@ -62,6 +78,8 @@ pub(crate) struct Scratch {
     /// Per name its plan, or `NO_PLAN`.
     plan_of: Vec<u32>,
     plans: Vec<SubjectPlan>,
+    /// Plans met lately, by a cheap mark of their subject: a batch has few subjects.
+    recent: [u32; RECENT_PLANS],
     /// Per row its plan.
     row_plans: Vec<u32>,
     row_routes: Vec<RowRoute>,
@@ -90,6 +108,7 @@ impl Scratch {
             names: Names::default(),
             plan_of: Vec::new(),
             plans: Vec::new(),
+            recent: [NO_PLAN; RECENT_PLANS],
             row_plans: Vec::new(),
             row_routes: Vec::new(),
             filter_rows: vec![Vec::new(); filters],
@@ -154,15 +173,15 @@ impl Scratch {
 
     /// Finds which policies see each row.
     fn find_plans(&mut self, chain: &PublishChain, input: JudgeInput<'_>) {
-        let mut last: (&[u8], u32) = (&[], u32::MAX);
         for parts in input.parts {
             let (start, len) = parts.subject;
             let subject = &input.buffer[start as usize..(start + len) as usize];
-            // Neighbours often share their subject.
-            if last.1 == u32::MAX || last.0 != subject {
-                last = (subject, self.plan(chain, subject));
+            let slot = usize::from(words::mark(subject));
+            let known = self.plans.get(self.recent[slot] as usize);
+            if !known.is_some_and(|plan| words::same(plan.subject.as_bytes(), subject)) {
+                self.recent[slot] = self.plan(chain, subject);
             }
-            self.row_plans.push(last.1);
+            self.row_plans.push(self.recent[slot]);
         }
     }
 
@@ -183,10 +202,12 @@ impl Scratch {
         let filters = filters.filter(|(_, filter)| applies(filter.setup()));
         let plan = SubjectPlan {
             name,
+            subject: self.names.text(name).clone(),
             filters: filters.map(|(at, _)| at as u16).collect(),
             router: chain.routers.iter().position(|r| applies(r.setup())).map(|at| at as u16),
             routes: None,
             asked: 0,
+            passing: None,
         };
         self.plans.push(plan);
         let number = self.plans.len() as u32 - 1;
@@ -209,28 +230,31 @@ impl Scratch {
                 self.row_routes[row] = routes.replay(&mut self.sheet.routes);
                 continue;
             }
-            let manifest = chain.routers[at].component().manifest();
-            if manifest.memo_by_subject() {
-                if plan.asked == self.stamp {
+            match chain.routers[at].memory {
+                Memory::None => {}
+                Memory::Subject if plan.asked == self.stamp => {
                     self.waiting.push(row as u32);
                     continue;
                 }
-                plan.asked = self.stamp;
-            } else if !manifest.memo_by.is_empty() {
-                let messages = Messages { input, edited: &self.edited };
-                self.key.clear();
-                chain.routers[at].caller.columns().key(messages.row(row as u32), &mut self.key);
-                if let Some(routes) = self.router_memos[at].get(&self.key) {
-                    self.remembered[at] += 1;
-                    self.row_routes[row] = routes.replay(&mut self.sheet.routes);
-                    continue;
+                Memory::Subject => (plan.asked, plan.passing) = (self.stamp, None),
+                Memory::Columns => {
+                    let messages = Messages { input, edited: &self.edited };
+                    self.key.clear();
+                    let columns = chain.routers[at].caller.columns();
+                    columns.key(messages.row(row as u32), &mut self.key);
+                    if let Some(routes) = self.router_memos[at].get(&self.key) {
+                        self.remembered[at] += 1;
+                        self.row_routes[row] = routes.replay(&mut self.sheet.routes);
+                        continue;
+                    }
                 }
             }
             self.router_rows[at].push(row as u32);
         }
     }
 
-    /// Asks router `at` about its rows, then about those that waited in vain.
+    /// Asks router `at` about its rows, and gives those that waited the answer of
+    /// the row they waited for.
     fn ask_router(
         &mut self,
         chain: &PublishChain,
@@ -243,23 +267,43 @@ impl Scratch {
         self.ask(router, at, &rows, input, judged);
         self.router_rows[at] = rows;
         let waiting = std::mem::take(&mut self.waiting);
-        let (mut still, mut others) = (Vec::new(), Vec::new());
+        let (mut others, mut stood_in, mut failed) = (Vec::new(), 0, 0);
         for &row in &waiting {
             let plan = &self.plans[self.row_plans[row as usize] as usize];
-            match &plan.routes {
-                _ if plan.router != Some(at as u16) => others.push(row),
-                Some(routes) => {
-                    self.remembered[at] += 1;
-                    self.row_routes[row as usize] = routes.replay(&mut self.sheet.routes);
+            let answer = match (&plan.routes, &plan.passing) {
+                _ if plan.router != Some(at as u16) => {
+                    others.push(row);
+                    continue;
                 }
-                None => still.push(row),
-            }
+                (Some(routes), _) => {
+                    self.remembered[at] += 1;
+                    routes
+                }
+                (None, Some(Passing::Routes(routes))) => {
+                    stood_in += 1;
+                    routes
+                }
+                (None, Some(Passing::Failed(failure))) => {
+                    // The answer hangs on the subject alone: asking again would
+                    // cost the policy a failure more for the same reason.
+                    fail(judged, row, router.setup(), failure.clone());
+                    failed += 1;
+                    continue;
+                }
+                (None, None) => unreachable!("each row asked about has an outcome"),
+            };
+            self.row_routes[row as usize] = answer.replay(&mut self.sheet.routes);
+        }
+        if let Some(counters) = &self.sheet.stand_in {
+            Counters::add(&counters.rows, stood_in);
+            Counters::add(&counters.memo_hits, stood_in);
         }
         self.waiting = others;
-        self.ask(router, at, &still, input, judged);
         let remembered = self.remembered[at];
-        Counters::add(&router.setup().counters.rows, remembered);
-        Counters::add(&router.setup().counters.memo_hits, remembered);
+        let counters = &router.setup().counters;
+        Counters::add(&counters.rows, remembered + failed);
+        Counters::add(&counters.failed_rows, failed);
+        Counters::add(&counters.memo_hits, remembered);
     }
 
     fn ask(
@@ -276,22 +320,25 @@ impl Scratch {
         self.sheet.outcomes.clear();
         self.sheet.failures.clear();
         let messages = Messages { input, edited: &self.edited };
-        router.route(messages, rows, &mut self.columns, &mut self.names, &mut self.sheet);
+        let (plans, row_plans) = (&self.plans, &self.row_plans);
+        let own = |row: u32| plans[row_plans[row as usize] as usize].name;
+        let tools = Tools { columns: &mut self.columns, names: &mut self.names };
+        router.route(messages, rows, &own, tools, &mut self.sheet);
         let outcomes = std::mem::take(&mut self.sheet.outcomes);
-        let remembers = !router.component().manifest().memo_by.is_empty();
         for outcome in &outcomes {
-            match outcome.answer {
-                RouteAnswer::Routes { start, end } => {
-                    let route = self.own_or_routes(outcome.row, start, end);
-                    self.row_routes[outcome.row as usize] = route;
-                    if remembers && !outcome.by_fallback {
-                        self.remember(router, at, outcome.row, route, input);
-                    }
-                }
+            let route = match outcome.answer {
+                RouteAnswer::Own => RowRoute::Own,
+                RouteAnswer::Routes { start, end } => self.own_or_routes(outcome.row, start, end),
                 RouteAnswer::Failed(failure) => {
                     let failure = self.sheet.failures[failure as usize].clone();
+                    self.pass(router, outcome.row, Passing::Failed(failure.clone()));
                     fail(judged, outcome.row, router.setup(), failure);
+                    continue;
                 }
+            };
+            self.row_routes[outcome.row as usize] = route;
+            if router.memory != Memory::None {
+                self.remember(router, at, outcome, route, input);
             }
         }
         self.sheet.outcomes = outcomes;
@@ -309,29 +356,40 @@ impl Scratch {
         &mut self,
         router: &RouterBinding,
         at: usize,
-        row: u32,
+        outcome: &RouteOutcome,
         route: RowRoute,
         input: JudgeInput<'_>,
     ) {
+        let row = outcome.row;
         let routes = |sheet: &RouteSheet, start: u32, end: u32| {
             Remembered::Routes(sheet.routes[start as usize..end as usize].into())
         };
-        let by_subject = router.component().manifest().memo_by_subject();
-        let plan = &mut self.plans[self.row_plans[row as usize] as usize];
+        let by_subject = router.memory == Memory::Subject;
+        let plan = &self.plans[self.row_plans[row as usize] as usize];
         let remembered = match route {
             RowRoute::Own if by_subject => Remembered::Own,
             // Another subject may have the same key: its own is another.
             RowRoute::Own => Remembered::Routes([Route { name: plan.name, delay_ms: 0 }].into()),
             RowRoute::Routes { start, end } => routes(&self.sheet, start, end),
         };
+        if outcome.by_fallback {
+            return self.pass(router, row, Passing::Routes(remembered));
+        }
         if by_subject {
-            plan.routes = Some(remembered);
+            self.plans[self.row_plans[row as usize] as usize].routes = Some(remembered);
             return;
         }
         let messages = Messages { input, edited: &self.edited };
         self.key.clear();
         router.caller.columns().key(messages.row(row), &mut self.key);
         self.router_memos[at].insert(self.key.as_slice().into(), remembered);
+    }
+
+    /// Keeps an answer about `row` for the rows of this batch that wait for it.
+    fn pass(&mut self, router: &RouterBinding, row: u32, passing: Passing) {
+        if router.memory == Memory::Subject {
+            self.plans[self.row_plans[row as usize] as usize].passing = Some(passing);
+        }
     }
 
     /// See [`PublishChain::verdict_for_subject`].
@@ -345,7 +403,7 @@ impl Scratch {
             return SubjectRoute::new(SubjectVerdict::Identity, None);
         };
         let router = &*chain.routers[at];
-        if !router.component().manifest().memo_by_subject() {
+        if router.memory != Memory::Subject {
             return per_message();
         }
         if self.plans[number].routes.is_none() {

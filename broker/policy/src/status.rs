@@ -11,6 +11,7 @@ use weir_core::env::Clock;
 pub use crate::binding::Origin;
 use crate::binding::{Grant, power_words};
 pub use crate::breaker::BreakerState;
+pub use crate::counters::LastFailure;
 use crate::counters::{Counters, CountersSnapshot};
 pub use crate::folder::{FileProblem, Source};
 pub use crate::generation::{BindingState, GenerationState};
@@ -119,6 +120,8 @@ pub struct GenerationStatus {
     /// What it did.
     #[serde(flatten)]
     pub counters: CountersSnapshot,
+    /// The failure it met last.
+    pub last_failure: Option<LastFailure>,
 }
 
 /// A plugin or shipped policy.
@@ -161,6 +164,9 @@ pub struct HostCounters {
     pub rollbacks: u64,
     /// Failures at work that were reported.
     pub troubles: u64,
+    /// Files found in the folders that are not what their name promises; each
+    /// counts once, until it changes its fault or goes and comes back.
+    pub file_problems: u64,
 }
 
 /// Everything that can be asked, as of the last pass.
@@ -273,6 +279,7 @@ impl BoardRow {
         status.totals = self.earlier;
         for (generation, counters) in status.history.iter_mut().zip(&self.counters) {
             generation.counters = counters.snapshot();
+            generation.last_failure = counters.last_failure();
             status.totals = sum(status.totals, generation.counters);
         }
         status.kv_bytes = self.kv.iter().flat_map(|kv| kv.iter()).map(|kv| kv.bytes()).sum();
@@ -295,6 +302,7 @@ fn entry_status(entry: &crate::generation::Entry) -> GenerationStatus {
         activated_ms: entry.activated_ms,
         retired_ms: entry.retired_ms,
         counters: CountersSnapshot::default(),
+        last_failure: None,
     }
 }
 

@@ -11,7 +11,7 @@ use common::{Bench, Messages, TestClock, counts, shown};
 use weir_core::env::Clock;
 use weir_core::policy::{DeliveryPolicy, Failure, GroupInfo, ReadyMessage, Verdict};
 use weir_guests::Guests;
-use weir_policy::chain::PublishChain;
+use weir_policy::chain::{PublishChain, SubjectVerdict};
 use weir_policy::component::Component;
 use weir_policy::deliver_filter::WasmDeliveryFilter;
 use weir_policy::delivery::WasmDelivery;
@@ -178,6 +178,53 @@ fn while_a_generation_is_on_trial_the_last_good_one_stands_in() {
     assert!(troubles[0].probation && troubles[0].generation == 2);
     assert!(troubles[0].reason.contains("trapped"), "{}", troubles[0].reason);
     assert_eq!(counts(bad.setup()).calls, 4, "the fourth batch was not put before it");
+}
+
+#[test]
+fn many_messages_of_one_bad_subject_are_one_failure() {
+    let bench = Bench::new(TestClock::manual(1_000));
+    let bad = load(&bench, "memo-panic@poison").unwrap();
+    let router = RouterBinding::new(bad, bench.setup(Role::Router, 2, "{}"), None).unwrap();
+    let router = Arc::new(router);
+    let rows = route(&bench, &router, &["poison", "a", "poison", "a", "poison"]);
+    assert_eq!((&*rows[1], &*rows[3]), ("same", "same"));
+    for row in [0, 2, 4] {
+        assert!(rows[row].starts_with("refused PolicyFailed by 2"), "{rows:?}");
+    }
+    let counts = counts(router.setup());
+    assert_eq!((counts.rows, counts.failed_rows, counts.memo_hits), (5, 3, 1));
+    assert_eq!(counts.calls, 3, "both subjects, then each alone; nobody asked again");
+    assert!(bench.troubles.lock().unwrap().is_empty(), "one batch, one failure");
+
+    let good = router_of(&bench, "memo-prefix@good");
+    let bad = load(&bench, "memo-panic").unwrap();
+    let setup = bench.setup(Role::Router, 2, "{}");
+    let bad = Arc::new(RouterBinding::new(bad, setup, Some(good.clone())).unwrap());
+    let rows = route(&bench, &bad, &["a", "a", "a"]);
+    assert!(rows.iter().all(|row| row.starts_with("good.a")), "{rows:?}");
+    let (good, bad) = (common::counts(good.setup()), common::counts(bad.setup()));
+    assert_eq!((good.rows, bad.rows, bad.calls), (3, 0, 1), "counted where they were judged");
+
+    let chain = PublishChain::new(Vec::new(), vec![router.clone()], 1);
+    for _ in 0..5 {
+        let route = chain.verdict_for_subject("poison");
+        assert_eq!(route.verdict, SubjectVerdict::PerMessage);
+    }
+    assert!(bench.troubles.lock().unwrap().is_empty(), "questions are not weighed");
+}
+
+fn router_of(bench: &Bench, behaviour: &str) -> Arc<RouterBinding> {
+    router(bench, behaviour, bench.setup(Role::Router, 1, "{}"))
+}
+
+#[test]
+fn a_rows_own_subject_needs_no_name() {
+    let bench = Bench::new(TestClock::manual(0));
+    let router = router_of(&bench, "own");
+    let rows = route(&bench, &router, &["a", "b"]);
+    let late = "a [as published] after 1000";
+    assert_eq!(rows[0], format!("a [as published], {late}"));
+    assert_eq!(rows[1], "b [as published], a [a=x] after 1000");
 }
 
 #[test]

@@ -50,6 +50,21 @@ fn one_target_each() {
 }
 
 #[test]
+fn only_the_very_slice_is_the_own_subject() {
+    let rule: Rule = |message, to| {
+        let subject = message.subject();
+        to.send(&subject.to_owned());
+        to.send(&subject[..3]);
+        to.send(subject);
+    };
+    let rows = routed(rule, &numbered(12));
+    for (number, row) in rows.iter().enumerate() {
+        let own = format!("s.{number}");
+        assert_eq!(row, &[own.clone(), own[..3].to_owned(), own]);
+    }
+}
+
+#[test]
 fn few_targets_many_messages_none_and_several() {
     let rule: Rule = |message, to| {
         let number: u32 = message.subject()[2..].parse().expect("number");

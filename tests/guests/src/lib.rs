@@ -16,7 +16,7 @@ const MARK_BYTES: usize = 64;
 /// What a hostile component can be told to do. Each acts in every role it has;
 /// with `@text` behind it, only on batches with a subject that contains the text.
 /// `prefix` does no harm: it routes each message to `text.` and its subject.
-pub const BEHAVIOURS: [&str; 21] = [
+pub const BEHAVIOURS: [&str; 22] = [
     "bad-index",
     "bad-manifest",
     "bad-utf8",
@@ -30,6 +30,7 @@ pub const BEHAVIOURS: [&str; 21] = [
     "loop-check",
     "loop-describe",
     "loop-init",
+    "own",
     "panic",
     "panic-check",
     "panic-init",
@@ -73,13 +74,15 @@ impl Guests {
         Ok(Self { hostile: built.component, wrong_import })
     }
 
-    /// A component that behaves so: one of [`BEHAVIOURS`], perhaps with `@text`.
+    /// A component that behaves so: one of [`BEHAVIOURS`], perhaps with `@text`;
+    /// with `memo-` before it, its answers as a router are remembered by subject.
     ///
     /// # Panics
     /// When there is no such behaviour.
     #[must_use]
     pub fn behaving(&self, behaviour: &str) -> Vec<u8> {
         let name = behaviour.split('@').next().unwrap_or_default();
+        let name = name.strip_prefix("memo-").unwrap_or(name);
         assert!(BEHAVIOURS.contains(&name), "no behaviour {name:?}");
         let mut component = self.hostile.clone();
         let found = component.windows(MARK.len()).position(|window| window == MARK);

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Loader;
+use super::{Loader, unusable};
 use crate::chain::PublishChain;
-use crate::folder::{Plugin, Standing};
+use crate::folder::{FileProblem, Plugin, Scan, Standing};
 use crate::generation::{BindingState, Record, Running};
 use crate::status::{Board, BoardRow, PolicyListing};
 
@@ -46,6 +46,44 @@ impl Loader {
             counters: self.counters,
         };
         self.board.store(Arc::new(board));
+    }
+
+    /// Counts every file that cannot be used, once, and tells the log of those that
+    /// no binding has told of.
+    pub(super) fn tell_faults(&mut self, scan: &Scan) {
+        let mut faults: HashSet<FileProblem> = scan.problems.iter().cloned().collect();
+        let told: HashSet<&str> =
+            self.records.values().filter_map(|record| record.error.as_deref()).collect();
+        let mut told_by_bindings = HashSet::new();
+        for (name, plugin) in &scan.plugins {
+            if let Standing::Broken(why) = &plugin.standing {
+                let file = match plugin.file.is_empty() {
+                    true => format!("plugins/{name}"),
+                    false => format!("plugins/{}", plugin.file),
+                };
+                let fault = FileProblem { file, reason: why.clone() };
+                if told.contains(unusable(plugin, why).as_str()) {
+                    told_by_bindings.insert(fault.clone());
+                }
+                faults.insert(fault);
+            }
+        }
+        for (name, binding) in &scan.bindings {
+            if let Standing::Broken(why) = &binding.standing {
+                let file = format!("bindings/{name}.toml");
+                let fault = FileProblem { file, reason: why.clone() };
+                told_by_bindings.insert(fault.clone());
+                faults.insert(fault);
+            }
+        }
+        for fault in faults.difference(&self.faults) {
+            self.counters.file_problems += 1;
+            if !told_by_bindings.contains(fault) {
+                let reason = crate::text::sentence(&fault.reason);
+                tracing::warn!(file = fault.file, "this file is not used: {reason}");
+            }
+        }
+        self.faults = faults;
     }
 
     fn policies(&self) -> Vec<PolicyListing> {
@@ -100,14 +138,16 @@ impl Loader {
 pub(super) fn announce(record: &Record) {
     let binding = &*record.name;
     let generation = record.active.as_ref().map_or(0, |active| active.number);
-    if let Some(failing) = &record.failing {
-        let state = BindingState::Failing;
-        tracing::warn!(binding, generation, ?state, "{}", failing.error);
-        return;
-    }
     match (&record.error, record.state) {
         (None, state) => tracing::info!(binding, generation, ?state, "policy binding changed"),
         (Some(_), BindingState::Waiting) => {}
         (Some(error), state) => tracing::warn!(binding, generation, ?state, "{error}"),
     }
+}
+
+/// Tells the log that a binding fails for good.
+pub(super) fn announce_failing(record: &Record, error: &str) {
+    let binding = &*record.name;
+    let generation = record.active.as_ref().map_or(0, |active| active.number);
+    tracing::warn!(binding, generation, state = ?BindingState::Failing, "{error}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Loader;
 use crate::binding::Origin;
 use crate::generation::{BindingState, Failing, GenerationState, Record, Running};
-use crate::loader::report::announce;
+use crate::loader::report::{announce, announce_failing};
 use crate::setup::Trouble;
 
 /// Why a rollback was not done.
@@ -136,8 +136,8 @@ impl Loader {
             let before = record.failing.as_ref();
             let since_ms = before.map_or(wall_ms, |failing| failing.since_ms);
             if before.is_none_or(|failing| failing.error != error) {
+                announce_failing(record, &error);
                 record.failing = Some(Failing { error, since_ms });
-                announce(record);
             }
         }
     }

@@ -23,10 +23,20 @@ thread_local! {
 
 struct Hostile;
 
+fn marked() -> String {
+    let mark = std::hint::black_box(&MARK);
+    String::from_utf8_lossy(&mark[13..]).trim_end().to_owned()
+}
+
+/// Whether its answers hang on the subject alone, by the mark `memo-...`.
+fn remembers() -> bool {
+    marked().starts_with("memo-")
+}
+
 /// What it was told: the behaviour, and the text that subjects must contain.
 fn told() -> (String, String) {
-    let mark = std::hint::black_box(&MARK);
-    let marked = String::from_utf8_lossy(&mark[13..]).trim_end().to_owned();
+    let marked = marked();
+    let marked = marked.strip_prefix("memo-").unwrap_or(&marked).to_owned();
     let told = if marked.is_empty() { TOLD.with_borrow(String::clone) } else { marked };
     match told.split_once('@') {
         Some((behaviour, text)) => (behaviour.to_owned(), text.to_owned()),
@@ -107,7 +117,7 @@ impl lifecycle::Guest for Hostile {
             config_schema: String::new(),
             columns: vec![1],
             header_columns: Vec::new(),
-            memo_by: Vec::new(),
+            memo_by: if remembers() { vec![1] } else { Vec::new() },
             state_version: 0,
             state_reads: 0,
             wants: powers.map(str::to_owned).to_vec(),
@@ -174,6 +184,13 @@ impl routing::Guest for Hostile {
             "wrong-count" => routes.picks.push(0),
             "falling-ends" => routes.ends = (0..rows).map(|row| rows - row).collect(),
             "bad-index" => routes.picks.fill(rows + 7),
+            "own" => {
+                // Itself, and behind it the copy of row 0's subject, a second late.
+                routes.picks = (0..rows).flat_map(|_| [u32::MAX - 1, 0]).collect();
+                routes.ends = (1..=rows).map(|row| 2 * row).collect();
+                let delays = (0..rows).flat_map(|_| [0, 1_000]).collect();
+                routes.extras.push(Column { id: 64, cells: Cells::Words(delays) });
+            }
             "bad-utf8" => routes.targets.bytes.fill(0xff),
             "huge-answer" => routes.targets.bytes = vec![b'a'; 32 << 20],
             "unknown-codes" => {
