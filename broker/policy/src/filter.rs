@@ -126,8 +126,7 @@ impl FilterBinding {
                 };
                 instance.filter(now, input, |answer| SoundVerdicts::check(answer, chunk.len()))
             };
-            let len = chunk.len();
-            let error = match self.caller.attempt(now, len, true, &self.fallback, &mut call) {
+            let error = match self.caller.attempt(now, chunk.len(), &self.fallback, &mut call) {
                 Ok(answer) => {
                     self.take(messages, &answer, chunk, sheet, by_fallback);
                     continue;

@@ -115,6 +115,32 @@ fn a_flood_of_log_lines_is_cut_and_counted() {
 }
 
 #[test]
+fn the_last_failure_is_told_in_one_sentence() {
+    let bench = Bench::new(TestClock::manual(0));
+    let setup = bench.setup(Role::Router, 1, "{}");
+    assert_eq!(setup.counters.last_failure(), None);
+    route(&bench, &setup, false, &[&[("a", "panic")]]);
+    let failure = setup.counters.last_failure().unwrap();
+    assert!(failure.reason.starts_with("trapped: panicked: no such thing"), "{failure:?}");
+    assert_eq!(failure.time_ms, bench.clock.now().wall_ms);
+
+    // The call went well, and its answer could not be used.
+    let mut setup = bench.setup(Role::Filter, 2, "{}");
+    setup.powers.drop = false;
+    filter(&bench, &setup, &[("a", "drop"), ("a", "keep")]);
+    let failure = setup.counters.last_failure().unwrap();
+    assert!(failure.reason.contains("needs the power \"drop\""), "{failure:?}");
+
+    let mut setup = bench.setup(Role::Filter, 3, "{}");
+    setup.powers.drop = false;
+    let mut filter = WasmDeliveryFilter::new(probe(&bench, false), setup.clone()).unwrap();
+    let messages = Messages::of(&[("a", "drop")]);
+    filter.filter(0, &ready(&messages), &mut Vec::new());
+    let failure = setup.counters.last_failure().unwrap();
+    assert!(failure.reason.contains("needs the power \"drop\""), "{failure:?}");
+}
+
+#[test]
 fn remembered_answers_may_not_look_at_the_clock() {
     let bench = Bench::new(TestClock::manual(0));
     let setup = bench.setup(Role::Router, 1, "{}");
