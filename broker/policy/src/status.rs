@@ -164,6 +164,9 @@ pub struct HostCounters {
     pub rollbacks: u64,
     /// Failures at work that were reported.
     pub troubles: u64,
+    /// Files found in the folders that are not what their name promises; each
+    /// counts once, until it changes its fault or goes and comes back.
+    pub file_problems: u64,
 }
 
 /// Everything that can be asked, as of the last pass.

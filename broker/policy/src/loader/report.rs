@@ -55,12 +55,9 @@ impl Loader {
         let told: HashSet<&str> =
             self.records.values().filter_map(|record| record.error.as_deref()).collect();
         let mut told_by_bindings = HashSet::new();
-        for (name, plugin) in &scan.plugins {
+        for plugin in scan.plugins.values() {
             if let Standing::Broken(why) = &plugin.standing {
-                let file = match plugin.file.is_empty() {
-                    true => format!("plugins/{name}"),
-                    false => format!("plugins/{}", plugin.file),
-                };
+                let file = format!("plugins/{}", plugin.file);
                 let fault = FileProblem { file, reason: why.clone() };
                 if told.contains(unusable(plugin, why).as_str()) {
                     told_by_bindings.insert(fault.clone());

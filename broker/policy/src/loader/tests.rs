@@ -671,6 +671,32 @@ fn state_and_counters_outlive_their_generation() {
 }
 
 #[test]
+fn a_file_that_cannot_be_used_is_counted_once() {
+    let mut desk = desk();
+    let count = |desk: &Desk| desk.loader.board().load().counters.file_problems;
+    desk.loader.pass(true);
+    assert_eq!(count(&desk), 0);
+    desk.disk.write("/d/plugins/lost/lost.wasm", router());
+    desk.disk.write("/d/plugins/odd/plugin.toml", "name = ");
+    desk.disk.write("/d/plugins/mine.wasm", "nonsense");
+    desk.disk.write("/d/bindings/in.toml", "policy = ");
+    desk.clock.advance(10_000);
+    desk.pass();
+    assert_eq!(count(&desk), 4);
+    for _ in 0..3 {
+        desk.clock.advance(31_000);
+        desk.pass();
+    }
+    assert_eq!(count(&desk), 4, "nothing new");
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.pass();
+    assert_eq!((count(&desk), desk.stand("in")), (4, "active@1".into()));
+    desk.disk.write("/d/bindings/in.toml", "policy = 7");
+    desk.pass();
+    assert_eq!(count(&desk), 5);
+}
+
+#[test]
 fn policies_are_listed_with_who_runs_them() {
     let mut desk = desk();
     desk.disk.write("/d/plugins/bad.wasm", "nonsense");
