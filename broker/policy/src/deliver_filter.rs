@@ -74,7 +74,7 @@ impl WasmDeliveryFilter {
         // The old generation is gone when a shard has taken the new one.
         let no_fallback = ArcSwapOption::<()>::empty();
         let start = verdicts.len();
-        match caller.attempt(now, messages.len(), &no_fallback, &mut call) {
+        match caller.attempt(now, messages.len(), true, &no_fallback, &mut call) {
             Ok(answer) => take(caller, &answer, messages, parts, verdicts),
             Err(error) => {
                 caller.halve(messages.len(), &error, &mut call, &mut |asked| match asked {

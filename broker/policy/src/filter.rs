@@ -126,7 +126,8 @@ impl FilterBinding {
                 };
                 instance.filter(now, input, |answer| SoundVerdicts::check(answer, chunk.len()))
             };
-            let error = match self.caller.attempt(now, chunk.len(), &self.fallback, &mut call) {
+            let len = chunk.len();
+            let error = match self.caller.attempt(now, len, true, &self.fallback, &mut call) {
                 Ok(answer) => {
                     self.take(messages, &answer, chunk, sheet, by_fallback);
                     continue;
