@@ -3,8 +3,8 @@
 
 use weir_core::command::ConnectionId;
 use weir_protocol::{
-    Consume, ErrorCode, HelloAnswer, Kind, Pull, Request, Response, Subscribe, SubscriptionId,
-    Target, Unsubscribe,
+    Consume, ErrorCode, Kind, Pull, Request, Response, Subscribe, SubscriptionId, Target,
+    Unsubscribe,
 };
 use weir_server::outbox::ListenerId;
 use weir_tests::{Raw, TestBroker, encoded};
@@ -83,12 +83,9 @@ async fn a_number_in_use_again_is_not_ended_with_its_last_use() {
 async fn cutting_off_a_listener_that_has_gone_leaves_the_next_alone() {
     let broker = TestBroker::start().await;
     let client = broker.client().await;
-    let mut raw = Raw::connect(broker.address()).await;
-    raw.ask(1, &Raw::hello()).await;
-    let Some(Response::Ok { body, .. }) = raw.read().await else { panic!("no hello") };
-    let connection = body.decode::<HelloAnswer>().unwrap().connection;
+    let mut raw = Raw::greeted(broker.address()).await;
     let shared = broker.server().broker();
-    let outbox = shared.connections.get(ConnectionId(connection)).unwrap();
+    let outbox = shared.connections.get(ConnectionId(raw.connection())).unwrap();
     subscribe(&mut raw, 2, "old").await;
     raw.ask(3, &Request::Unsubscribe(Unsubscribe { sub: SUB })).await;
     assert_eq!(answer(&mut raw).await, (3, Ok(())));

@@ -1,7 +1,9 @@
 //! Slow listeners: they are told what they miss, and nobody else notices them.
 
 use weir_client::Message;
+use weir_core::command::ConnectionId;
 use weir_protocol::{Consume, Pull, Request, Response, Subscribe, SubscriptionId, limits};
+use weir_server::limits::OUTBOX_BYTES_MAX;
 use weir_tests::{Raw, TestBroker, encoded, soon};
 
 /// Bytes of a payload: few messages fill the bounds.
@@ -63,6 +65,51 @@ async fn a_listener_that_does_not_read_is_told_how_much_it_missed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_does_not_read_fills_its_outbox_to_the_limit_and_no_further() {
+    const CONSUMERS: u32 = 64;
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    client.create_queue("orders").await.unwrap();
+    let mut stuck = Raw::greeted(broker.address()).await;
+    for sub in (1..=CONSUMERS).map(SubscriptionId) {
+        let consume = Consume {
+            sub,
+            queue: Some("orders".into()),
+            stream: None,
+            group: None,
+            credit: 1_000,
+            name: String::new(),
+            labels: serde_json::Map::new(),
+        };
+        stuck.ask(1, &Request::Consume(consume)).await;
+        assert!(matches!(stuck.read().await, Some(Response::Ok { .. })));
+    }
+    let connections = &broker.server().broker().connections;
+    let outbox = connections.get(ConnectionId(stuck.connection())).unwrap();
+    let payload = vec![b'x'; PAYLOAD_BYTES];
+    let messages = vec![Message::new("orders").payload(&payload); 10];
+    for _ in 0..COUNT / messages.len() {
+        assert_eq!(client.publish_confirmed(&messages).await.unwrap().stored, 10);
+        assert!(outbox.queued_bytes() <= OUTBOX_BYTES_MAX, "{}", outbox.queued_bytes());
+    }
+    let info = client.queue_info("orders").await.unwrap();
+    let kept_back = info.messages - info.delivery.in_flight;
+    assert!(kept_back > COUNT as u64 / 4, "only {kept_back} were kept back");
+    assert!(outbox.queued_bytes() <= OUTBOX_BYTES_MAX, "{}", outbox.queued_bytes());
+    // It gets the rest as it reads, whatever it says.
+    let mut got = 0;
+    while got < COUNT {
+        match stuck.read().await {
+            Some(Response::Deliver { runs, .. }) => {
+                got += runs.iter().map(|run| run.batch.len()).sum::<usize>();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(got, COUNT);
 }
 
 #[tokio::test(flavor = "multi_thread")]

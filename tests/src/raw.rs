@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use weir_protocol::{
-    Hello, PublishBuilder, Request, RequestId, Response, decode_response, encode_request, limits,
+    Hello, HelloAnswer, PublishBuilder, Request, RequestId, Response, decode_response,
+    encode_request, limits,
 };
 
 use crate::wait::soon;
@@ -17,6 +18,7 @@ use crate::wait::soon;
 pub struct Raw {
     socket: TcpStream,
     buffer: BytesMut,
+    connection: u64,
 }
 
 impl Raw {
@@ -27,7 +29,7 @@ impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).await.expect("somebody listens");
         socket.set_nodelay(true).expect("a socket option can be set");
-        Self { socket, buffer: BytesMut::new() }
+        Self { socket, buffer: BytesMut::new(), connection: 0 }
     }
 
     /// Connects and says hello.
@@ -38,9 +40,18 @@ impl Raw {
         let mut raw = Self::connect(address).await;
         raw.send(&encoded(1, &Self::hello())).await.expect("the hello can be sent");
         match raw.read().await {
-            Some(Response::Ok { .. }) => raw,
+            Some(Response::Ok { body, .. }) => {
+                raw.connection = body.decode::<HelloAnswer>().expect("an answer").connection;
+                raw
+            }
             other => panic!("hello is answered with {other:?}"),
         }
+    }
+
+    /// What the broker calls it; 0 before the hello.
+    #[must_use]
+    pub fn connection(&self) -> u64 {
+        self.connection
     }
 
     /// A proper hello.

@@ -321,6 +321,17 @@ pub enum Command {
         /// Which queue.
         id: DestinationId,
     },
+    /// Too much waits to be sent to a connection: its consumers get nothing until
+    /// `Resume`.
+    Pause {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// What waited for a connection has been sent: its consumers get more.
+    Resume {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// A connection is gone; its leases end now, with event code "lost".
     Disconnect {
         /// Which.

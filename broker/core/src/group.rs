@@ -17,6 +17,7 @@ mod dispatch;
 mod failure;
 mod intake;
 mod lanes;
+pub(crate) mod line;
 mod members;
 mod replay;
 mod ring;
@@ -27,6 +28,7 @@ mod timers;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::effect::Effect;
 use crate::env::Now;
@@ -39,6 +41,7 @@ use crate::store::{LogId, Store};
 use consumer::{Consumer, ConsumerId, Delivery};
 use intake::PublishDelay;
 use lanes::{Lanes, lane_of};
+use line::Line;
 pub(crate) use replay::checked as checked_plan;
 use ring::Ring;
 use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
@@ -141,6 +144,8 @@ pub(crate) struct Group {
     pub(crate) freed_bytes: u64,
     /// Messages that could not be read back since the owner last asked.
     pub(crate) lost: u64,
+    /// Lines that got their first message of this turn here.
+    pub(crate) lines: Vec<Arc<Line>>,
     /// In the shard's list of groups with work.
     pub(crate) dirty: bool,
     /// When the shard wakes the group, steady ms; `u64::MAX` for never.
@@ -199,6 +204,7 @@ impl Group {
             released: Vec::new(),
             freed_bytes: 0,
             lost: 0,
+            lines: Vec::new(),
             dirty: false,
             armed_ms: u64::MAX,
             counts: [0; STATES],

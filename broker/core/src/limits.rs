@@ -10,6 +10,9 @@ pub const PARTITIONS_MAX: u16 = 1_024;
 pub const CREDIT_MAX: u32 = 65_536;
 /// Bytes in flight per consumer where the plan says nothing.
 pub const BYTES_PER_CONSUMER: u32 = 8 << 20;
+/// Bytes that one turn hands over to one connection where the edge says nothing; one
+/// message may go beyond them.
+pub const TURN_BYTES_PER_CONNECTION: u64 = 1 << 20;
 /// Messages a group keeps facts of (waiting, in flight, delayed, parked); beyond
 /// it the group takes no more from its log.
 pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;

@@ -20,6 +20,7 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
@@ -27,7 +28,9 @@ use crate::command::{Command, ConnectionId, DestinationId, RequestId, Subscripti
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::consumer::ConsumerId;
+use crate::group::line::Line;
 use crate::group::{Group, GroupId, Io};
+use crate::limits;
 use crate::queue::{Queue, Tail};
 use crate::reader::Reader;
 use crate::rejection::Rejection;
@@ -62,6 +65,11 @@ pub struct Shard {
     groups_made: GroupId,
     consumers: BTreeMap<(ConnectionId, SubscriptionId), (GroupId, ConsumerId)>,
     consumers_made: ConsumerId,
+    /// Of connections that have had a consumer here.
+    lines: HashMap<ConnectionId, Arc<Line>, FixedState>,
+    /// Those that got something in this turn.
+    lines_used: Vec<Arc<Line>>,
+    turn_bytes_max: u64,
     policies: Policies,
     filters: Filters,
     reader: Reader,
@@ -94,6 +102,9 @@ impl Shard {
             groups_made: 0,
             consumers: BTreeMap::new(),
             consumers_made: 0,
+            lines: HashMap::default(),
+            lines_used: Vec::new(),
+            turn_bytes_max: limits::TURN_BYTES_PER_CONNECTION,
             policies: Policies::default(),
             filters: Filters::default(),
             reader: Reader::default(),
@@ -105,6 +116,12 @@ impl Shard {
             to_open: Vec::new(),
             refusal: None,
         }
+    }
+
+    /// Bounds what one turn hands over to one connection, bytes; one message may go
+    /// beyond it. For connections that attach their first consumer from now on.
+    pub fn bound_turns(&mut self, bytes: u64) {
+        self.turn_bytes_max = bytes;
     }
 
     /// Does what is asked. Effects that need the turn's end (deliveries, outcomes
@@ -131,6 +148,8 @@ impl Shard {
                 answer_done(connection, request, answer, effects);
             }
             Command::Disconnect { connection } => self.disconnect(now, connection, effects),
+            Command::Pause { connection } => self.pause(connection),
+            Command::Resume { connection } => self.resume(now, connection),
             other => self.apply_control(now, other, effects),
         }
     }
@@ -186,7 +205,9 @@ impl Shard {
             | Command::Pull { .. }
             | Command::Attach { .. }
             | Command::Detach { .. }
-            | Command::Disconnect { .. } => unreachable!("`apply` has done these"),
+            | Command::Disconnect { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. } => unreachable!("`apply` has done these"),
         }
     }
 
@@ -247,6 +268,7 @@ impl Shard {
             effects,
         };
         let result = work(group, &mut io);
+        self.lines_used.append(&mut group.lines);
         self.reader.clear();
         self.touch(id);
         Some(result)

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod outbox;
 pub mod policy_info;
 pub mod receipt;
+pub mod resumed;
 pub mod serve;
 pub mod server;
 pub mod session;

@@ -10,6 +10,9 @@ pub const READ_BYTES_MIN: usize = 8 << 10;
 pub const OUTBOX_BYTES_SOFT: usize = 1 << 20;
 /// Bytes waiting for a connection above which channel messages are skipped.
 pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
+/// Bytes that all shards together hand over to one connection in a turn of theirs,
+/// before they see how long its line is; each may go one message beyond its part.
+pub const TURN_BYTES_MAX: usize = OUTBOX_BYTES_MAX - OUTBOX_BYTES_SOFT;
 /// Bytes from which a run is shared with the outbox, shorter ones are copied: below
 /// it a reference count and an extra slice to write cost more than the copy.
 pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;

@@ -10,8 +10,10 @@
 //! connection's end is on the way to everybody; once the end of a subscription
 //! is in the line, nothing else of it follows, whoever still pushes.
 
-use std::sync::Mutex;
+mod pieces;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -24,7 +26,9 @@ use weir_protocol::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::limits::{
     OUTBOX_BYTES_MAX, OUTBOX_BYTES_SOFT, READS_IN_FLIGHT_MAX, SHARED_RUN_BYTES_MIN,
 };
+pub use crate::outbox::pieces::Pieces;
 use crate::receipt::Receipt;
+use crate::resumed::Resumed;
 use crate::wire::{self, Asked};
 
 /// The line of bytes to one connection.
@@ -61,6 +65,8 @@ struct State {
     receipts: Slab<Receipt>,
     /// Requests that a shard will answer, and what the answer needs.
     pending: Vec<(RequestId, Pending)>,
+    /// Shards that hand over nothing until half the soft bound is free.
+    paused: Vec<Arc<Resumed>>,
     /// Numbers that have become free, for the session to learn.
     freed: Vec<Freed>,
 }
@@ -95,58 +101,6 @@ pub enum Pending {
     Read,
     /// Figures were asked for.
     Info(Box<Asked>),
-}
-
-/// Bytes in order: copied ones in one buffer, shared ones spliced in.
-#[derive(Debug, Default)]
-pub struct Pieces {
-    /// Copied bytes.
-    pub copied: Vec<u8>,
-    /// Shared bytes, each with the offset in `copied` that it goes before.
-    pub shared: Vec<(usize, Bytes)>,
-    shared_bytes: usize,
-}
-
-impl Pieces {
-    /// All bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.copied.len() + self.shared_bytes
-    }
-
-    /// Nothing at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.copied.is_empty() && self.shared.is_empty()
-    }
-
-    /// All bytes, in order.
-    #[must_use]
-    pub fn slices(&self) -> Vec<&[u8]> {
-        let mut slices: Vec<&[u8]> = Vec::with_capacity(2 * self.shared.len() + 1);
-        let mut from = 0;
-        for (at, shared) in &self.shared {
-            if *at > from {
-                slices.push(&self.copied[from..*at]);
-                from = *at;
-            }
-            slices.push(shared);
-        }
-        if self.copied.len() > from {
-            slices.push(&self.copied[from..]);
-        }
-        slices
-    }
-
-    fn clear(&mut self) {
-        // A burst may have grown the buffer far beyond what is usual.
-        if self.copied.capacity() > 2 * OUTBOX_BYTES_SOFT {
-            self.copied = Vec::new();
-        }
-        self.copied.clear();
-        self.shared.clear();
-        self.shared_bytes = 0;
-    }
 }
 
 /// What became of a channel run.
@@ -256,11 +210,27 @@ impl Outbox {
         if state.closed {
             return false;
         }
-        let before = state.queue.len();
-        fill(&mut Pen { state: &mut state });
-        let after = state.queue.len();
-        state.queued_bytes += after - before;
-        announce(&mut state, after > before)
+        push(&mut state, fill)
+    }
+
+    /// As [`Outbox::push`], for a shard. True in the second place when so much waits
+    /// that the shard must pause the connection's consumers: `resumed` is told when
+    /// they may go on.
+    pub fn push_effects(
+        &self,
+        resumed: &Arc<Resumed>,
+        fill: impl FnOnce(&mut Pen<'_>),
+    ) -> (bool, bool) {
+        let mut state = self.lock();
+        if state.closed {
+            return (false, false);
+        }
+        let ring = push(&mut state, fill);
+        let is_long = state.queued_bytes > OUTBOX_BYTES_SOFT;
+        if is_long && !state.paused.iter().any(|held| Arc::ptr_eq(held, resumed)) {
+            state.paused.push(resumed.clone());
+        }
+        (ring, is_long)
     }
 
     /// Pushes a run of channel messages, unless the listener is too far behind.
@@ -332,10 +302,13 @@ impl Outbox {
         self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut state = self.lock();
         state.queued_bytes = state.queued_bytes.saturating_sub(bytes);
+        let mut paused = Vec::new();
         if state.queued_bytes < OUTBOX_BYTES_SOFT / 2 {
             state.slow = false;
+            paused = std::mem::take(&mut state.paused);
         }
         drop(state);
+        paused.iter().for_each(|shard| shard.tell(self.connection));
         self.drained.notify_waiters();
     }
 
@@ -458,6 +431,14 @@ impl Outbox {
         self.filled.notify_one();
         self.drained.notify_waiters();
     }
+}
+
+fn push(state: &mut State, fill: impl FnOnce(&mut Pen<'_>)) -> bool {
+    let before = state.queue.len();
+    fill(&mut Pen { state });
+    let after = state.queue.len();
+    state.queued_bytes += after - before;
+    announce(state, after > before)
 }
 
 fn announce(state: &mut State, pushed: bool) -> bool {

@@ -28,7 +28,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
 use crate::connections::Connections;
-use crate::limits::DRAIN_MS_MAX;
+use crate::limits::{DRAIN_MS_MAX, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX};
 use crate::shard::{Notice, ShardTask};
 use crate::shards::{Inbox, Shards};
 use crate::system::{SystemClock, SystemDisk, SystemRandom};
@@ -171,14 +171,18 @@ fn spawn_shards(
     clock: &Arc<dyn Clock>,
 ) -> JoinSet<Result<(), StoreError>> {
     let mut tasks = JoinSet::new();
+    let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);
     for (number, inbox) in inboxes.into_iter().enumerate() {
         let number = number as u32;
         let ids = directory.shard_ids(number);
+        let mut machine = Shard::new(Box::new(MemoryStore::new(memory_bytes)), ids);
+        machine.bound_turns(turn_bytes as u64);
         let task = ShardTask {
             number,
-            machine: Shard::new(Box::new(MemoryStore::new(memory_bytes)), ids),
+            machine,
             inbox,
             connections: connections.clone(),
+            resumed: Arc::default(),
             notices: notices.clone(),
             clock: clock.clone(),
             stop: stop.clone(),

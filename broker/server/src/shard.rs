@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-use weir_core::command::{ConnectionId, DestinationId};
+use weir_core::command::{Command, ConnectionId, DestinationId};
 use weir_core::effect::Effect;
 use weir_core::env::Clock;
 use weir_core::policy::Generation;
@@ -20,6 +20,7 @@ use weir_core::store::StoreError;
 use crate::connections::Connections;
 use crate::limits::TURN_BATCHES_MAX;
 use crate::outbox::Outbox;
+use crate::resumed::Resumed;
 use crate::shards::{CommandBatch, Inbox};
 use crate::wire;
 
@@ -54,6 +55,8 @@ pub struct ShardTask {
     pub inbox: Inbox,
     /// Where effects go to.
     pub connections: Arc<Connections>,
+    /// Connections that were paused and have room again.
+    pub resumed: Arc<Resumed>,
     /// Where notices go to.
     pub notices: mpsc::Sender<Notice>,
     /// The time.
@@ -103,6 +106,7 @@ impl ShardTask {
                 self.inbox.close();
                 true
             }
+            () = self.resumed.wait() => true,
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => true,
         }
     }
@@ -113,6 +117,9 @@ impl ShardTask {
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        for connection in self.resumed.take() {
+            self.machine.apply(now, Command::Resume { connection }, effects);
+        }
         for batch in batches.drain(..) {
             for command in batch.commands {
                 self.machine.apply(now, command, effects);
@@ -123,11 +130,13 @@ impl ShardTask {
     }
 
     /// Hands effects out, one lock per run of effects for the same connection.
-    /// What concerns no connection is returned.
-    fn emit(&self, effects: &mut Vec<Effect>) -> Vec<Notice> {
+    /// What concerns no connection is returned. Consumers of a connection with too
+    /// much to send are paused: the machine hands them nothing more.
+    fn emit(&mut self, effects: &mut Vec<Effect>) -> Vec<Notice> {
         let mut touched: Vec<Arc<Outbox>> = Vec::new();
         let mut last: Option<Arc<Outbox>> = None;
         let mut notices = Vec::new();
+        let mut paused = Vec::new();
         let mut left = effects.drain(..).peekable();
         while let Some(effect) = left.next() {
             let Some(connection) = connection_of(&effect) else {
@@ -139,16 +148,24 @@ impl ShardTask {
             }
             // Gone: its Disconnect is on the way, or was the cause of this.
             let Some(outbox) = &last else { continue };
-            let ring = outbox.push(|pen| {
+            let (ring, is_long) = outbox.push_effects(&self.resumed, |pen| {
                 wire::effect(pen, effect);
                 while let Some(next) = left.next_if(|next| connection_of(next) == Some(connection))
                 {
                     wire::effect(pen, next);
                 }
             });
+            if is_long {
+                paused.push(connection);
+            }
             if ring {
                 touched.push(outbox.clone());
             }
+        }
+        drop(left);
+        for connection in paused {
+            let pause = Command::Pause { connection };
+            self.machine.apply(self.clock.now(), pause, effects);
         }
         touched.iter().for_each(|outbox| outbox.ring());
         notices

@@ -5,7 +5,9 @@
 //! rise by one, from 1.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use super::line::Line;
 use super::ring::Ring;
 use super::slot::MessageId;
 use crate::command::{ConnectionId, RequestId, SubscriptionId};
@@ -52,6 +54,11 @@ pub(crate) struct Consumer {
     pub(crate) id: ConsumerId,
     pub(crate) connection: ConnectionId,
     pub(crate) subscription: SubscriptionId,
+    /// Shared with the other consumers of its connection.
+    pub(crate) line: Arc<Line>,
+    /// Deliveries that the policy chose and that the line did not take: the policy
+    /// counts them as credit used, and is told when they may be chosen again.
+    pub(crate) owed: u32,
     pub(crate) name: String,
     pub(crate) labels: String,
     pub(crate) credit: u32,
@@ -79,14 +86,16 @@ pub(crate) struct Consumer {
 impl Consumer {
     pub(crate) fn new(
         id: ConsumerId,
-        connection: ConnectionId,
+        line: Arc<Line>,
         subscription: SubscriptionId,
         credit: u32,
     ) -> Self {
         Self {
             id,
-            connection,
+            connection: line.connection,
             subscription,
+            line,
+            owed: 0,
             name: String::new(),
             labels: String::new(),
             credit: credit.min(limits::CREDIT_MAX),
@@ -112,7 +121,7 @@ impl Consumer {
     /// Deliveries it may receive now. `bytes_max` bounds what it holds; one
     /// message passes whatever its size.
     pub(crate) fn room(&self, per_consumer: u32, bytes_max: u64) -> u32 {
-        if self.bytes_in_flight >= bytes_max {
+        if self.bytes_in_flight >= bytes_max || !self.line.is_open() {
             return 0;
         }
         let pulled: u32 = self.pulls.iter().map(|pull| pull.left).sum();

@@ -130,6 +130,10 @@ impl Group {
                 }
                 Verdict::Rewrite(changed) => {
                     let changed = Bytes::copy_from_slice(changed);
+                    let grown = (changed.len() as u64).saturating_sub(u64::from(pick.bytes));
+                    if let Some(consumer) = self.consumers.get(&pick.consumer) {
+                        consumer.line.take(grown);
+                    }
                     self.hand_over(now_ms, &[*pick], *time_ms, changed);
                 }
                 Verdict::Drop => {

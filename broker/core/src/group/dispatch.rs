@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::consumer::ConsumerId;
 use super::slot::{Fate, MessageId, State};
@@ -112,6 +113,9 @@ impl Group {
         let slot = *self.slot(message).expect("a picked message is live");
         let consumer = self.consumers.get_mut(&id).expect("a picked consumer exists");
         let pulled = consumer.reserve(slot.bytes);
+        if consumer.line.take(u64::from(slot.bytes)) {
+            self.lines.push(Arc::clone(&consumer.line));
+        }
         let mut attempts = slot.attempts;
         if slot.state != State::InFlight {
             self.set_state(message, State::InFlight, 0);
@@ -133,7 +137,8 @@ impl Group {
             let Some(message) = self.pop_ready() else { break };
             picks.push(self.pick(message, id, self.plan.lease_ms));
             room -= 1;
-            if self.consumers[&id].bytes_in_flight >= bytes_max {
+            let consumer = &self.consumers[&id];
+            if consumer.bytes_in_flight >= bytes_max || !consumer.line.is_open() {
                 break;
             }
         }

@@ -84,6 +84,15 @@ impl Group {
         });
     }
 
+    /// The line of a consumer has opened: it may get more.
+    pub(crate) fn line_opened(&mut self, now_ms: u64, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let owed = std::mem::take(&mut consumer.owed);
+        self.pull_ends.extend(consumer.pulls.iter().map(|pull| (pull.until_ms, id)));
+        self.tell_credit(id, owed);
+        self.open(now_ms, id);
+    }
+
     /// More credit for a consumer.
     pub(crate) fn credit(&mut self, now_ms: u64, id: ConsumerId, amount: u32) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };

@@ -62,7 +62,9 @@ impl Group {
     /// Tells the policy what there is: consumers, leases, waiting messages.
     pub(crate) fn replay(&mut self, now_ms: u64) {
         let mut told = Vec::new();
-        for consumer in self.consumers.values() {
+        for consumer in self.consumers.values_mut() {
+            // It is told the whole credit.
+            consumer.owed = 0;
             let pulled: u32 = consumer.pulls.iter().map(|pull| pull.left).sum();
             let (id, value) = (consumer.id, consumer.credit.saturating_add(pulled));
             told.push(Event { kind: event::JOINED, consumer: id, value, ..Event::default() });

@@ -83,13 +83,17 @@ impl Group {
         }
     }
 
-    /// Answers the pulls whose time is over.
+    /// Answers the pulls whose time is over. Those of a line that takes nothing wait
+    /// until it does, so that they get what is there.
     pub(crate) fn end_pulls(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         while let Some(&(until_ms, id)) = self.pull_ends.first() {
             if until_ms > now_ms {
                 break;
             }
             self.pull_ends.pop_first();
+            if self.consumers.get(&id).is_some_and(|consumer| !consumer.line.is_open()) {
+                continue;
+            }
             self.answer_pulls(now_ms, id, true, effects);
         }
     }

@@ -84,8 +84,10 @@ impl Group {
             State::Blocked => return Err(refusal::BREAKS_ORDER),
             _ => return Err(refusal::WRONG_STATE),
         }
-        if !self.consumers.contains_key(&wish.consumer) {
-            return Err(refusal::NO_CONSUMER);
+        let consumer = self.consumers.get_mut(&wish.consumer).ok_or(refusal::NO_CONSUMER)?;
+        if !consumer.line.is_open() {
+            consumer.owed += 1;
+            return Err(refusal::NO_CREDIT);
         }
         if self.room(wish.consumer) == 0 {
             return Err(refusal::NO_CREDIT);

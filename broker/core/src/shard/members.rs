@@ -1,5 +1,7 @@
 //! Consumers of the shard's groups, by connection and number.
 
+use std::sync::Arc;
+
 use super::Shard;
 use super::policies::Joined;
 use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId};
@@ -7,11 +9,17 @@ use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::GroupId;
 use crate::group::consumer::Consumer;
+use crate::group::line::Line;
 use crate::limits;
 use crate::rejection::Rejection;
 
 /// A consumer as its connection names it.
 pub(super) type Key = (ConnectionId, SubscriptionId);
+
+/// Every consumer of a connection.
+fn of(connection: ConnectionId) -> std::ops::RangeInclusive<Key> {
+    (connection, SubscriptionId(0))..=(connection, SubscriptionId(u32::MAX))
+}
 
 /// What a consumer asks for when it attaches.
 pub(super) struct NewConsumer {
@@ -38,7 +46,9 @@ impl Shard {
         }
         self.consumers_made += 1;
         let id = self.consumers_made;
-        let mut consumer = Consumer::new(id, key.0, key.1, new.credit);
+        let line = self.lines.entry(key.0);
+        let line = line.or_insert_with(|| Arc::new(Line::new(key.0, self.turn_bytes_max)));
+        let mut consumer = Consumer::new(id, Arc::clone(line), key.1, new.credit);
         consumer.name = new.name;
         consumer.labels = new.labels;
         // A policy that fails here is replaced, and asked again once.
@@ -77,12 +87,45 @@ impl Shard {
         connection: ConnectionId,
         effects: &mut Vec<Effect>,
     ) {
-        let all = (connection, SubscriptionId(0))..=(connection, SubscriptionId(u32::MAX));
-        let keys: Vec<Key> = self.consumers.range(all).map(|(&key, _)| key).collect();
+        self.lines.remove(&connection);
+        let keys: Vec<Key> = self.consumers.range(of(connection)).map(|(&key, _)| key).collect();
         for key in keys {
             let Some((group, id)) = self.consumers.remove(&key) else { continue };
             let found = self.groups.get_mut(&group).expect("a consumer's group exists");
             found.leave(now.steady_ms, id, true, effects);
+            self.touch(group);
+        }
+    }
+
+    pub(super) fn pause(&mut self, connection: ConnectionId) {
+        if let Some(line) = self.lines.get(&connection) {
+            line.pause();
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Now, connection: ConnectionId) {
+        if self.lines.get(&connection).is_some_and(|line| line.resume()) {
+            self.open_line(now, connection);
+        }
+    }
+
+    /// The turn is over for the lines that got something in it. Those that were
+    /// full go on in the next, which is due at once.
+    pub(super) fn end_lines(&mut self, now: Now) {
+        for line in std::mem::take(&mut self.lines_used) {
+            if line.end_turn() {
+                self.open_line(now, line.connection);
+                self.unfinished_ms = Some(now.steady_ms);
+            }
+        }
+    }
+
+    /// The consumers of a connection may get more.
+    fn open_line(&mut self, now: Now, connection: ConnectionId) {
+        let all: Vec<_> = self.consumers.range(of(connection)).map(|(_, &found)| found).collect();
+        for (group, id) in all {
+            let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+            found.line_opened(now.steady_ms, id);
             self.touch(group);
         }
     }

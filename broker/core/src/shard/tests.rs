@@ -8,6 +8,7 @@ mod chaos;
 mod delivery;
 mod failing;
 mod hands;
+mod lines;
 mod model;
 mod ordering;
 mod policies;

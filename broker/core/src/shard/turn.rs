@@ -63,6 +63,7 @@ impl Shard {
         for id in worked {
             self.tidy(now, id, effects);
         }
+        self.end_lines(now);
         self.fault.take().map_or(Ok(()), Err)
     }
 

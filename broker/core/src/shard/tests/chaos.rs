@@ -123,7 +123,9 @@ impl Chaos {
     fn new() -> Self {
         let store = MemoryStore::new(20_000);
         let faults = store.faults();
-        let shard = Shard::new(Box::new(store), 1000..1002);
+        let mut shard = Shard::new(Box::new(store), 1000..1002);
+        // Some turns of some connections are full.
+        shard.bound_turns(50);
         let now = Now { steady_ms: 0, wall_ms: 77 };
         let mut chaos = Self { shard, faults, now, bindings: 0, effects: Vec::new() };
         for op in [0, 1, 2] {
@@ -220,6 +222,8 @@ impl Chaos {
             20 => Command::Info { connection, request, id },
             21 if b % 3 == 0 => Command::Purge { connection, request, id },
             22 => Command::Disconnect { connection },
+            29 => Command::Pause { connection },
+            30 => Command::Resume { connection },
             23 | 24 => self.bind(a, b),
             25 => {
                 let filter = (b % 2 == 0).then(|| Box::new(Picky) as Box<dyn DeliveryFilter>);
@@ -338,7 +342,7 @@ proptest! {
 
     #[test]
     fn books_agree_whatever_happens(
-        steps in proptest::collection::vec((0_u8..29, any::<u16>(), any::<u16>()), 1..250),
+        steps in proptest::collection::vec((0_u8..31, any::<u16>(), any::<u16>()), 1..250),
     ) {
         let first = play(&steps);
         prop_assert_eq!(first, play(&steps));

@@ -107,6 +107,7 @@ impl World {
     ) {
         let command = match words {
             ["wait", ms] => return self.wait(ms.parse().unwrap()),
+            ["turns", bytes] => return self.shard.bound_turns(bytes.parse().unwrap()),
             ["hold", "stable"] => return self.faults.hold_stable(true),
             ["free", "stable"] => return self.faults.hold_stable(false),
             ["full", "store"] => return self.faults.no_space(true),
@@ -308,6 +309,8 @@ impl World {
             },
             ["detach"] => Command::Detach { connection, subscription, request },
             ["lost"] => Command::Disconnect { connection },
+            ["pause"] => Command::Pause { connection },
+            ["resume"] => Command::Resume { connection },
             ["credit", amount] => {
                 Command::Credit { connection, subscription, amount: amount.parse().unwrap() }
             }
