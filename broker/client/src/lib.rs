@@ -116,6 +116,7 @@ pub use weir_message::{Headers, View};
 pub use weir_protocol::{
     Alter, AlterGroup, AlterQueue, AlterStream, BindingStatus, ConsumerInfo, Create, CreateGroup,
     CreateQueue, CreateStream, ErrorCode, GenerationStatus, GroupFigures, GroupInfo, HelloAnswer,
-    HelloLimits, Kind, Level, ListItem, Order, PolicyItem, QueueInfo, Read, SettleCount, Start,
+    HelloLimits, Kind, Level, ListItem, Order, PolicyCounters, PolicyFailure, PolicyItem,
+    PolicyLogLine, PolicyMetric, PolicyStatusAnswer, QueueInfo, Read, SettleCount, Start,
     StreamInfo, WireError,
 };

@@ -173,10 +173,14 @@ impl Client {
 
     /// What bindings do and did; of one binding, or of all.
     pub async fn policy_status(&self, binding: Option<&str>) -> Result<Vec<BindingStatus>, Error> {
+        Ok(self.policy_report(binding).await?.bindings)
+    }
+
+    /// As [`Client::policy_status`], with what became of the policies' files.
+    pub async fn policy_report(&self, binding: Option<&str>) -> Result<PolicyStatusAnswer, Error> {
         let binding = binding.map(str::to_owned);
         let request = Request::PolicyStatus(PolicyStatus { binding });
-        let answer: PolicyStatusAnswer = self.call("policy status", request).await?;
-        Ok(answer.bindings)
+        self.call("policy status", request).await
     }
 
     /// Sends a binding back to its last generation.

@@ -295,6 +295,72 @@ pub struct PolicyItem {
 pub struct PolicyStatusAnswer {
     /// The bindings, by name.
     pub bindings: Vec<BindingStatus>,
+    /// What came of the files so far, all bindings together.
+    pub counters: PolicyCounters,
+}
+
+/// What became of the files in the policy folders since the broker started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyCounters {
+    /// Looks at the folders.
+    pub passes: u64,
+    /// Components compiled.
+    pub compilations: u64,
+    /// Generations started.
+    pub activations: u64,
+    /// Generations refused before they met a message.
+    pub refusals: u64,
+    /// Generations left for an earlier one, by the operator or for a failure.
+    pub rollbacks: u64,
+    /// Times that a generation failed too often.
+    pub troubles: u64,
+    /// Files that are not what their name promises.
+    pub file_problems: u64,
+}
+
+/// The failure of a policy that was met last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyFailure {
+    /// Which generation failed.
+    pub generation: u64,
+    /// When, ms since the epoch.
+    pub time_ms: u64,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// A metric that a policy defined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyMetric {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: String,
+    /// One line for people.
+    pub help: String,
+    /// The count, the value, or the sum of a histogram; null for what is no number.
+    pub value: Value,
+    /// A histogram's values up to 1, 4, 16, and so on in powers of four up to
+    /// 4,194,304, then the rest; else empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<u64>,
+}
+
+/// A line that a policy wrote to its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyLogLine {
+    /// When, ms since the epoch.
+    pub time_ms: u64,
+    /// Which generation wrote it.
+    pub generation: u64,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The line.
+    pub message: String,
 }
 
 /// A binding and what it did. Also the answer of policy_rollback.
@@ -336,16 +402,51 @@ pub struct BindingStatus {
     pub digest: String,
     /// Since when it is in use, ms since the epoch.
     pub since_ms: u64,
-    /// Calls of the guest, by the generation in use.
+    /// Whether it is called: `closed`; `open`: it failed too often and is not
+    /// called for a while; `half-open`: that while is over, and nothing has gone
+    /// well since. "" when nothing runs.
+    pub breaker: String,
+    /// Calls of the guest. This and the other figures are those of the generation
+    /// in use.
     pub calls: u64,
-    /// Messages judged, by the generation in use, remembered answers included.
+    /// Messages judged, remembered answers included.
     pub rows: u64,
     /// Messages judged from a remembered answer.
     pub memo_hits: u64,
+    /// Messages that met the failure rule.
+    pub failed_rows: u64,
+    /// Messages of these whose answer needed a power that was not granted.
+    pub denied_rows: u64,
     /// Messages refused.
     pub refused_rows: u64,
-    /// Calls that trapped, ran out of time or memory, or answered nonsense.
+    /// Messages dropped.
+    pub dropped_rows: u64,
+    /// Messages diverted to a dead-letter queue.
+    pub diverted_rows: u64,
+    /// Calls that failed.
+    pub failures: u64,
+    /// Calls of these that trapped, ran out of time or memory, or answered
+    /// nonsense.
     pub traps: u64,
+    /// Instances made, replacements included.
+    pub instances: u64,
+    /// Memory of its largest instance, bytes.
+    pub memory_bytes: u64,
+    /// Writes to its state that were beyond the bound.
+    pub kv_refused: u64,
+    /// State it keeps in the broker, bytes.
+    pub kv_bytes: u64,
+    /// Log lines left out because there were too many, by all generations.
+    pub log_lines_dropped: u64,
+    /// The last failure; absent when the broker remembers none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<PolicyFailure>,
+    /// The metrics it defined. Told when one binding is asked about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<PolicyMetric>,
+    /// Its last log lines, oldest first. Told when one binding is asked about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<PolicyLogLine>,
     /// The generations before, newest first; the broker keeps a few.
     pub previous: Vec<GenerationStatus>,
 }
@@ -360,6 +461,11 @@ pub struct GenerationStatus {
     pub digest: String,
     /// Messages it judged.
     pub rows: u64,
+    /// Messages that met the failure rule.
+    pub failed_rows: u64,
     /// `retired`, `failed` or `rolled-back`.
     pub state: String,
+    /// Why it ended, one sentence, where there is more to say than "replaced".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

@@ -37,8 +37,9 @@ pub use error::{DecodeError, ErrorCode, WireError};
 pub use frame::next_frame;
 pub use info::{
     BindingStatus, ConsumerInfo, DeliveredCount, DoneCount, Empty, GenerationStatus, GroupFigures,
-    GroupInfo, HelloAnswer, HelloLimits, ListAnswer, ListItem, PolicyItem, PolicyListAnswer,
-    PolicyStatusAnswer, QueueInfo, SettleCount, StreamInfo,
+    GroupInfo, HelloAnswer, HelloLimits, ListAnswer, ListItem, PolicyCounters, PolicyFailure,
+    PolicyItem, PolicyListAnswer, PolicyLogLine, PolicyMetric, PolicyStatusAnswer, QueueInfo,
+    SettleCount, StreamInfo,
 };
 pub use op::Op;
 pub use publish::{PublishBuilder, PublishFrame, PublishHead, decode_publish_into, peek_op};

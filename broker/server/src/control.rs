@@ -475,7 +475,8 @@ fn policy_status(broker: &Broker, binding: Option<&str>) -> Answered {
             format!("there is no binding `{binding}`"),
         ));
     }
-    Ok(Answer::Bindings(crate::policy_info::status(&bindings)))
+    let counters = broker.policies.counters();
+    Ok(Answer::Bindings(crate::policy_info::status(&bindings, counters, binding.is_some())))
 }
 
 async fn policy_rollback(broker: &Broker, binding: String) -> Answered {

@@ -22,6 +22,7 @@ pub fn render(bytes: &[u8]) -> (String, usize) {
         0xc2 => ("false".into(), 1),
         0xc3 => ("true".into(), 1),
         0xc4 => binary(2, number(1) as usize),
+        0xcb => (f64::from_bits(number(8)).to_string(), 9),
         0xcc => (number(1).to_string(), 2),
         0xcd => (number(2).to_string(), 3),
         0xce => (number(4).to_string(), 5),

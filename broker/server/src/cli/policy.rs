@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use weir_client::{BindingStatus, PolicyItem};
+use weir_client::{BindingStatus, PolicyItem, PolicyMetric, PolicyStatusAnswer};
 use weir_policy::component::Component;
 use weir_policy::engine::Engine;
 use weir_toolchain::{Role, ScaffoldError};
@@ -105,16 +105,11 @@ pub(super) async fn run(
         }
         PolicyCommand::Status { binding } => {
             let client = common.connect_once().await?;
-            let bindings = client.policy_status(binding.as_deref()).await?;
-            match (out.json, binding, bindings.as_slice()) {
-                (true, ..) => {
-                    for binding in &bindings {
-                        out.json_line(binding)?;
-                    }
-                    out.flush()
-                }
+            let report = client.policy_report(binding.as_deref()).await?;
+            match (out.json, binding, report.bindings.as_slice()) {
+                (true, ..) => json_lines(&mut out, &report),
                 (false, Some(_), [binding]) => detail(&mut out, binding),
-                _ => table(&mut out, &bindings),
+                _ => table(&mut out, &report),
             }
         }
         PolicyCommand::Rollback { binding } => {
@@ -162,8 +157,23 @@ fn list(out: &mut Output, policies: &[PolicyItem]) -> Result<(), Failure> {
     out.flush()
 }
 
+/// One line per binding, each with the counters of the host that runs them all.
+fn json_lines(out: &mut Output, report: &PolicyStatusAnswer) -> Result<(), Failure> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        binding: &'a BindingStatus,
+        counters: weir_client::PolicyCounters,
+    }
+    for binding in &report.bindings {
+        out.json_line(&Line { binding, counters: report.counters })?;
+    }
+    out.flush()
+}
+
 /// One line per binding, and below it a sentence for each that is not active.
-fn table(out: &mut Output, bindings: &[BindingStatus]) -> Result<(), Failure> {
+fn table(out: &mut Output, report: &PolicyStatusAnswer) -> Result<(), Failure> {
+    let bindings = &report.bindings;
     let row = |binding: &BindingStatus| {
         vec![
             binding.binding.clone(),
@@ -172,18 +182,22 @@ fn table(out: &mut Output, bindings: &[BindingStatus]) -> Result<(), Failure> {
             binding.state.clone(),
             binding.generation.to_string(),
             binding.rows.to_string(),
+            binding.failed_rows.to_string(),
             binding.refused_rows.to_string(),
-            binding.traps.to_string(),
             binding.scope.join(" "),
         ]
     };
     let rows: Vec<_> = bindings.iter().map(row).collect();
-    let head = ["BINDING", "POLICY", "ROLE", "STATE", "GEN", "ROWS", "REFUSED", "TRAPS", "SCOPE"];
+    let head = ["BINDING", "POLICY", "ROLE", "STATE", "GEN", "ROWS", "FAILED", "REFUSED", "SCOPE"];
     out.table(&head, &rows)?;
     for binding in bindings {
         if let Some(error) = &binding.error {
             out.line(&format!("\n{}: {error}", binding.binding))?;
         }
+    }
+    let files = report.counters.file_problems;
+    if files > 0 {
+        out.line(&format!("\nfiles that could not be used, since the broker started: {files}"))?;
     }
     out.flush()
 }
@@ -193,6 +207,11 @@ fn detail(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
         true => String::new(),
         false => serde_json::Value::from(binding.config.clone()).to_string(),
     };
+    let count = |figure: u64| if figure == 0 { String::new() } else { figure.to_string() };
+    let failure = binding.last_failure.as_ref().map(|failure| {
+        let when = time::text(failure.time_ms);
+        format!("{when}, generation {}: {}", failure.generation, failure.reason)
+    });
     out.pairs(&[
         ("binding", binding.binding.clone()),
         ("policy", format!("{} {}", binding.policy, binding.version)),
@@ -207,12 +226,66 @@ fn detail(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
         ("generation", binding.generation.to_string()),
         ("digest", binding.digest.clone()),
         ("since", if binding.since_ms == 0 { String::new() } else { time::text(binding.since_ms) }),
+        ("breaker", binding.breaker.clone()),
+        ("last failure", failure.unwrap_or_default()),
         ("calls", binding.calls.to_string()),
+        ("failed calls", count(binding.failures)),
+        ("trapped calls", count(binding.traps)),
         ("rows", binding.rows.to_string()),
         ("from memory", binding.memo_hits.to_string()),
+        ("failed", binding.failed_rows.to_string()),
+        ("without power", count(binding.denied_rows)),
         ("refused", binding.refused_rows.to_string()),
-        ("traps", binding.traps.to_string()),
+        ("dropped", binding.dropped_rows.to_string()),
+        ("diverted", binding.diverted_rows.to_string()),
+        ("instances", count(binding.instances)),
+        ("memory", count(binding.memory_bytes)),
+        ("state kept", count(binding.kv_bytes)),
+        ("state refused", count(binding.kv_refused)),
+        ("log lines lost", count(binding.log_lines_dropped)),
     ])?;
+    metrics(out, &binding.metrics)?;
+    log(out, binding)?;
+    earlier(out, binding)
+}
+
+/// The metrics that the policy defined.
+fn metrics(out: &mut Output, metrics: &[PolicyMetric]) -> Result<(), Failure> {
+    if metrics.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let row = |metric: &PolicyMetric| {
+        let value = match metric.kind.as_str() {
+            "histogram" => {
+                format!("{} in {}", metric.value, metric.buckets.iter().sum::<u64>())
+            }
+            _ => metric.value.to_string(),
+        };
+        vec![metric.name.clone(), metric.kind.clone(), value, metric.help.clone()]
+    };
+    let rows: Vec<_> = metrics.iter().map(row).collect();
+    out.table(&["METRIC", "KIND", "VALUE", "MEANING"], &rows)
+}
+
+/// What the policy wrote to its log last.
+fn log(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
+    if binding.log.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    for line in &binding.log {
+        let (when, generation) = (time::text(line.time_ms), line.generation);
+        // A policy's text must not move the operator's cursor.
+        let text: String =
+            line.message.chars().map(|c| if c.is_control() { '.' } else { c }).collect();
+        out.line(&format!("{when} {} generation {generation}: {text}", line.level))?;
+    }
+    out.flush()
+}
+
+/// The generations before.
+fn earlier(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
     if binding.previous.is_empty() {
         return Ok(());
     }
@@ -221,12 +294,14 @@ fn detail(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
         vec![
             generation.generation.to_string(),
             generation.rows.to_string(),
+            generation.failed_rows.to_string(),
             generation.state.clone(),
             short(&generation.digest).to_owned(),
+            generation.reason.clone().unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = binding.previous.iter().map(row).collect();
-    out.table(&["EARLIER", "ROWS", "STATE", "DIGEST"], &rows)
+    out.table(&["EARLIER", "ROWS", "FAILED", "STATE", "DIGEST", "WHY"], &rows)
 }
 
 /// The part of a digest that people compare.
@@ -355,15 +430,19 @@ mod tests {
             error: Some("the component needs wasi:io, which this broker does not offer".into()),
             generation: 3,
             rows: 1200,
+            failed_rows: 40,
             scope: vec!["flights.>".into()],
             ..BindingStatus::default()
         };
         let written = Written::default();
-        table(&mut written.output(false), &[failed]).expect("written");
+        let counters = weir_client::PolicyCounters { file_problems: 2, ..Default::default() };
+        let report = PolicyStatusAnswer { bindings: vec![failed], counters };
+        table(&mut written.output(false), &report).expect("written");
         let text = written.text();
-        assert!(text.contains("my-router  my-router  router  failed    3  1200"), "{text}");
-        assert!(text.ends_with(
+        assert!(text.contains("my-router  my-router  router  failed    3  1200      40"), "{text}");
+        assert!(text.contains(
             "\nmy-router: the component needs wasi:io, which this broker does not offer\n"
         ));
+        assert!(text.ends_with("could not be used, since the broker started: 2\n"), "{text}");
     }
 }

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "shared by several test programs, none of which uses all")]
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -60,6 +60,11 @@ impl Broker {
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("address="));
         broker.address = address.unwrap_or_else(|| panic!("no address in {ready:?}")).to_owned();
         broker
+    }
+
+    /// Its folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The next line of its log that holds `word`.
