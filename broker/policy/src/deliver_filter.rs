@@ -10,6 +10,7 @@ use weir_core::env::Now;
 use weir_core::policy::{DeliveryFilter, Generation, ReadyMessage, Verdict};
 use weir_message::Parts;
 
+use crate::asking::ask;
 use crate::bindings::weir::policy::types::Batch;
 use crate::caller::{Asked, Caller};
 use crate::columns::ColumnBuffers;
@@ -74,20 +75,16 @@ impl WasmDeliveryFilter {
         // The old generation is gone when a shard has taken the new one.
         let no_fallback = ArcSwapOption::<()>::empty();
         let start = verdicts.len();
-        match caller.attempt(now, messages.len(), true, &no_fallback, &mut call) {
-            Ok(answer) => take(caller, &answer, messages, parts, verdicts),
-            Err(error) => {
-                caller.halve(messages.len(), &error, &mut call, &mut |asked| match asked {
-                    Asked::Answer { start, end, answer } => {
-                        take(caller, &answer, &messages[start..end], &parts[start..end], verdicts);
-                    }
-                    Asked::Failed { start, end, .. } => {
-                        caller.counters().failed_rows.fetch_add((end - start) as u64, Relaxed);
-                        verdicts.extend((start..end).map(|_| failed(caller.setup())));
-                    }
-                })
+        let mut sink = |asked| match asked {
+            Asked::Answer { start, end, answer } => {
+                take(caller, &answer, &messages[start..end], &parts[start..end], verdicts);
             }
-        }
+            Asked::Failed { start, end, .. } => {
+                caller.counters().failed_rows.fetch_add((end - start) as u64, Relaxed);
+                verdicts.extend((start..end).map(|_| failed(caller.setup())));
+            }
+        };
+        ask(caller, now, messages.len(), &no_fallback, &mut call, &mut sink);
         debug_assert_eq!(verdicts.len() - start, messages.len());
         caller.counters().rows.fetch_add(messages.len() as u64, Relaxed);
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use arc_swap::ArcSwapOption;
 use weir_core::policy::Powers;
 
+use crate::asking::ask;
 use crate::bindings::weir::policy::types::Batch;
 use crate::caller::{Asked, Caller};
 use crate::columns::ColumnBuffers;
@@ -126,26 +127,19 @@ impl FilterBinding {
                 };
                 instance.filter(now, input, |answer| SoundVerdicts::check(answer, chunk.len()))
             };
-            let len = chunk.len();
-            let error = match self.caller.attempt(now, len, true, &self.fallback, &mut call) {
-                Ok(answer) => {
-                    self.take(messages, &answer, chunk, sheet, by_fallback);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if let Some(fallback) = self.fallback.load_full() {
-                fallback.filter_as(messages, chunk, columns, sheet, true);
-                continue;
-            }
-            self.caller.halve(chunk.len(), &error, &mut call, &mut |asked| match asked {
+            let mut sink = |asked| match asked {
                 Asked::Answer { start, end, answer } => {
                     self.take(messages, &answer, &chunk[start..end], sheet, by_fallback);
                 }
                 Asked::Failed { start, end, reason } => {
                     self.fail(&chunk[start..end], &reason, sheet, by_fallback);
                 }
-            });
+            };
+            let len = chunk.len();
+            let fallback = ask(&self.caller, now, len, &self.fallback, &mut call, &mut sink);
+            if let Some(fallback) = fallback {
+                fallback.filter_as(messages, chunk, columns, sheet, true);
+            }
         }
     }
 
