@@ -101,7 +101,7 @@ impl Directory {
     /// between them.
     ///
     /// # Errors
-    /// `SubscriptionTaken`, `LimitReached`.
+    /// `SubscriptionTaken`, `OverLimit`.
     pub fn subscribe(
         &mut self,
         connection: ConnectionId,
@@ -172,7 +172,7 @@ impl Directory {
     /// without groups, and those it has do not count as settings here.
     ///
     /// # Errors
-    /// `Exists`, `WrongKind`, `LimitReached`.
+    /// `Exists`, `WrongKind`, `OverLimit`.
     pub fn create(
         &mut self,
         name: &Name,
@@ -189,7 +189,7 @@ impl Directory {
     /// partitions and groups.
     ///
     /// # Errors
-    /// `NotFound`, `WrongKind`, `LimitReached`.
+    /// `NotFound`, `WrongKind`, `OverLimit`.
     pub fn alter(
         &mut self,
         name: &str,
@@ -231,7 +231,7 @@ impl Directory {
     /// order and options; where a group starts matters only when it is made.
     ///
     /// # Errors
-    /// `NotFound`, `WrongKind`, `Exists`, `LimitReached`.
+    /// `NotFound`, `WrongKind`, `Exists`, `OverLimit`.
     pub fn create_group(
         &mut self,
         stream: &str,

@@ -1,5 +1,16 @@
 //! Why a command was refused. Clients branch on it: one code per variant.
 
+/// A bound that a request ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// What is counted, for people.
+    pub what: &'static str,
+    /// What the limit is called.
+    pub name: &'static str,
+    /// The most there may be.
+    pub most: u64,
+}
+
 /// Why a command was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejection {
@@ -39,6 +50,9 @@ pub enum Rejection {
     /// A value is beyond its limit.
     #[error("a value is beyond its limit")]
     LimitReached,
+    /// A value is beyond this limit.
+    #[error("{}: at most {} (the limit {})", .0.what, .0.most, .0.name)]
+    OverLimit(&'static Limit),
     /// It does not apply to this kind of thing.
     #[error("does not apply to this kind")]
     WrongKind,

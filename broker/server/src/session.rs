@@ -323,7 +323,10 @@ impl Session {
             return Err(WireError::new(ErrorCode::SubscriptionTaken, text));
         }
         if self.subscriptions.len() >= limits::SUBSCRIPTIONS_MAX as usize {
-            let text = format!("this connection has {} subscriptions", limits::SUBSCRIPTIONS_MAX);
+            let text = format!(
+                "subscriptions of one connection: at most {} (the limit subscriptions)",
+                limits::SUBSCRIPTIONS_MAX
+            );
             return Err(WireError::new(ErrorCode::LimitReached, text));
         }
         Ok(())

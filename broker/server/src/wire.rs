@@ -68,7 +68,7 @@ pub fn code(rejection: Rejection) -> ErrorCode {
         Rejection::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Rejection::NoPartition => ErrorCode::NoPartition,
         Rejection::Deleted => ErrorCode::Deleted,
-        Rejection::LimitReached => ErrorCode::LimitReached,
+        Rejection::LimitReached | Rejection::OverLimit(_) => ErrorCode::LimitReached,
         Rejection::WrongKind => ErrorCode::WrongKind,
         Rejection::PolicyFailed => ErrorCode::PolicyFailed,
         Rejection::PolicyRefused => ErrorCode::PolicyRefused,
@@ -89,6 +89,16 @@ pub fn level(level: Level) -> weir_protocol::Level {
         Level::Memory => weir_protocol::Level::Memory,
         Level::Os => weir_protocol::Level::Os,
         Level::Disk => weir_protocol::Level::Disk,
+    }
+}
+
+/// The level a client asks for.
+#[must_use]
+pub fn level_asked(level: weir_protocol::Level) -> Level {
+    match level {
+        weir_protocol::Level::Memory => Level::Memory,
+        weir_protocol::Level::Os => Level::Os,
+        weir_protocol::Level::Disk => Level::Disk,
     }
 }
 

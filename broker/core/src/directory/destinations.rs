@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::name::{Name, Pattern};
 use crate::pattern_index::{PatternIndex, Place};
-use crate::rejection::Rejection;
+use crate::rejection::{Limit, Rejection};
 
 /// What a destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,10 +127,18 @@ impl Destinations {
         if let Settings::Stream(config) = &settings
             && !(1..=PARTITIONS_MAX).contains(&config.partitions)
         {
-            return Err(Rejection::LimitReached);
+            return Err(Rejection::OverLimit(&Limit {
+                what: "partitions, 1 or more",
+                name: "partitions",
+                most: PARTITIONS_MAX as u64,
+            }));
         }
         if self.by_id.len() >= DESTINATIONS_MAX || self.last_id + 1 >= SHARD_IDS_START {
-            return Err(Rejection::LimitReached);
+            return Err(Rejection::OverLimit(&Limit {
+                what: "queues and streams of this broker",
+                name: "destinations",
+                most: DESTINATIONS_MAX as u64,
+            }));
         }
         self.last_id += 1;
         let id = DestinationId(self.last_id);
@@ -213,7 +221,11 @@ impl Destinations {
                 .ok_or(Rejection::Exists);
         }
         if stream.groups.len() >= GROUPS_PER_STREAM_MAX {
-            return Err(Rejection::LimitReached);
+            return Err(Rejection::OverLimit(&Limit {
+                what: "groups of one stream",
+                name: "groups_per_stream",
+                most: GROUPS_PER_STREAM_MAX as u64,
+            }));
         }
         stream.groups.insert(group.as_str().to_owned(), config);
         Ok(Created { id, shard, is_new: true })
@@ -303,7 +315,11 @@ fn checked_subjects(mut subjects: Vec<Pattern>) -> Result<Vec<Pattern>, Rejectio
     subjects.sort_unstable();
     subjects.dedup();
     if subjects.len() > PATTERNS_PER_DESTINATION_MAX {
-        return Err(Rejection::LimitReached);
+        return Err(Rejection::OverLimit(&Limit {
+            what: "patterns of one queue or stream",
+            name: "patterns_per_destination",
+            most: PATTERNS_PER_DESTINATION_MAX as u64,
+        }));
     }
     Ok(subjects)
 }

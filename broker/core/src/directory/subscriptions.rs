@@ -16,7 +16,7 @@ use crate::command::ConnectionId;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::name::{Name, Pattern};
 use crate::pattern_index::{PatternIndex, Place, Values};
-use crate::rejection::Rejection;
+use crate::rejection::{Limit, Rejection};
 
 const NONE: u32 = u32::MAX;
 
@@ -75,7 +75,11 @@ impl Subscriptions {
             return Err(Rejection::SubscriptionTaken);
         }
         if self.slab.len() >= SUBSCRIPTIONS_MAX {
-            return Err(Rejection::LimitReached);
+            return Err(Rejection::OverLimit(&Limit {
+                what: "channel subscriptions of this broker",
+                name: "subscriptions",
+                most: SUBSCRIPTIONS_MAX as u64,
+            }));
         }
         let key = u32::try_from(self.slab.vacant_key()).expect("bounded by SUBSCRIPTIONS_MAX");
         let (place, share) = match share {

@@ -203,10 +203,12 @@ fn limits_are_refused() {
     let mut directory = Directory::new(1);
     for partitions in [0, crate::limits::PARTITIONS_MAX + 1] {
         let refused = directory.create(&name("s"), vec![], stream(partitions));
-        assert_eq!(refused, Err(Rejection::LimitReached));
+        assert!(matches!(refused, Err(Rejection::OverLimit(limit)) if limit.name == "partitions"));
     }
     let many = (0..65).map(|number| pattern(&format!("s{number}"))).collect();
-    assert_eq!(directory.create(&name("q"), many, queue()), Err(Rejection::LimitReached));
+    let refused = directory.create(&name("q"), many, queue()).expect_err("there are too many");
+    let text = "patterns of one queue or stream: at most 64 (the limit patterns_per_destination)";
+    assert_eq!(refused.to_string(), text);
     assert_eq!(directory.list().count(), 0);
 }
 

@@ -11,7 +11,7 @@ use crate::group::GroupId;
 use crate::group::consumer::Consumer;
 use crate::group::line::Line;
 use crate::limits;
-use crate::rejection::Rejection;
+use crate::rejection::{Limit, Rejection};
 
 /// A consumer as its connection names it.
 pub(super) type Key = (ConnectionId, SubscriptionId);
@@ -42,7 +42,11 @@ impl Shard {
         }
         let group = self.group_of(&new.source)?;
         if self.groups[&group].consumers.len() >= limits::CONSUMERS_PER_GROUP_MAX {
-            return Err(Rejection::LimitReached);
+            return Err(Rejection::OverLimit(&Limit {
+                what: "consumers of one queue or group",
+                name: "consumers_per_group",
+                most: limits::CONSUMERS_PER_GROUP_MAX as u64,
+            }));
         }
         self.consumers_made += 1;
         let id = self.consumers_made;
@@ -155,7 +159,12 @@ impl Shard {
         }
         let found = self.groups.get_mut(&group).expect("a consumer's group exists");
         if found.consumers[&id].pulls.len() >= limits::PULLS_PER_CONSUMER_MAX {
-            let reply = Reply::Rejected(Rejection::LimitReached);
+            let over = Rejection::OverLimit(&Limit {
+                what: "waiting pulls of one consumer",
+                name: "pulls_per_consumer",
+                most: limits::PULLS_PER_CONSUMER_MAX as u64,
+            });
+            let reply = Reply::Rejected(over);
             return effects.push(Effect::Reply { connection: key.0, request, reply });
         }
         found.pull(now.steady_ms, id, request, max, wait_ms);
