@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_client::{
-    Client, ConsumeOptions, Consumer, Create, CreateStream, Delivery, ErrorCode, Level, Message,
-    Read, RecordRange, Start,
+    Client, ConsumeOptions, Consumer, Create, CreateStream, Delivery, ErrorCode, Message, Read,
+    RecordRange, Start,
 };
 use weir_tests::{TestBroker, at_hand, now_ms, soon, until};
 
@@ -52,7 +52,7 @@ fn bounded(messages_max: u64, bytes_max: u64, age_ms_max: u64) -> Create {
         messages_max,
         bytes_max,
         age_ms_max,
-        level: Level::default(),
+        level: None,
     })
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use weir_client::{BindingStatus, Client, ConnectOptions};
+use weir_core::memory_store::MemoryStore;
+use weir_core::store::Store;
 use weir_policy::PolicyHost;
 use weir_policy::status::BindingState;
 use weir_server::config::{Config, LogFormat};
@@ -55,6 +57,23 @@ impl TestBroker {
     /// # Panics
     /// When it does not start.
     pub async fn start_with(prepare: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(prepare, |config| {
+            let bytes = config.memory_bytes_max / u64::from(config.shards);
+            let store = |_| Box::new(MemoryStore::new(bytes)) as Box<dyn Store>;
+            (0..config.shards).map(store).collect()
+        })
+        .await
+    }
+
+    /// As [`TestBroker::start_with`], over stores that `stores` makes: one for each
+    /// shard.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_over(
+        prepare: impl FnOnce(&mut Config),
+        stores: impl FnOnce(&Config) -> Vec<Box<dyn Store>>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let data = folder.path().join("data");
         let mut config = Config {
@@ -74,7 +93,9 @@ impl TestBroker {
             std::fs::create_dir_all(made).expect("a folder can be made");
         }
         prepare(&mut config);
-        let server = Server::start(config.clone()).await.expect("the broker starts");
+        let stores = stores(&config);
+        let started = Server::start_over(config.clone(), stores).await;
+        let server = started.expect("the broker starts");
         Self { server, folder, config }
     }
 

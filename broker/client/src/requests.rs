@@ -58,7 +58,7 @@ impl Client {
             messages_max: 0,
             bytes_max: 0,
             age_ms_max: 0,
-            level: weir_protocol::Level::default(),
+            level: None,
         }))
         .await
     }

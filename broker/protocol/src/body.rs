@@ -176,9 +176,10 @@ pub struct CreateQueue {
     /// Most bytes of them; 0 for no bound.
     #[serde(default)]
     pub bytes_max: u64,
-    /// Least level of its messages.
-    #[serde(default)]
-    pub level: Level,
+    /// Least level of its messages; absent: the safest that the broker's store
+    /// reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
     /// Least order of its deliveries.
     #[serde(default)]
     pub order: Order,
@@ -208,9 +209,10 @@ pub struct CreateStream {
     /// Longest a message is kept, milliseconds.
     #[serde(default)]
     pub age_ms_max: u64,
-    /// Least level of its messages.
-    #[serde(default)]
-    pub level: Level,
+    /// Least level of its messages; absent: the safest that the broker's store
+    /// reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<Level>,
 }
 
 /// Settings of a new group.

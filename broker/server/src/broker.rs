@@ -9,19 +9,24 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Mutex;
 use tracing::{info, warn};
-use weir_core::command::{Command, ConnectionId, DestinationId, QueueConfig, SubscriptionId};
+use weir_core::command::{
+    Command, ConnectionId, DestinationId, Level, QueueConfig, SubscriptionId,
+};
 use weir_core::directory::{Created, Directory, Kind, Settings, Target};
 use weir_core::env::Clock;
 use weir_core::name::{Name, NameError, Pattern};
 use weir_core::store::Catalogue;
 use weir_policy::PolicyHost;
-use weir_protocol::{ErrorCode, HelloAnswer, HelloLimits, Level, WireError};
+use weir_protocol::{ErrorCode, HelloAnswer, HelloLimits, WireError};
 
 use crate::connections::Connections;
 use crate::outbox::{Freed, ListenerId, Outbox};
 use crate::shard::Notice;
 use crate::shards::Shards;
 use crate::wire;
+
+/// Every level, the least safe first.
+const LEVELS: [Level; 3] = [Level::Memory, Level::Os, Level::Disk];
 
 /// What all connections share.
 pub struct Broker {
@@ -33,6 +38,8 @@ pub struct Broker {
     pub policies: PolicyHost,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The safest level that every shard's store reaches.
+    pub level_max: Level,
     /// Written after every change of the directory; changes take turns on it.
     pub catalogue: Mutex<Box<dyn Catalogue>>,
     directory: RwLock<Directory>,
@@ -47,7 +54,7 @@ impl Broker {
         connections: Arc<Connections>,
         policies: PolicyHost,
         clock: Arc<dyn Clock>,
-        catalogue: Box<dyn Catalogue>,
+        (level_max, catalogue): (Level, Box<dyn Catalogue>),
         directory: Directory,
     ) -> Self {
         Self {
@@ -55,6 +62,7 @@ impl Broker {
             connections,
             policies,
             clock,
+            level_max,
             catalogue: Mutex::new(catalogue),
             directory_version: AtomicU64::new(directory.version()),
             directory: RwLock::new(directory),
@@ -89,7 +97,11 @@ impl Broker {
             server: format!("weir {}", env!("CARGO_PKG_VERSION")),
             connection: connection.0,
             limits: HelloLimits::default(),
-            levels: vec![Level::Memory],
+            levels: LEVELS
+                .into_iter()
+                .filter(|it| *it <= self.level_max)
+                .map(wire::level)
+                .collect(),
         }
     }
 
@@ -224,7 +236,7 @@ impl Broker {
         let parsed = Name::parse(name).ok()?;
         self.change(|directory| {
             let place = self.shards.try_reserve(directory.shard_of(name))?;
-            let config = QueueConfig::default();
+            let config = QueueConfig { level: self.level_max, ..QueueConfig::default() };
             let settings = Settings::Queue(config.clone());
             let Created { id, shard, is_new } =
                 directory.create(&parsed, Vec::new(), settings).ok()?;

@@ -13,8 +13,8 @@ use weir_core::directory::{self, Settings};
 use weir_core::name::{Name, NameError, Pattern};
 use weir_core::rejection::Rejection;
 use weir_protocol::{
-    Alter, Create, ErrorCode, Kind, ListAnswer, PolicyListAnswer, PolicyStatusAnswer, Request,
-    Target, WireError, limits,
+    Alter, Create, CreateQueue, CreateStream, ErrorCode, Kind, ListAnswer, PolicyListAnswer,
+    PolicyStatusAnswer, Request, Target, WireError, limits,
 };
 
 use crate::broker::Broker;
@@ -131,15 +131,20 @@ fn start(start: weir_protocol::Start) -> Start {
     }
 }
 
-fn level(level: weir_protocol::Level) -> Result<Level, WireError> {
-    match level {
-        weir_protocol::Level::Memory => Ok(Level::Memory),
-        other => Err(WireError {
-            code: ErrorCode::LevelUnsupported,
-            message: format!("this broker keeps messages in memory, {other:?} is beyond it").into(),
-            hint: "leave `level` out, or ask for \"memory\"".into(),
-        }),
+/// The level asked for, when the broker's store reaches it.
+fn level(broker: &Broker, asked: weir_protocol::Level) -> Result<Level, WireError> {
+    let level = wire::level_asked(asked);
+    if level <= broker.level_max {
+        return Ok(level);
     }
+    let safest = wire::level(broker.level_max);
+    Err(WireError {
+        code: ErrorCode::LevelUnsupported,
+        message: format!("this broker's store reaches level {safest:?}, {asked:?} is beyond it")
+            .to_lowercase()
+            .into(),
+        hint: "leave `level` out for the safest there is".into(),
+    })
 }
 
 fn checked(name: &str, subjects: &[String]) -> Result<(Name, Vec<Pattern>), WireError> {
@@ -152,8 +157,14 @@ fn checked(name: &str, subjects: &[String]) -> Result<(Name, Vec<Pattern>), Wire
     Ok((parsed, subjects.iter().map(parse).collect::<Result<_, _>>()?))
 }
 
-async fn create(broker: &Broker, body: Create) -> Result<Answered, Stopping> {
+async fn create(broker: &Broker, mut body: Create) -> Result<Answered, Stopping> {
     let mut catalogue = broker.catalogue.lock().await;
+    // What is kept of it names its level, so that another store does not change it.
+    if let Create::Queue(CreateQueue { level, .. }) | Create::Stream(CreateStream { level, .. }) =
+        &mut body
+    {
+        level.get_or_insert(wire::level(broker.level_max));
+    }
     let (key, value) = wire::catalogue_entry(&body);
     let created = match body {
         Create::Queue(queue) => create_queue(broker, &queue).await?,
@@ -169,24 +180,19 @@ async fn create(broker: &Broker, body: Create) -> Result<Answered, Stopping> {
     Ok(created)
 }
 
-async fn create_queue(
-    broker: &Broker,
-    body: &weir_protocol::CreateQueue,
-) -> Result<Answered, Stopping> {
+async fn create_queue(broker: &Broker, body: &CreateQueue) -> Result<Answered, Stopping> {
     let config = |level| QueueConfig {
         messages_max: body.messages_max,
         bytes_max: body.bytes_max,
         level,
         order: body.order as u8,
     };
-    let settings = level(body.level).map(|level| Settings::Queue(config(level)));
+    let settings = level(broker, body.level.unwrap_or_default());
+    let settings = settings.map(|level| Settings::Queue(config(level)));
     create_destination(broker, &body.name, &body.subjects, body.if_absent, settings).await
 }
 
-async fn create_stream(
-    broker: &Broker,
-    body: &weir_protocol::CreateStream,
-) -> Result<Answered, Stopping> {
+async fn create_stream(broker: &Broker, body: &CreateStream) -> Result<Answered, Stopping> {
     let partitions_max = weir_core::limits::PARTITIONS_MAX;
     if !(1..=partitions_max).contains(&body.partitions) {
         let text = format!("partitions: {} is not 1 to {partitions_max}", body.partitions);
@@ -199,7 +205,8 @@ async fn create_stream(
         age_ms_max: body.age_ms_max,
         level,
     };
-    let settings = level(body.level).map(|level| Settings::Stream(config(level)));
+    let settings = level(broker, body.level.unwrap_or_default());
+    let settings = settings.map(|level| Settings::Stream(config(level)));
     create_destination(broker, &body.name, &body.subjects, body.if_absent, settings).await
 }
 
@@ -297,7 +304,8 @@ async fn alter(broker: &Broker, body: Alter) -> Result<Answered, Stopping> {
                     config.messages_max = body.messages_max.unwrap_or(config.messages_max);
                     config.bytes_max = body.bytes_max.unwrap_or(config.bytes_max);
                     config.order = body.order.map_or(config.order, |order| order as u8);
-                    config.level = body.level.map_or(Ok(config.level), level)?;
+                    config.level =
+                        body.level.map_or(Ok(config.level), |asked| level(broker, asked))?;
                 }
                 Ok(())
             };
@@ -310,7 +318,8 @@ async fn alter(broker: &Broker, body: Alter) -> Result<Answered, Stopping> {
                     config.messages_max = body.messages_max.unwrap_or(config.messages_max);
                     config.bytes_max = body.bytes_max.unwrap_or(config.bytes_max);
                     config.age_ms_max = body.age_ms_max.unwrap_or(config.age_ms_max);
-                    config.level = body.level.map_or(Ok(config.level), level)?;
+                    config.level =
+                        body.level.map_or(Ok(config.level), |asked| level(broker, asked))?;
                 }
                 Ok(())
             };

@@ -20,7 +20,7 @@ use weir_core::directory::Directory;
 use weir_core::env::Clock;
 use weir_core::memory_store::{MemoryCatalogue, MemoryStore};
 use weir_core::shard::Shard;
-use weir_core::store::StoreError;
+use weir_core::store::{Store, StoreError};
 use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
 use weir_protocol::{ErrorCode, WireError};
 
@@ -54,6 +54,19 @@ impl Server {
     /// # Errors
     /// When the address is taken, or a folder cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let memory_bytes = config.memory_bytes_max / u64::from(config.shards);
+        let memory = |_| Box::new(MemoryStore::new(memory_bytes)) as Box<dyn Store>;
+        let stores = (0..config.shards).map(memory).collect();
+        Self::start_over(config, stores).await
+    }
+
+    /// As [`Server::start`], over stores of the caller's: one for each shard.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_over(config: Config, stores: Vec<Box<dyn Store>>) -> anyhow::Result<Self> {
+        anyhow::ensure!(stores.len() == config.shards as usize, "each shard needs a store");
+        let level_max = stores.iter().map(|store| store.level_max()).min().unwrap_or_default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}; is another broker running there?", config.listen)
@@ -64,10 +77,9 @@ impl Server {
         let connections = Arc::new(Connections::default());
         let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
         let directory = Directory::new(config.shards);
-        let memory_bytes = config.memory_bytes_max / u64::from(config.shards);
         let tasks = spawn_shards(
             inboxes,
-            memory_bytes,
+            stores,
             &directory,
             &shards.stop(),
             &connections,
@@ -81,7 +93,7 @@ impl Server {
             connections,
             policies,
             clock,
-            Box::new(MemoryCatalogue::default()),
+            (level_max, Box::new(MemoryCatalogue::default())),
             directory,
         ));
         let mut noticing = JoinSet::new();
@@ -163,7 +175,7 @@ impl Server {
 
 fn spawn_shards(
     inboxes: Vec<Inbox>,
-    memory_bytes: u64,
+    stores: Vec<Box<dyn Store>>,
     directory: &Directory,
     stop: &CancellationToken,
     connections: &Arc<Connections>,
@@ -172,10 +184,10 @@ fn spawn_shards(
 ) -> JoinSet<Result<(), StoreError>> {
     let mut tasks = JoinSet::new();
     let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);
-    for (number, inbox) in inboxes.into_iter().enumerate() {
+    for (number, (inbox, store)) in inboxes.into_iter().zip(stores).enumerate() {
         let number = number as u32;
         let ids = directory.shard_ids(number);
-        let mut machine = Shard::new(Box::new(MemoryStore::new(memory_bytes)), ids);
+        let mut machine = Shard::new(store, ids);
         machine.bound_turns(turn_bytes as u64);
         let task = ShardTask {
             number,

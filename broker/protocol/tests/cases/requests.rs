@@ -237,14 +237,15 @@ fn create() -> Vec<Case> {
                 subjects: vec!["orders".into(), "orders.>".into()],
                 if_absent: true,
                 messages_max: 1_000_000,
+                level: Some(Level::Memory),
                 order: Order::Key,
                 ..CreateQueue::default()
             })),
         ),
         case(
             "create-stream",
-            "A stream of eight partitions that keeps a day.",
-            r#"[16, 21, {"kind": "stream", "name": "flights", "partitions": 8, "messages_max": 0, "bytes_max": 0, "age_ms_max": 86400000, "level": "disk"}]"#,
+            "A stream of eight partitions that keeps a day, as safely as the broker can.",
+            r#"[16, 21, {"kind": "stream", "name": "flights", "partitions": 8, "messages_max": 0, "bytes_max": 0, "age_ms_max": 86400000}]"#,
             21,
             Request::Create(Create::Stream(CreateStream {
                 name: "flights".into(),
@@ -254,7 +255,7 @@ fn create() -> Vec<Case> {
                 messages_max: 0,
                 bytes_max: 0,
                 age_ms_max: 86_400_000,
-                level: Level::Disk,
+                level: None,
             })),
         ),
         case(

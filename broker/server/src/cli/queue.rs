@@ -65,9 +65,9 @@ pub struct CreateArgs {
     #[arg(long, value_name = "SIZE", value_parser = values::bytes, default_value = "0")]
     #[arg(hide_default_value = true)]
     bytes_max: u64,
-    /// Keep messages at least as safely as this
-    #[arg(long, value_enum, default_value = "memory")]
-    level: LevelArg,
+    /// Keep messages at least as safely as this [default: as safely as the broker can]
+    #[arg(long, value_enum)]
+    level: Option<LevelArg>,
     /// Deliver at least in this order
     #[arg(long, value_enum, default_value = "none")]
     order: OrderArg,
@@ -156,7 +156,7 @@ impl From<CreateArgs> for CreateQueue {
             if_absent: args.if_absent,
             messages_max: args.messages_max,
             bytes_max: args.bytes_max,
-            level: args.level.into(),
+            level: args.level.map(Into::into),
             order: args.order.into(),
         }
     }

@@ -71,9 +71,9 @@ pub struct CreateArgs {
     /// Longest a message is kept, e.g. 7d [default: no bound]
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     age_max: Option<Duration>,
-    /// Keep messages at least as safely as this
-    #[arg(long, value_enum, default_value = "memory")]
-    level: LevelArg,
+    /// Keep messages at least as safely as this [default: as safely as the broker can]
+    #[arg(long, value_enum)]
+    level: Option<LevelArg>,
     /// Do nothing if it exists, whatever its settings
     #[arg(long)]
     if_absent: bool,
@@ -161,7 +161,7 @@ impl From<CreateArgs> for CreateStream {
             messages_max: args.messages_max,
             bytes_max: args.bytes_max,
             age_ms_max: args.age_max.map_or(0, whole_ms),
-            level: args.level.into(),
+            level: args.level.map(Into::into),
         }
     }
 }
