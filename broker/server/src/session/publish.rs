@@ -434,3 +434,22 @@ fn wrong_subject(subject: &str) -> Option<Arc<str>> {
     name::is_reserved(subject)
         .then(|| format!("subject `{subject}`: names that start with `_` are the broker's").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_does_not_keep_a_much_longer_read_alive() {
+        let chunk = Bytes::from(vec![7; 8 * SHARED_RUN_BYTES_MIN]);
+        let is_shared = |from: usize, to: usize| {
+            let part = share(&chunk, from, to);
+            assert_eq!(part, chunk[from..to]);
+            chunk.as_ptr_range().contains(&part.as_ptr())
+        };
+        assert!(!is_shared(100, 100 + SHARED_RUN_BYTES_MIN), "an eighth pins the rest");
+        assert!(is_shared(0, 2 * SHARED_RUN_BYTES_MIN), "a quarter is worth it");
+        // Copied into the outbox in any case.
+        assert!(is_shared(5, 4 + SHARED_RUN_BYTES_MIN));
+    }
+}
