@@ -1,5 +1,6 @@
 //! Publishing: batches, confirmations, refusals, request and reply.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use weir_client::{ConnectOptions, Error, ErrorCode, Level, Message, PublisherOptions};
@@ -84,14 +85,10 @@ async fn a_full_window_waits_for_confirmations() {
     let payload = "x".repeat(200);
     let message = Message::new("subject").payload(&payload);
     publisher.send(&message).await.unwrap();
-    let second = tokio::spawn(async move {
-        let message = Message::new("subject").payload(&payload);
-        publisher.send(&message).await.unwrap();
-        publisher
-    });
     let frames = peer.published(1).await;
-    tokio::task::yield_now().await;
-    assert!(!second.is_finished(), "the window is full");
+    let mut second = pin!(publisher.send(&message));
+    let at_once = tokio::time::timeout(Duration::ZERO, &mut second).await;
+    assert!(at_once.is_err(), "the window is full");
     peer.confirm(frames[0].0, stored(1)).await;
     soon(second).await.unwrap();
     peer.published(1).await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longest that a test waits for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -130,20 +130,29 @@ impl Drop for Broker {
 
 /// Sends a signal by its name.
 pub(crate) fn signal(process: &Child, name: &str) {
-    let sent = Command::new("kill").args(["-s", name, &process.id().to_string()]).status().unwrap();
+    signal_to(process.id(), name);
+}
+
+fn signal_to(process: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Waits for the end of a process; its exit code.
 pub(crate) fn wait(process: &mut Child) -> i32 {
-    let since = Instant::now();
-    loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            return status.code().unwrap_or(-1);
+    let id = process.id();
+    let (tell, ended) = sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || tell.send(process.wait().unwrap()));
+        match ended.recv_timeout(DEADLINE) {
+            Ok(status) => status.code().unwrap_or(-1),
+            Err(_) => {
+                // So that the thread that waits for it ends too.
+                signal_to(id, "KILL");
+                panic!("the process does not end")
+            }
         }
-        assert!(since.elapsed() < DEADLINE, "the process does not end");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
+    })
 }
 
 /// What a command did.
