@@ -443,9 +443,13 @@ async fn json_filter_judges_what_is_published_and_what_is_delivered() {
     ];
     let of = |subject| payloads.map(|payload| Message::new(subject).payload(payload));
     let receipt = client.publish_confirmed(&of("orders")).await.unwrap();
-    let refused: Vec<(u64, u64)> =
-        receipt.refusals.iter().map(|refusal| (refusal.position, refusal.count)).collect();
-    assert_eq!((receipt.stored, refused), (2, vec![(1, 2)]), "rows 1 and 2");
+    // In one run or two: on a machine with much to do, the filter may be asked twice.
+    let rows = receipt.refusals.iter().flat_map(|refusal| {
+        assert_eq!(refusal.code, ErrorCode::PolicyRefused, "{}", refusal.message);
+        refusal.position..refusal.position + refusal.count
+    });
+    let refused: Vec<u64> = rows.collect();
+    assert_eq!((receipt.stored, refused), (2, vec![1, 2]));
     // What is judged when it is delivered is stored first, for whoever else reads.
     assert_eq!(publish(&client, &of("everything")).await.stored, 8);
     let mut all = client.consume("all").await.unwrap();
