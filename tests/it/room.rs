@@ -3,69 +3,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use weir_client::{Client, ErrorCode, Message, Receipt};
 use weir_core::command::{ConnectionId, Level};
 use weir_core::memory_store::{Faults, MemoryStore};
-use weir_core::store::{Bounds, LogId, Records, Store, StoreError};
-use weir_message::Batch;
+use weir_core::store::Store;
 use weir_protocol::{Create, CreateStream, Request, Response, Subscribe, SubscriptionId};
 use weir_tests::{Raw, TestBroker, soon, until};
-
-/// A store that says it reaches the disk.
-struct Safe(MemoryStore);
-
-impl Store for Safe {
-    fn level_max(&self) -> Level {
-        Level::Disk
-    }
-    fn open(&mut self, name: &str) -> Result<LogId, StoreError> {
-        self.0.open(name)
-    }
-    fn remove(&mut self, log: LogId) -> Result<(), StoreError> {
-        self.0.remove(log)
-    }
-    fn append(
-        &mut self,
-        log: LogId,
-        expected: u64,
-        time_ms: u64,
-        batch: &Batch,
-        _: Level,
-    ) -> Result<(), StoreError> {
-        self.0.append(log, expected, time_ms, batch, Level::Memory)
-    }
-    fn bounds(&self, log: LogId) -> Bounds {
-        self.0.bounds(log)
-    }
-    fn read(
-        &self,
-        log: LogId,
-        from: u64,
-        bytes_max: usize,
-        into: &mut Vec<Records>,
-    ) -> Result<(), StoreError> {
-        self.0.read(log, from, bytes_max, into)
-    }
-    fn offset_at(&self, log: LogId, time_ms: u64) -> u64 {
-        self.0.offset_at(log, time_ms)
-    }
-    fn trim(&mut self, log: LogId, to: u64) {
-        self.0.trim(log, to);
-    }
-    fn release(&mut self, log: LogId, from: u64, to: u64) {
-        self.0.release(log, from, to);
-    }
-    fn commit(&mut self) -> Result<(), StoreError> {
-        self.0.commit()
-    }
-    fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.0.put_snapshot(name, bytes)
-    }
-    fn snapshot(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
-        self.0.snapshot(name)
-    }
-}
 
 /// Bytes of a payload.
 const PAYLOAD_BYTES: usize = 64 << 10;
@@ -168,7 +111,8 @@ async fn what_names_no_level_is_kept_as_safely_as_the_store_can() {
     let safe = TestBroker::start_over(
         |_| {},
         |config| {
-            let store = |_| Box::new(Safe(MemoryStore::new(1 << 20))) as Box<dyn Store>;
+            let store =
+                |_| Box::new(MemoryStore::new(1 << 20).claiming(Level::Disk)) as Box<dyn Store>;
             (0..config.shards).map(store).collect()
         },
     )

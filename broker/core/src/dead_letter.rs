@@ -1,5 +1,12 @@
 //! What a message looks like in a dead-letter queue: as it was, with headers
 //! that say why it is there.
+//!
+//! It is kept in the dead-letter queue first and settled at its source after
+//! that, so that it is never in neither. A crash in between leaves it in both:
+//! its source delivers it again, and if it dies again there are two of it in the
+//! dead-letter queue. They have the same [`SOURCE`] and [`OFFSET`], by which a
+//! consumer tells that they are one message: a source never uses an offset twice
+//! for messages that outlive the process.
 
 use weir_message::{HEADERS_MAX, Header, Headers, View, encode};
 

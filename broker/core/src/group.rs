@@ -19,6 +19,7 @@ mod intake;
 mod lanes;
 pub(crate) mod line;
 mod members;
+pub(crate) mod part;
 mod replay;
 mod ring;
 mod settle;
@@ -30,6 +31,7 @@ mod wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::command::Level;
 use crate::effect::Effect;
 use crate::env::Now;
 use crate::limits;
@@ -37,13 +39,12 @@ use crate::policy::{Event, Generation, Plan, Powers, event};
 use crate::reader::Reader;
 use crate::shard::filters::{FilterId, Filters};
 use crate::shard::policies::BindingId;
-use crate::store::{LogId, Store};
+use crate::store::Store;
 use consumer::{Consumer, ConsumerId, Delivery};
-use intake::PublishDelay;
 use lanes::{Lanes, lane_of};
 use line::Line;
+use part::Part;
 pub(crate) use replay::checked as checked_plan;
-use ring::Ring;
 use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
 pub(crate) use stats::Counters;
 pub(crate) use wishes::refused;
@@ -60,19 +61,23 @@ pub(crate) struct Io<'a> {
     pub(crate) effects: &'a mut Vec<Effect>,
 }
 
-/// One partition as the group reads it.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) log: LogId,
-    /// Facts by offset; `next()` is where the group goes on to read.
-    pub(crate) slots: Ring<Slot>,
-}
-
 /// A message on its way to the dead-letter queue; the shard carries it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Dying {
     pub(crate) message: MessageId,
     pub(crate) reason: String,
+    /// Somebody waits to hear that it is safe.
+    pub(crate) asked: bool,
+}
+
+/// Neighbours that are settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settled {
+    pub(crate) partition: u16,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// How safely that is to be kept.
+    pub(crate) level: Level,
 }
 
 /// A message meant for a consumer, with its room reserved.
@@ -97,7 +102,7 @@ pub(crate) struct Identity {
     pub(crate) subject: String,
     /// JSON text or "".
     pub(crate) options: String,
-    /// Settled messages leave the log: true for queues.
+    /// The only group of a queue: what it settles leaves the log.
     pub(crate) is_queue: bool,
 }
 
@@ -138,8 +143,15 @@ pub(crate) struct Group {
     /// Told to the policy at the end of the turn.
     pub(crate) events: Vec<Event>,
     pub(crate) dying: Vec<Dying>,
-    /// Settled stretches not yet told to the store: partition, from, to.
-    pub(crate) released: Vec<(u16, u64, u64)>,
+    /// When the dying are tried again, because there was no room for them, steady
+    /// ms.
+    pub(crate) bury_ms: u64,
+    /// Stretches not yet told to the store.
+    pub(crate) settled: Vec<Settled>,
+    /// How safely the messages are kept: the safest of them.
+    pub(crate) level: Level,
+    /// Somebody waits to hear that what is settled now is safe.
+    pub(crate) asked: bool,
     /// Bytes of messages that left since the queue last asked.
     pub(crate) freed_bytes: u64,
     /// Messages that could not be read back since the owner last asked.
@@ -163,7 +175,6 @@ pub(crate) struct Group {
     delayed: BTreeSet<(u64, MessageId)>,
     /// Copies of single consumers that wait for their time (`spread` 1).
     delayed_copies: BTreeSet<(u64, ConsumerId, MessageId)>,
-    publish_delays: VecDeque<PublishDelay>,
     lease_checks: BTreeSet<(u64, ConsumerId)>,
     pull_ends: BTreeSet<(u64, ConsumerId)>,
     offers: VecDeque<(u64, MessageId)>,
@@ -181,14 +192,15 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// A group that reads `parts` from the offsets given, on the built-in plan.
+    /// A group that reads `parts`, whose messages are kept at `level`, on the
+    /// built-in plan.
     pub(crate) fn new(
         id: GroupId,
         identity: Identity,
         order_floor: u8,
-        parts: impl IntoIterator<Item = (LogId, u64)>,
+        level: Level,
+        parts: Vec<Part>,
     ) -> Self {
-        let parts = parts.into_iter().map(|(log, start)| Part { log, slots: Ring::new(start) });
         let mut group = Self {
             id,
             identity,
@@ -196,12 +208,15 @@ impl Group {
             plan: Plan::AT_LEAST_ONCE,
             order_floor,
             filters: Vec::new(),
-            parts: parts.collect(),
+            parts,
             consumers: BTreeMap::new(),
             counters: Counters::default(),
             events: Vec::new(),
             dying: Vec::new(),
-            released: Vec::new(),
+            bury_ms: 0,
+            settled: Vec::new(),
+            level,
+            asked: false,
             freed_bytes: 0,
             lost: 0,
             lines: Vec::new(),
@@ -215,7 +230,6 @@ impl Group {
             turn: VecDeque::new(),
             delayed: BTreeSet::new(),
             delayed_copies: BTreeSet::new(),
-            publish_delays: VecDeque::new(),
             lease_checks: BTreeSet::new(),
             pull_ends: BTreeSet::new(),
             offers: VecDeque::new(),
@@ -330,13 +344,19 @@ impl Group {
         self.live_bytes -= u64::from(slot.bytes);
         self.freed_bytes += u64::from(slot.bytes);
         self.unlist(message, &slot);
-        if self.identity.is_queue {
-            match self.released.last_mut() {
-                Some((of, _, to)) if usize::from(*of) == partition && *to == offset => *to += 1,
-                _ => self.released.push((partition as u16, offset, offset + 1)),
-            }
-        }
+        self.note_settled(partition as u16, offset, offset + 1);
         self.leave_lane(now_ms, message, &slot);
+    }
+
+    /// `from..to` is settled: the store is told at the end of the round.
+    fn note_settled(&mut self, partition: u16, from: u64, to: u64) {
+        let level = if self.asked { self.level } else { self.level.min(Level::Os) };
+        match self.settled.last_mut() {
+            Some(last) if last.partition == partition && last.to == from && last.level == level => {
+                last.to = to;
+            }
+            _ => self.settled.push(Settled { partition, from, to, level }),
+        }
     }
 
     /// Holds a message until an operator or the policy acts.
@@ -361,13 +381,29 @@ impl Group {
             _ => {}
         }
         self.set_state(message, State::Dying, 0);
-        self.dying.push(Dying { message, reason });
+        self.dying.push(Dying { message, reason, asked: self.asked });
     }
 
     /// The dead-letter queue has it.
-    pub(crate) fn dead_lettered(&mut self, now_ms: u64, message: MessageId) {
+    pub(crate) fn dead_lettered(&mut self, now_ms: u64, message: MessageId, asked: bool) {
         self.counters.dead_lettered += 1;
+        self.asked = asked;
         self.finish(now_ms, message);
+        self.asked = false;
+    }
+
+    /// There is no room for the dying now: they are tried again at `bury_ms`.
+    pub(crate) fn bury_later(&mut self, dying: Vec<Dying>, bury_ms: u64) {
+        self.dying.splice(0..0, dying);
+        self.bury_ms = bury_ms;
+    }
+
+    /// The dying, when they may be carried away.
+    pub(crate) fn take_dying(&mut self, now_ms: u64) -> Vec<Dying> {
+        if now_ms < self.bury_ms {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.dying)
     }
 
     /// Puts a message that comes back (from a consumer, from its delay, from the
@@ -405,7 +441,7 @@ impl Group {
     }
 
     /// Retention has removed what lies below `start` of a partition.
-    pub(crate) fn trimmed(&mut self, now_ms: u64, partition: u16, start: u64) {
+    pub(crate) fn trimmed(&mut self, now_ms: u64, store: &dyn Store, partition: u16, start: u64) {
         let slots = &self.parts[usize::from(partition)].slots;
         if slots.first() >= start {
             return;
@@ -414,6 +450,6 @@ impl Group {
         for offset in below {
             self.gone(now_ms, message_id(partition, offset));
         }
-        self.parts[usize::from(partition)].slots.skip_to(start);
+        self.parts[usize::from(partition)].skip_to(store, start);
     }
 }

@@ -18,6 +18,8 @@ pub const TURN_BYTES_PER_CONNECTION: u64 = 1 << 20;
 pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;
 /// Longest lease, delay or timer, ms (7 days).
 pub const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
+/// How long dying messages wait for room before they are tried again, ms.
+pub const BURY_AGAIN_MS: u64 = 1_000;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
 /// Waiting receives of one consumer.

@@ -7,10 +7,12 @@
 //! the store's bound.
 
 mod catalogue;
+mod cursor;
 mod log;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +21,7 @@ use hashbrown::HashMap;
 use weir_message::Batch;
 
 use crate::command::Level;
-use crate::store::{Bounds, LogId, Records, Store, StoreError};
+use crate::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
 
 pub use catalogue::MemoryCatalogue;
 use log::Log;
@@ -33,8 +35,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// While set, stable positions stay where they are, as if a sync were
-    /// running. Lifted, they catch up with the next append or commit.
+    /// While set, stable and safe positions stay where they are, as if a sync
+    /// were running. Lifted, they catch up with the next append or commit.
     pub fn hold_stable(&self, on: bool) {
         self.hold_stable.store(on, Ordering::Relaxed);
     }
@@ -56,6 +58,7 @@ impl Faults {
 /// Logs and snapshots in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
+    level_max: Level,
     /// By number; a removed log leaves an empty place, so numbers stay unique.
     logs: Vec<Option<Log>>,
     names: HashMap<String, LogId>,
@@ -64,6 +67,10 @@ pub struct MemoryStore {
     unstable: Vec<LogId>,
     bytes_held: u64,
     bytes_max: u64,
+    /// Number of commits.
+    position: u64,
+    /// Position of the last commit that was not held back.
+    safe: u64,
     faults: Arc<Faults>,
 }
 
@@ -73,6 +80,21 @@ impl MemoryStore {
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
         Self { bytes_max, ..Self::default() }
+    }
+
+    /// The same store, that says it is as safe as `level`. For tests: what it
+    /// holds lives as long as the store, and as it may be handed from one shard
+    /// to the next, that is long enough for a restart.
+    #[must_use]
+    pub fn claiming(self, level: Level) -> Self {
+        Self { level_max: level, ..self }
+    }
+
+    /// Loses records `lost` of the log `name`, as a damaged disk would. For tests.
+    pub fn damage_log(&mut self, name: &str, lost: Range<u64>) {
+        if let Some(&log) = self.names.get(name) {
+            self.log_mut(log).damage(lost);
+        }
     }
 
     /// The store's switches, for tests.
@@ -98,7 +120,11 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn level_max(&self) -> Level {
-        Level::Memory
+        self.level_max
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     fn open(&mut self, name: &str) -> Result<LogId, StoreError> {
@@ -124,7 +150,7 @@ impl Store for MemoryStore {
         &mut self,
         log: LogId,
         expected: u64,
-        time_ms: u64,
+        stamp: Stamp,
         batch: &Batch,
         _level: Level,
     ) -> Result<(), StoreError> {
@@ -139,11 +165,14 @@ impl Store for MemoryStore {
         if batch.is_empty() {
             return Ok(());
         }
+        if let Some(Range { start: from, end: to }) = target.damaged() {
+            return Err(StoreError::Damaged { from, to });
+        }
         if full {
             return Err(StoreError::NoSpace);
         }
         let was_stable = target.is_stable();
-        target.append(time_ms, batch);
+        target.append(stamp, batch);
         if !holds {
             target.settle();
         } else if was_stable {
@@ -164,8 +193,7 @@ impl Store for MemoryStore {
         bytes_max: usize,
         into: &mut Vec<Records>,
     ) -> Result<(), StoreError> {
-        self.log(log).read(from, bytes_max, into);
-        Ok(())
+        self.log(log).read(from, bytes_max, into)
     }
 
     fn offset_at(&self, log: LogId, time_ms: u64) -> u64 {
@@ -177,18 +205,45 @@ impl Store for MemoryStore {
         self.bytes_held -= freed;
     }
 
-    fn release(&mut self, log: LogId, from: u64, to: u64) {
+    fn release(&mut self, log: LogId, from: u64, to: u64, _level: Level) {
         let freed = self.log_mut(log).release(from, to);
         self.bytes_held -= freed;
     }
 
+    fn reset(&mut self, log: LogId, to: u64) {
+        self.log_mut(log).reset(to);
+    }
+
+    fn settled(&self, log: LogId, from: u64) -> Option<Range<u64>> {
+        self.log(log).settled(from)
+    }
+
+    fn damage(&self, log: LogId) -> Option<Range<u64>> {
+        self.log(log).damaged()
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.position += 1;
+        if !self.faults.holds() {
+            self.safe = self.position;
+        }
         if !self.unstable.is_empty() && !self.faults.holds() {
             for log in std::mem::take(&mut self.unstable) {
                 self.log_mut(log).settle();
             }
         }
         Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn safe(&self, level: Level) -> u64 {
+        match level {
+            Level::Memory => self.position,
+            Level::Os | Level::Disk => self.safe,
+        }
     }
 
     fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError> {

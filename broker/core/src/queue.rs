@@ -32,6 +32,13 @@ impl Tail {
     pub(crate) fn new(log: LogId, store: &dyn Store) -> Self {
         Self { log, receipts: std::collections::VecDeque::new(), stable: store.bounds(log).stable }
     }
+
+    /// How safely what the log holds is kept, when its owner wants `level`: what
+    /// an earlier process left may be as safe as the store can make it.
+    pub(crate) fn level_kept(&self, store: &dyn Store, level: Level) -> Level {
+        let bounds = store.bounds(self.log);
+        if bounds.end > bounds.start { level.max(store.level_max()) } else { level }
+    }
 }
 
 /// See the file's head.

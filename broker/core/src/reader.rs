@@ -63,6 +63,21 @@ impl Reader {
         Ok((row < records.batch.len()).then_some(Found { piece: first, row }))
     }
 
+    /// As [`Reader::seek`], past what is damaged.
+    pub(crate) fn seek_behind_damage(
+        &mut self,
+        store: &dyn Store,
+        log: LogId,
+        mut offset: u64,
+    ) -> Option<Found> {
+        loop {
+            match self.seek(store, log, offset) {
+                Err(StoreError::Damaged { to, .. }) if to > offset => offset = to,
+                found => return found.ok().flatten(),
+            }
+        }
+    }
+
     /// As [`Reader::seek`], for exactly this message.
     ///
     /// # Errors

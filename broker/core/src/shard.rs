@@ -7,6 +7,7 @@
 //! consumer only behind the store's stable position; same commands, same times,
 //! same effects.
 
+mod answers;
 mod binding;
 mod destinations;
 pub(crate) mod filters;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use crate::command::{Command, ConnectionId, DestinationId, RequestId, SubscriptionId};
+use crate::command::{Command, ConnectionId, DestinationId, Level, RequestId, SubscriptionId};
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::consumer::ConsumerId;
@@ -36,6 +37,7 @@ use crate::reader::Reader;
 use crate::rejection::Rejection;
 use crate::store::{Store, StoreError};
 use crate::stream::Stream;
+use answers::Answers;
 use filters::Filters;
 use policies::Policies;
 
@@ -73,6 +75,7 @@ pub struct Shard {
     policies: Policies,
     filters: Filters,
     reader: Reader,
+    answers: Answers,
     /// Groups that have something to do in this turn.
     dirty: Vec<GroupId>,
     /// Destinations whose end is ahead of what is stable, or was in this turn.
@@ -89,7 +92,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard over `store`. `ids` are numbers for the dead-letter queues
+    /// An empty shard over `store`. What the store holds of an earlier process is
+    /// taken up by the commands that make queues, streams and groups. `ids` are numbers for the dead-letter queues
     /// it makes itself; no other shard or directory may use them.
     #[must_use]
     pub fn new(store: Box<dyn Store>, ids: Range<u32>) -> Self {
@@ -108,6 +112,7 @@ impl Shard {
             policies: Policies::default(),
             filters: Filters::default(),
             reader: Reader::default(),
+            answers: Answers::default(),
             dirty: Vec::new(),
             unstable: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -116,6 +121,12 @@ impl Shard {
             to_open: Vec::new(),
             refusal: None,
         }
+    }
+
+    /// Ends the shard and hands back its store, for another one.
+    #[must_use]
+    pub fn into_store(self) -> Box<dyn Store> {
+        self.store
     }
 
     /// Bounds what one turn hands over to one connection, bytes; one message may go
@@ -145,7 +156,8 @@ impl Shard {
             }
             Command::Detach { connection, subscription, request } => {
                 let answer = self.detach(now, (connection, subscription), effects);
-                answer_done(connection, request, answer, effects);
+                let reply = answer.map_or_else(Reply::Rejected, |()| Reply::Done);
+                self.answers.answer_in_turn((connection, request), reply, effects);
             }
             Command::Disconnect { connection } => self.disconnect(now, connection, effects),
             Command::Pause { connection } => self.pause(connection),
@@ -158,7 +170,7 @@ impl Shard {
     fn apply_control(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
         match command {
             Command::CreateQueue { id, name, config } => self.create_queue(now, id, name, config),
-            Command::CreateStream { id, name, config } => self.create_stream(id, name, config),
+            Command::CreateStream { id, name, config } => self.create_stream(now, id, name, config),
             Command::AlterQueue { id, config } => self.alter_queue(now, id, config, effects),
             Command::AlterStream { id, config } => self.alter_stream(now, id, config),
             Command::PutGroup { stream, group, config } => {
@@ -170,7 +182,7 @@ impl Shard {
             Command::Delete { id } => self.delete(now, id, effects),
             Command::Seek { connection, request, stream, group, partition, to } => {
                 let answer = self.seek(now, stream, &group, partition, to);
-                answer_done(connection, request, answer, effects);
+                self.answer_safely((connection, request), answer, effects);
             }
             Command::Read {
                 connection,
@@ -190,7 +202,7 @@ impl Shard {
             }
             Command::Purge { connection, request, id } => {
                 let answer = self.purge(now, id);
-                answer_with(connection, request, answer, effects);
+                self.answer_safely((connection, request), answer, effects);
             }
             Command::BindDelivery { binding, scope, policy } => {
                 self.bind_delivery(now, binding, scope, policy, effects);
@@ -272,6 +284,21 @@ impl Shard {
         self.reader.clear();
         self.touch(id);
         Some(result)
+    }
+
+    /// Answers when it is as safe as the level it comes with.
+    fn answer_safely(
+        &mut self,
+        to: (ConnectionId, RequestId),
+        answer: Result<(Reply, Level), Rejection>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match answer {
+            Ok((reply, level)) => self.answers.answer(to, reply, level, false),
+            Err(rejection) => {
+                self.answers.answer_in_turn(to, Reply::Rejected(rejection), effects);
+            }
+        }
     }
 
     fn queue_mut(&mut self, id: DestinationId) -> Result<&mut Queue, Rejection> {

@@ -2,6 +2,8 @@
 //! small key-value catalogue with compare-and-set; blobs by digest. It speaks of
 //! records and positions, never of files.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use weir_message::Batch;
 
@@ -24,6 +26,15 @@ pub struct Bounds {
     pub bytes: u64,
 }
 
+/// The times that are kept with an append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was appended, ms since the epoch.
+    pub time_ms: u64,
+    /// Consumers do not see it before, ms since the epoch; 0: they see it at once.
+    pub due_ms: u64,
+}
+
 /// Neighbouring records that were appended together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records {
@@ -31,6 +42,8 @@ pub struct Records {
     pub offset: u64,
     /// When they were appended, ms since the epoch.
     pub time_ms: u64,
+    /// Consumers do not see them before, ms since the epoch; 0: they see them at once.
+    pub due_ms: u64,
     /// The records.
     pub batch: Batch,
 }
@@ -71,10 +84,20 @@ pub enum StoreError {
 }
 
 /// What keeps a shard's records. One owner; calls do not wait for the disk:
-/// `append` hands over, `bounds().stable` tells later how far it is safe.
+/// they hand over, and [`Store::safe`] tells later how far it is done.
+///
+/// A log keeps records, or it is a cursor log: one that keeps none, only which
+/// offsets of another log are settled. Both are settled with [`Store::release`]
+/// and [`Store::trim`], and told apart by [`Store::reset`].
+///
+/// Everything handed over in one turn is kept together: after a crash there is
+/// all of it or none, and nothing of what was handed over after what is missing.
 pub trait Store: Send {
     /// The safest level this store can reach.
     fn level_max(&self) -> Level;
+
+    /// Whether a log of that name exists.
+    fn has(&self, name: &str) -> bool;
 
     /// Opens the log `name`, empty when it is new.
     ///
@@ -91,25 +114,27 @@ pub trait Store: Send {
     /// Appends `batch` at `expected`, which must be the log's end.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing was appended.
+    /// [`StoreError`]; then nothing was appended. A damaged log takes nothing.
     fn append(
         &mut self,
         log: LogId,
         expected: u64,
-        time_ms: u64,
+        stamp: Stamp,
         batch: &Batch,
         level: Level,
     ) -> Result<(), StoreError>;
 
-    /// What the log holds.
+    /// What the log holds. A cursor log starts at the first offset that may not
+    /// be settled.
     fn bounds(&self, log: LogId) -> Bounds;
 
     /// Appends to `into` the records from `from` on, until `bytes_max` is
     /// reached or the stable end: at least one record when there is one.
-    /// Released records are skipped; the first may start after `from`.
+    /// Released records are skipped; the first may start after `from`. Stops
+    /// before a damaged range.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`].
+    /// [`StoreError::Damaged`] when the first record there would be is lost.
     fn read(
         &self,
         log: LogId,
@@ -121,18 +146,45 @@ pub trait Store: Send {
     /// First offset appended at or after `time_ms`; the end when there is none.
     fn offset_at(&self, log: LogId, time_ms: u64) -> u64;
 
-    /// Drops everything below `to`.
+    /// Drops everything below `to`, for good.
     fn trim(&mut self, log: LogId, to: u64);
 
-    /// Says that records `from..to` will not be read again: a hint that lets the
-    /// store free them before `trim` can.
-    fn release(&mut self, log: LogId, from: u64, to: u64);
+    /// Settles `from..to` for good: these records are not read again, after a
+    /// restart neither. As safe as `level`; at [`Level::Memory`] it need not
+    /// outlive the process.
+    fn release(&mut self, log: LogId, from: u64, to: u64, level: Level);
 
-    /// Ends a turn: what was appended goes to the journal as one batch.
+    /// Makes it a cursor log in which everything below `to` is settled and
+    /// nothing above. As safe as the store can make it.
+    fn reset(&mut self, log: LogId, to: u64);
+
+    /// The first settled stretch that ends behind `from`; it may start below.
+    /// What was trimmed counts as settled.
+    fn settled(&self, log: LogId, from: u64) -> Option<Range<u64>>;
+
+    /// First range of the log that is lost. As long as there is one, appends to
+    /// the log are refused.
+    fn damage(&self, log: LogId) -> Option<Range<u64>>;
+
+    /// Whether more is on its way to the disk than should be: the owner takes no
+    /// more work in, but ends its turns.
+    fn is_congested(&self) -> bool {
+        false
+    }
+
+    /// Ends a turn: what was asked for goes to the journal as one batch.
     ///
     /// # Errors
     /// [`StoreError::Fenced`].
     fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// Position of what the last commit handed over. It rises with every commit
+    /// that hands something over.
+    fn position(&self) -> u64;
+
+    /// Position up to which everything is as safe as `level`, if it was asked to
+    /// be; [`Store::position`] for [`Level::Memory`].
+    fn safe(&self, level: Level) -> u64;
 
     /// Replaces the snapshot `name`.
     ///

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use weir_message::{Batch, BatchBuilder};
 
-use crate::command::{Start, StreamConfig};
+use crate::command::{Level, Start, StreamConfig};
 use crate::group::GroupId;
 use crate::queue::Tail;
 use crate::reader::Reader;
@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     pub(crate) name: String,
     pub(crate) config: StreamConfig,
     pub(crate) parts: Vec<Tail>,
+    /// How safely the messages are kept: the safest of them.
+    pub(crate) level: Level,
     /// By name.
     pub(crate) groups: BTreeMap<String, GroupId>,
     /// When retention by age looks next, steady ms; `u64::MAX` for never.
@@ -40,11 +42,12 @@ pub(crate) struct Share {
 }
 
 impl Stream {
-    pub(crate) fn new(name: String, config: StreamConfig, parts: Vec<Tail>) -> Self {
+    pub(crate) fn new(name: String, config: StreamConfig, parts: Vec<Tail>, level: Level) -> Self {
         Self {
             name,
             config,
             parts,
+            level,
             groups: BTreeMap::new(),
             armed_ms: u64::MAX,
             published: 0,
@@ -133,7 +136,8 @@ impl Stream {
             return None;
         }
         let first = |tail: &Tail| {
-            let found = reader.seek(store, tail.log, store.bounds(tail.log).start).ok()??;
+            let start = store.bounds(tail.log).start;
+            let found = reader.seek_behind_damage(store, tail.log, start)?;
             Some(reader.piece(found).time_ms)
         };
         let oldest_ms = self.parts.iter().filter_map(first).min()?;
@@ -146,7 +150,7 @@ impl Stream {
 fn behind_bytes(store: &dyn Store, reader: &mut Reader, log: LogId, from: u64, bytes: u64) -> u64 {
     let (mut at, mut seen) = (from, 0);
     while seen < bytes {
-        let Ok(Some(found)) = reader.seek(store, log, at) else { break };
+        let Some(found) = reader.seek_behind_damage(store, log, at) else { break };
         let batch = &reader.piece(found).batch;
         at = reader.offset(found);
         for row in found.row..batch.len() {

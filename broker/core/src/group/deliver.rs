@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::consumer::{ConsumerId, Delivery};
-use super::slot::{Fate, offset_of, partition_of};
+use super::slot::{Fate, MessageId, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::effect::{Effect, Reply, Run};
 use crate::limits;
@@ -44,7 +44,7 @@ impl Group {
             let found = match io.reader.find(io.store, part.log, offset_of(pick.message)) {
                 Ok(Some(found)) => found,
                 Ok(None) | Err(_) => {
-                    self.lose(io.now.steady_ms, pick);
+                    self.lose_picked(io.now.steady_ms, pick);
                     at += 1;
                     continue;
                 }
@@ -159,7 +159,7 @@ impl Group {
         for pick in picks {
             let log = self.parts[partition_of(pick.message)].log;
             let Ok(Some(found)) = io.reader.find(io.store, log, offset_of(pick.message)) else {
-                self.lose(io.now.steady_ms, *pick);
+                self.lose_picked(io.now.steady_ms, *pick);
                 continue;
             };
             let records = io.reader.piece(found);
@@ -202,12 +202,16 @@ impl Group {
         self.open(now_ms, id);
     }
 
-    /// The store has no such message any more: counted, and told to the policy.
-    fn lose(&mut self, now_ms: u64, pick: Pick) {
+    fn lose_picked(&mut self, now_ms: u64, pick: Pick) {
         self.withdraw(now_ms, &pick);
-        if self.slot(pick.message).is_some() {
+        self.lose(now_ms, pick.message);
+    }
+
+    /// The store has no such message any more: counted, and told to the policy.
+    pub(crate) fn lose(&mut self, now_ms: u64, message: MessageId) {
+        if self.slot(message).is_some() {
             self.lost += 1;
-            self.gone(now_ms, pick.message);
+            self.gone(now_ms, message);
         }
     }
 

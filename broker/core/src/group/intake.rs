@@ -3,24 +3,11 @@
 use super::lanes::lane_of;
 use super::slot::{Fate, MessageId, Slot, State, message_id};
 use super::{Group, Io};
+use crate::env::Now;
 use crate::limits;
 use crate::store::StoreError;
 
-/// Messages `from..to` were published with a delay.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PublishDelay {
-    from: u64,
-    to: u64,
-    /// Steady ms.
-    due_ms: u64,
-}
-
 impl Group {
-    /// Messages `from..to` of a queue are not to be seen before `due_ms`.
-    pub(crate) fn delay_published(&mut self, from: u64, to: u64, due_ms: u64) {
-        self.publish_delays.push_back(PublishDelay { from, to, due_ms });
-    }
-
     /// Whether messages are looked at beyond the next to be handed out.
     fn is_windowed(&self) -> bool {
         self.plan.order > 0 || matches!(self.plan.chooser, 0 | 3)
@@ -61,7 +48,8 @@ impl Group {
     fn take_piece(&mut self, io: &mut Io<'_>, partition: usize, demand: usize) -> bool {
         let part = &mut self.parts[partition];
         let bounds = io.store.bounds(part.log);
-        part.slots.skip_to(bounds.start);
+        part.skip_to(io.store, bounds.start);
+        let settled_from = part.skip_settled(io.store);
         if part.slots.next() >= bounds.stable {
             return false;
         }
@@ -71,17 +59,24 @@ impl Group {
             Err(StoreError::Damaged { to, .. }) => {
                 // Counted, and told to the operator as removed messages.
                 let next = part.slots.next();
-                self.lost += to.saturating_sub(next).max(1);
-                part.slots.skip_to(to.max(next + 1));
+                self.lost += part.skip_to(io.store, to.max(next + 1));
                 return true;
             }
             Err(_) => return false,
         };
-        part.slots.skip_to(io.reader.offset(found));
-        let batch = &io.reader.piece(found).batch;
+        if io.reader.offset(found) >= settled_from {
+            // What lay before is gone.
+            part.skip_to(io.store, settled_from);
+            return true;
+        }
+        part.skip_to(io.store, io.reader.offset(found));
+        let records = io.reader.piece(found);
+        let batch = &records.batch;
+        let due_ms = due_steady_ms(io.now, records.due_ms);
         let needs_keys = self.needs_keys();
-        let stable = bounds.stable - self.parts[partition].slots.next();
-        let rows = batch.len().min(found.row + stable as usize);
+        let end = bounds.stable.min(settled_from);
+        let readable = end - self.parts[partition].slots.next();
+        let rows = batch.len().min(found.row.saturating_add(readable as usize));
         let mut left = self.intake_room(demand);
         for row in found.row..rows {
             if left == 0 {
@@ -89,15 +84,16 @@ impl Group {
             }
             let message = batch.message(row);
             let key = needs_keys.then(|| key_of(message)).flatten();
-            let waits = self.admit(io.now.steady_ms, partition as u16, message.len() as u32, key);
-            left -= usize::from(waits);
+            let bytes = message.len() as u32;
+            self.admit(io.now.steady_ms, partition as u16, bytes, due_ms, key);
+            // One that waits for its time is none that a consumer gets now.
+            left -= usize::from(due_ms <= io.now.steady_ms);
         }
         true
     }
 
-    /// Takes the next message of a partition. False when it waits for its time.
-    fn admit(&mut self, now_ms: u64, partition: u16, bytes: u32, key: Option<Key>) -> bool {
-        let due_ms = self.due_of_next(usize::from(partition));
+    /// Takes the next message of a partition; it waits until `due_ms`.
+    fn admit(&mut self, now_ms: u64, partition: u16, bytes: u32, due_ms: u64, key: Option<Key>) {
         let slot = Slot {
             state: State::Blocked,
             keyed: key.is_some_and(|key| key.keyed),
@@ -119,19 +115,6 @@ impl Group {
         if first {
             self.make_eligible(now_ms, message, false);
         }
-        due_ms <= now_ms
-    }
-
-    fn due_of_next(&mut self, partition: usize) -> u64 {
-        if self.publish_delays.is_empty() {
-            return 0;
-        }
-        let next = self.parts[partition].slots.next();
-        while self.publish_delays.front().is_some_and(|delay| delay.to <= next) {
-            self.publish_delays.pop_front();
-        }
-        let delay = self.publish_delays.front().filter(|delay| delay.from <= next);
-        delay.map_or(0, |delay| delay.due_ms)
     }
 
     /// Looks up the keys of live messages, when the plan has begun to need them.
@@ -158,6 +141,16 @@ impl Group {
             messages.extend(some.map(|(offset, _)| message_id(partition as u16, offset)));
         }
         messages
+    }
+}
+
+/// When a message is due whose record says `due_ms` (wall), steady ms; 0 when it
+/// is. The wall clock is asked once: what it does later moves nothing, and one
+/// that has jumped back delays no message for longer than any delay may be.
+fn due_steady_ms(now: Now, due_ms: u64) -> u64 {
+    match due_ms.saturating_sub(now.wall_ms) {
+        0 => 0,
+        left_ms => now.steady_ms + left_ms.min(limits::TIMER_MS_MAX),
     }
 }
 

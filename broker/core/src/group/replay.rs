@@ -4,9 +4,11 @@
 //! lines in which messages wait are built anew.
 
 use super::lanes::lane_of;
+use super::part::Part;
 use super::slot::{Fate, MessageId, State};
 use super::{Decider, Group, Io, offset_of, partition_of};
 use crate::policy::{Event, Plan, event};
+use crate::store::Store;
 
 /// Lease where a plan names none, ms.
 const LEASE_MS: u32 = 30_000;
@@ -139,7 +141,7 @@ impl Group {
     /// Another order from the operator, or another start: what is in flight of
     /// the partition is forgotten (late settlements are void), and reading goes
     /// on at `to`.
-    pub(crate) fn seek(&mut self, now_ms: u64, partition: u16, to: u64) {
+    pub(crate) fn seek(&mut self, now_ms: u64, store: &mut dyn Store, partition: u16, to: u64) {
         let wanted = usize::from(partition);
         let mut returned = Vec::new();
         for consumer in self.consumers.values_mut() {
@@ -167,7 +169,10 @@ impl Group {
             consumer.waiting.retain(|message| !of_it(message));
             consumer.tries.retain(|message, _| !of_it(message));
         }
-        self.parts[wanted].slots = super::Ring::new(to);
+        // What was settled and not told is as void as what was told.
+        self.settled.retain(|settled| usize::from(settled.partition) != wanted);
+        let part = &mut self.parts[wanted];
+        *part = Part::restart(store, part.log, part.cursor, to);
         self.line_up_again(now_ms);
     }
 
@@ -193,13 +198,20 @@ impl Group {
 
     /// Goes on behind everything in the log, for a purge. Returns how many
     /// messages were passed over.
-    pub(crate) fn pass_over(&mut self, partition: usize, from: u64, end: u64) -> u64 {
-        let slots = &mut self.parts[partition].slots;
-        let next = slots.next().max(from);
-        slots.skip_to(end);
-        if end > next {
-            self.released.push((partition as u16, next, end));
+    pub(crate) fn pass_over(
+        &mut self,
+        store: &dyn Store,
+        partition: u16,
+        from: u64,
+        end: u64,
+    ) -> u64 {
+        let part = &mut self.parts[usize::from(partition)];
+        part.skip_to(store, from);
+        let next = part.slots.next();
+        let passed = part.skip_to(store, end);
+        if passed > 0 {
+            self.note_settled(partition, next, end);
         }
-        end.saturating_sub(next)
+        passed
     }
 }

@@ -21,11 +21,7 @@ pub(crate) struct Counters {
 impl Group {
     /// Messages in the log that the group has not taken.
     pub(crate) fn untaken(&self, store: &dyn Store) -> u64 {
-        let behind = |part: &super::Part| {
-            let bounds = store.bounds(part.log);
-            bounds.end.saturating_sub(part.slots.next().max(bounds.start))
-        };
-        self.parts.iter().map(behind).sum()
+        self.parts.iter().map(|part| part.untaken(store)).sum()
     }
 
     fn count(&self, state: State) -> u64 {

@@ -27,6 +27,7 @@ impl Group {
             self.pull_ends.first().map(|first| first.0),
             self.wakes.first().map(|first| first.0),
             self.watch_ms(),
+            (!self.dying.is_empty()).then_some(self.bury_ms),
             Some(self.next_tick_ms),
         ];
         firsts.into_iter().flatten().min().unwrap_or(u64::MAX)

@@ -1,10 +1,12 @@
 //! One log of the memory store: chunks in offset order, each one append.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use weir_message::Batch;
 
-use crate::store::{Bounds, Records};
+use super::cursor::Cursor;
+use crate::store::{Bounds, Records, Stamp, StoreError};
 
 /// Emptied chunks that may lie between live ones before they are swept out.
 const EMPTY_CHUNKS_MIN: usize = 64;
@@ -18,8 +20,7 @@ struct Chunk {
     count: u32,
     /// Records not released yet; 0 means the batch was freed.
     live: u32,
-    /// When it was appended, ms since the epoch.
-    time_ms: u64,
+    stamp: Stamp,
     /// Latest time of this and every earlier append: the wall clock may jump
     /// back, and a search by time needs an order.
     time_max_ms: u64,
@@ -57,6 +58,9 @@ pub(super) struct Log {
     bytes_held: u64,
     /// Chunks in `chunks` that were freed.
     empty: usize,
+    /// It is a cursor log: no records, only what is settled of another log.
+    cursor: Option<Cursor>,
+    lost: Option<Range<u64>>,
 }
 
 impl Log {
@@ -67,6 +71,8 @@ impl Log {
             bounds: Bounds::default(),
             bytes_held: 0,
             empty: 0,
+            cursor: None,
+            lost: None,
         }
     }
 
@@ -93,15 +99,16 @@ impl Log {
     }
 
     /// Takes a batch that is not empty.
-    pub(super) fn append(&mut self, time_ms: u64, batch: &Batch) {
+    pub(super) fn append(&mut self, stamp: Stamp, batch: &Batch) {
         let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
-        let time_max_ms = self.chunks.back().map_or(0, |chunk| chunk.time_max_ms).max(time_ms);
+        let before_ms = self.chunks.back().map_or(0, |chunk| chunk.time_max_ms);
+        let time_max_ms = before_ms.max(stamp.time_ms);
         let added = batch.bytes.len() as u64;
         self.chunks.push_back(Chunk {
             offset: self.bounds.end,
             count,
             live: count,
-            time_ms,
+            stamp,
             time_max_ms,
             batch: batch.clone(),
             released: Vec::new(),
@@ -111,13 +118,37 @@ impl Log {
         self.bytes_held += added;
     }
 
-    pub(super) fn read(&self, from: u64, bytes_max: usize, into: &mut Vec<Records>) {
+    pub(super) fn read(
+        &self,
+        from: u64,
+        bytes_max: usize,
+        into: &mut Vec<Records>,
+    ) -> Result<(), StoreError> {
+        let Some(lost) = self.lost.clone() else {
+            self.read_until(from, self.bounds.stable, bytes_max, into);
+            return Ok(());
+        };
+        let before = into.len();
+        if from < lost.start {
+            self.read_until(from, lost.start.min(self.bounds.stable), bytes_max, into);
+        } else if from >= lost.end {
+            self.read_until(from, self.bounds.stable, bytes_max, into);
+        }
+        let is_reached = into.len() == before && from < lost.end && lost.start < self.bounds.stable;
+        if is_reached {
+            return Err(StoreError::Damaged { from: lost.start, to: lost.end });
+        }
+        Ok(())
+    }
+
+    /// Reads what lies below `stable`.
+    fn read_until(&self, from: u64, stable: u64, bytes_max: usize, into: &mut Vec<Records>) {
         let mut from = from.max(self.bounds.start);
         let mut bytes_left = bytes_max;
         let mut is_first = true;
         for chunk in self.chunks.range(self.chunk_at(from)..) {
-            let stop = chunk.end().min(self.bounds.stable);
-            if from >= stop && chunk.offset >= self.bounds.stable {
+            let stop = chunk.end().min(stable);
+            if from >= stop && chunk.offset >= stable {
                 return;
             }
             from = from.max(chunk.offset);
@@ -148,6 +179,11 @@ impl Log {
 
     /// Drops what lies below `to`. Returns the bytes freed.
     pub(super) fn trim(&mut self, to: u64) -> u64 {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.raise(to);
+            self.bounds_follow();
+            return 0;
+        }
         let to = to.min(self.bounds.end);
         if to <= self.bounds.start {
             return 0;
@@ -157,8 +193,73 @@ impl Log {
         freed
     }
 
+    /// Makes it a cursor log: everything below `to` is settled, nothing above.
+    pub(super) fn reset(&mut self, to: u64) {
+        self.cursor = Some(Cursor::new(to));
+        self.bounds_follow();
+    }
+
+    /// A cursor log is as long as what is settled from its start on.
+    fn bounds_follow(&mut self) {
+        let floor = self.cursor.as_ref().map_or(0, Cursor::floor);
+        self.bounds = Bounds { start: floor, end: floor, stable: floor, bytes: 0 };
+    }
+
+    /// The first settled stretch that ends behind `from`.
+    pub(super) fn settled(&self, from: u64) -> Option<Range<u64>> {
+        if let Some(cursor) = &self.cursor {
+            return cursor.settled(from);
+        }
+        let (start, end) = (self.bounds.start, self.bounds.end);
+        let (mut at, mut found) = (start, None);
+        // What no chunk holds any more is settled, and so are released rows.
+        let mut settle = |stretch: Range<u64>| match &mut found {
+            None if stretch.end > from => found = Some(stretch),
+            Some(found) if found.end == stretch.start => found.end = stretch.end,
+            _ => {}
+        };
+        if start > 0 {
+            settle(0..start);
+        }
+        for chunk in &self.chunks {
+            if chunk.offset > at {
+                settle(at..chunk.offset);
+            }
+            let mut row = at.saturating_sub(chunk.offset) as usize;
+            while row < chunk.count as usize {
+                let run_end = chunk.run_end(row, chunk.count as usize);
+                if chunk.live == 0 || chunk.is_released(row) {
+                    settle(chunk.offset + row as u64..chunk.offset + run_end as u64);
+                }
+                row = run_end;
+            }
+            at = chunk.end();
+        }
+        if end > at {
+            settle(at..end);
+        }
+        found
+    }
+
+    /// Loses `lost`, as a damaged disk would.
+    pub(super) fn damage(&mut self, lost: Range<u64>) {
+        self.lost = Some(lost);
+    }
+
+    /// What is lost and not settled.
+    pub(super) fn damaged(&self) -> Option<Range<u64>> {
+        self.lost.clone()
+    }
+
     /// Marks `from..to` as never read again. Returns the bytes freed.
     pub(super) fn release(&mut self, from: u64, to: u64) -> u64 {
+        if let Some(cursor) = &mut self.cursor {
+            if from < to {
+                cursor.release(from, to);
+            }
+            self.bounds_follow();
+            return 0;
+        }
         let (from, to) = (from.max(self.bounds.start), to.min(self.bounds.end));
         if from >= to {
             return 0;
@@ -249,5 +350,6 @@ fn slice(chunk: &Chunk, row: usize, end: usize) -> Records {
         let ends = chunk.batch.ends[row..end].iter().map(|end| end - first as u32).collect();
         Batch { bytes: chunk.batch.bytes.slice(first..last), ends }
     };
-    Records { offset: chunk.offset + row as u64, time_ms: chunk.time_ms, batch }
+    let Stamp { time_ms, due_ms } = chunk.stamp;
+    Records { offset: chunk.offset + row as u64, time_ms, due_ms, batch }
 }

@@ -5,7 +5,7 @@ use weir_message::{Batch, BatchBuilder, encode};
 
 use super::{MemoryCatalogue, MemoryStore};
 use crate::command::Level;
-use crate::store::{Bounds, Catalogue, LogId, Records, Store, StoreError};
+use crate::store::{Bounds, Catalogue, LogId, Records, Stamp, Store, StoreError};
 
 /// `count` messages of equal length whose payload is their number from `first`.
 fn batch(first: u64, count: u64) -> Batch {
@@ -20,7 +20,8 @@ fn batch(first: u64, count: u64) -> Batch {
 
 fn append(store: &mut MemoryStore, log: LogId, time_ms: u64, count: u64) {
     let end = store.bounds(log).end;
-    store.append(log, end, time_ms, &batch(end, count), Level::Memory).expect("appended");
+    let stamp = Stamp { time_ms, due_ms: 0 };
+    store.append(log, end, stamp, &batch(end, count), Level::Memory).expect("appended");
 }
 
 fn read(store: &MemoryStore, log: LogId, from: u64, bytes_max: usize) -> Vec<Records> {
@@ -72,7 +73,7 @@ fn reads_by_bytes_and_at_least_one_record() {
 fn an_append_elsewhere_than_the_end_is_refused() {
     let (mut store, log, _) = filled();
     assert_eq!(
-        store.append(log, 7, 0, &batch(0, 1), Level::Memory),
+        store.append(log, 7, Stamp::default(), &batch(0, 1), Level::Memory),
         Err(StoreError::Moved { expected: 7, actual: 8 })
     );
     assert_eq!(store.bounds(log).end, 8);
@@ -82,15 +83,15 @@ fn an_append_elsewhere_than_the_end_is_refused() {
 fn released_records_are_skipped_and_their_chunks_freed() {
     let (mut store, log, size) = filled();
     let held = store.bytes_held();
-    store.release(log, 1, 2);
-    store.release(log, 1, 2);
+    store.release(log, 1, 2, Level::Os);
+    store.release(log, 1, 2, Level::Os);
     assert_eq!(offsets(&store, log, 0, usize::MAX), [0, 2, 3, 4, 5, 6, 7]);
     assert_eq!(store.bounds(log).bytes, 7 * size as u64);
     assert_eq!(store.bytes_held(), held);
-    store.release(log, 3, 8);
+    store.release(log, 3, 8, Level::Os);
     assert_eq!(offsets(&store, log, 0, usize::MAX), [0, 2]);
     assert_eq!(store.bytes_held(), 3 * size as u64);
-    store.release(log, 0, 8);
+    store.release(log, 0, 8, Level::Os);
     assert_eq!(store.bounds(log), Bounds { start: 0, end: 8, stable: 8, bytes: 0 });
     assert_eq!(store.bytes_held(), 0);
 }
@@ -103,7 +104,7 @@ fn one_record_kept_does_not_pin_what_was_released_around_it() {
     for _ in 0..10_000 {
         append(&mut store, log, 0, 1);
         let end = store.bounds(log).end;
-        store.release(log, end - 1, end);
+        store.release(log, end - 1, end, Level::Os);
     }
     assert_eq!(store.bytes_held(), batch(0, 1).bytes.len() as u64);
     let kept = store.logs[0].as_ref().expect("open");
@@ -161,14 +162,17 @@ fn a_full_store_refuses_until_something_is_released() {
     let mut store = MemoryStore::new(4 * size);
     let log = store.open("q").expect("opened");
     append(&mut store, log, 0, 3);
-    let refused = store.append(log, 3, 0, &batch(3, 2), Level::Memory);
+    let refused = store.append(log, 3, Stamp::default(), &batch(3, 2), Level::Memory);
     assert_eq!(refused, Err(StoreError::NoSpace));
     assert_eq!(store.bounds(log).end, 3);
-    store.release(log, 0, 3);
+    store.release(log, 0, 3, Level::Os);
     append(&mut store, log, 0, 4);
     store.faults().no_space(true);
     store.trim(log, 7);
-    assert_eq!(store.append(log, 7, 0, &batch(7, 1), Level::Memory), Err(StoreError::NoSpace));
+    assert_eq!(
+        store.append(log, 7, Stamp::default(), &batch(7, 1), Level::Memory),
+        Err(StoreError::NoSpace)
+    );
     store.faults().no_space(false);
     append(&mut store, log, 0, 1);
 }

@@ -3,10 +3,11 @@
 
 use super::{Destination, Owner, Shard, Tail};
 use crate::command::{
-    ConnectionId, DestinationId, GroupConfig, QueueConfig, StreamConfig, SubscriptionId,
+    ConnectionId, DestinationId, GroupConfig, Level, QueueConfig, StreamConfig, SubscriptionId,
 };
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
+use crate::group::part::Part;
 use crate::group::{Group, GroupId, Identity};
 use crate::queue::Queue;
 use crate::rejection::Rejection;
@@ -27,7 +28,9 @@ impl Shard {
             Ok(log) => log,
             Err(error) => return self.note_fault(error),
         };
-        let start = self.store.bounds(log).start;
+        let tail = Tail::new(log, &*self.store);
+        let level = tail.level_kept(&*self.store, config.level);
+        let part = Part::resume(&mut *self.store, log, log);
         let identity = Identity {
             name: String::new(),
             full_name: name.clone(),
@@ -35,8 +38,7 @@ impl Shard {
             options: String::new(),
             is_queue: true,
         };
-        let group = self.make_group(now, identity, config.order, vec![(log, start)]);
-        let tail = Tail::new(log, &*self.store);
+        let group = self.make_group(now, identity, config.order, level, vec![part]);
         let bytes = self.store.bounds(log).bytes;
         self.names.insert(name.clone(), id);
         let (published, refused, removed) = (0, 0, 0);
@@ -44,19 +46,30 @@ impl Shard {
         self.destinations.insert(id, Destination::Queue(queue));
     }
 
-    pub(super) fn create_stream(&mut self, id: DestinationId, name: String, config: StreamConfig) {
+    pub(super) fn create_stream(
+        &mut self,
+        now: Now,
+        id: DestinationId,
+        name: String,
+        config: StreamConfig,
+    ) {
         if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
             return;
         }
-        let mut parts = Vec::new();
+        let mut parts: Vec<Tail> = Vec::new();
         for partition in 0..config.partitions.max(1) {
             match self.store.open(&format!("stream/{name}/{partition}")) {
                 Ok(log) => parts.push(Tail::new(log, &*self.store)),
                 Err(error) => return self.note_fault(error),
             }
         }
+        let levels = parts.iter().map(|tail| tail.level_kept(&*self.store, config.level));
+        let level = levels.max().unwrap_or_default();
         self.names.insert(name.clone(), id);
-        self.destinations.insert(id, Destination::Stream(Stream::new(name, config, parts)));
+        let stream = Stream::new(name, config, parts, level);
+        self.destinations.insert(id, Destination::Stream(stream));
+        // What an earlier process left may be too old by now.
+        self.retain(now, id);
     }
 
     pub(super) fn alter_queue(
@@ -69,16 +82,24 @@ impl Shard {
         let Ok(queue) = self.queue_mut(id) else { return };
         let order_changes = queue.config.order != config.order;
         queue.config = config;
-        let (group, order) = (queue.group, queue.config.order);
+        let (group, order, level) = (queue.group, queue.config.order, queue.config.level);
+        let altered = self.groups.get_mut(&group).expect("a queue has a group");
+        altered.level = altered.level.max(level);
         if order_changes {
             self.alter_group(now, group, order, None, effects);
         }
     }
 
     pub(super) fn alter_stream(&mut self, now: Now, id: DestinationId, config: StreamConfig) {
-        let Ok(stream) = self.stream_mut(id) else { return };
+        let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) else { return };
         let partitions = stream.config.partitions;
         stream.config = StreamConfig { partitions, ..config };
+        stream.level = stream.level.max(stream.config.level);
+        let level = stream.level;
+        for group in stream.groups.values() {
+            let group = self.groups.get_mut(group).expect("a stream's groups exist");
+            group.level = group.level.max(level);
+        }
         // A shorter age may be due sooner than what was armed.
         let armed_ms = std::mem::replace(&mut stream.armed_ms, u64::MAX);
         self.deadlines.remove(&(armed_ms, Owner::Stream(id)));
@@ -97,10 +118,19 @@ impl Shard {
         if let Some(&group) = found.groups.get(name) {
             return self.alter_group(now, group, config.order, Some(config.options), effects);
         }
-        let parts = (0..found.parts.len()).map(|partition| {
-            (found.parts[partition].log, found.offset_of(&*self.store, partition, config.start))
-        });
-        let parts: Vec<_> = parts.collect();
+        let mut parts = Vec::new();
+        for (partition, tail) in found.parts.iter().enumerate() {
+            let cursor_name = cursor_name(&found.name, name, partition);
+            let is_known = self.store.has(&cursor_name);
+            let start = found.offset_of(&*self.store, partition, config.start);
+            let store = &mut *self.store;
+            match store.open(&cursor_name) {
+                Ok(cursor) if is_known => parts.push(Part::resume(store, tail.log, cursor)),
+                Ok(cursor) => parts.push(Part::restart(store, tail.log, cursor, start)),
+                Err(error) => return self.note_fault(error),
+            }
+        }
+        let level = found.level;
         let identity = Identity {
             name: name.to_owned(),
             full_name: format!("{}/{name}", found.name),
@@ -108,7 +138,7 @@ impl Shard {
             options: config.options,
             is_queue: false,
         };
-        let group = self.make_group(now, identity, config.order, parts);
+        let group = self.make_group(now, identity, config.order, level, parts);
         if let Ok(found) = self.stream_mut(stream) {
             found.groups.insert(name.to_owned(), group);
         }
@@ -156,11 +186,12 @@ impl Shard {
         now: Now,
         identity: Identity,
         order: u8,
-        parts: Vec<(crate::store::LogId, u64)>,
+        level: Level,
+        parts: Vec<Part>,
     ) -> GroupId {
         self.groups_made += 1;
         let id = self.groups_made;
-        self.groups.insert(id, Group::new(id, identity, order, parts));
+        self.groups.insert(id, Group::new(id, identity, order, level, parts));
         // Nobody is attached and nothing was taken: what opening it leads to
         // needs no effects but a policy's failure, which waits for the turn's end.
         self.reopen(now, id);
@@ -209,7 +240,17 @@ impl Shard {
         if let Some(binding) = group.decider.binding {
             self.policies.close(binding, now.wall_ms, id);
         }
+        for part in group.parts.iter().filter(|part| part.cursor != part.log) {
+            if let Err(error) = self.store.remove(part.cursor) {
+                self.note_fault(error);
+            }
+        }
     }
+}
+
+/// Name of the log that holds what a group has settled of a partition.
+fn cursor_name(stream: &str, group: &str, partition: usize) -> String {
+    format!("group/{stream}/{group}/{partition}")
 }
 
 /// Tells a consumer that the broker ended it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::policies::Joined;
-use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId};
+use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId, Verb};
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::GroupId;
@@ -92,6 +92,7 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         self.lines.remove(&connection);
+        self.answers.forget(connection);
         let keys: Vec<Key> = self.consumers.range(of(connection)).map(|(&key, _)| key).collect();
         for key in keys {
             let Some((group, id)) = self.consumers.remove(&key) else { continue };
@@ -179,17 +180,27 @@ impl Shard {
         settlements: &[Settlement],
         effects: &mut Vec<Effect>,
     ) {
-        let reply = match self.consumers.get(&key) {
-            Some(&(group, id)) => {
-                let found = self.groups.get_mut(&group).expect("a consumer's group exists");
-                let (done, unknown) = found.settle(now.steady_ms, id, settlements);
-                self.touch(group);
-                Reply::Count { done, unknown }
+        let Some(&(group, id)) = self.consumers.get(&key) else {
+            if let Some(request) = request {
+                let reply = Reply::Rejected(Rejection::NoSubscription);
+                self.answers.answer_in_turn((key.0, request), reply, effects);
             }
-            None => Reply::Rejected(Rejection::NoSubscription),
+            return;
         };
-        if let Some(request) = request {
-            effects.push(Effect::Reply { connection: key.0, request, reply });
+        let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+        found.asked = request.is_some();
+        let (done, unknown) = found.settle(now.steady_ms, id, settlements);
+        found.asked = false;
+        let level = found.level;
+        self.touch(group);
+        let Some(request) = request else { return };
+        let reply = Reply::Count { done, unknown };
+        let rejects = settlements.iter().any(|one| matches!(one.verb, Verb::Reject { .. }));
+        // Only what ends a message is kept.
+        if done > 0 && (rejects || settlements.iter().any(|one| one.verb == Verb::Ack)) {
+            self.answers.answer((key.0, request), reply, level, rejects);
+        } else {
+            self.answers.answer_in_turn((key.0, request), reply, effects);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::effect::Effect;
 use crate::env::Now;
 use crate::queue::{Receipt, Tail};
 use crate::rejection::Rejection;
-use crate::store::StoreError;
+use crate::store::{Stamp, StoreError};
 use crate::stream::Share;
 
 /// Whom to tell of an outcome.
@@ -85,7 +85,12 @@ impl Shard {
         let from = self.store.bounds(log).end;
         let bytes = batch.bytes.len() as u64;
         let count = batch.len() as u64;
-        let appended = self.store.append(log, from, now.wall_ms, &batch, level);
+        let due_ms = match u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX) {
+            0 => 0,
+            delay_ms => now.wall_ms + delay_ms,
+        };
+        let stamp = Stamp { time_ms: now.wall_ms, due_ms };
+        let appended = self.store.append(log, from, stamp, &batch, level);
         let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else {
             return;
         };
@@ -96,11 +101,8 @@ impl Shard {
         queue.published += count;
         queue.bytes += bytes;
         promise(&mut queue.tail, teller, from + count, count as u32, rows, level);
-        if delay_ms > 0 {
-            let due_ms = now.steady_ms + u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX);
-            let group = self.groups.get_mut(&group).expect("a queue has a group");
-            group.delay_published(from, from + count, due_ms);
-        }
+        let group = self.groups.get_mut(&group).expect("a queue has a group");
+        group.level = group.level.max(level);
         self.unstable.insert(destination);
     }
 
@@ -124,13 +126,19 @@ impl Shard {
             let tail = &mut stream.parts[partition];
             let from = self.store.bounds(tail.log).end;
             let count = batch.len();
-            if let Err(error) = self.store.append(tail.log, from, now.wall_ms, &batch, level) {
+            let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
+            if let Err(error) = self.store.append(tail.log, from, stamp, &batch, level) {
                 stream.refused += count as u64;
                 self.not_appended(teller, count, rows, error, effects);
                 continue;
             }
             stream.published += count as u64;
+            stream.level = stream.level.max(level);
             promise(tail, teller, from + count as u64, count as u32, rows, level);
+            for group in &groups {
+                let group = self.groups.get_mut(group).expect("a stream's groups exist");
+                group.level = group.level.max(level);
+            }
         }
         self.unstable.insert(destination);
     }
@@ -203,7 +211,7 @@ impl Shard {
             let start = self.store.bounds(stream.parts[partition].log).start;
             for group in stream.groups.values() {
                 let group = self.groups.get_mut(group).expect("a stream's groups exist");
-                group.trimmed(now.steady_ms, partition as u16, start);
+                group.trimmed(now.steady_ms, &*self.store, partition as u16, start);
                 if !group.dirty {
                     group.dirty = true;
                     self.dirty.push(group.id);

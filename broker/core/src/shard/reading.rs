@@ -1,7 +1,7 @@
 //! Reading a stream without a group, moving a group, figures, purging.
 
 use super::{Destination, Shard};
-use crate::command::{DestinationId, Start};
+use crate::command::{DestinationId, Level, Start};
 use crate::effect::{Reply, Run, Stats};
 use crate::env::Now;
 use crate::limits;
@@ -16,7 +16,7 @@ impl Shard {
         group: &str,
         partition: Option<u16>,
         to: Start,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(Reply, Level), Rejection> {
         let store = &*self.store;
         let Some(found) = self.destinations.get(&stream) else { return Err(Rejection::NotFound) };
         let Destination::Stream(found) = found else { return Err(Rejection::WrongKind) };
@@ -42,10 +42,12 @@ impl Shard {
         }
         let moved = self.groups.get_mut(&group).expect("a stream's groups exist");
         for (partition, offset) in starts {
-            moved.seek(now.steady_ms, partition, offset);
+            moved.seek(now.steady_ms, &mut *self.store, partition, offset);
         }
+        let level = moved.level;
+        self.answers.hand_over(self.store.level_max());
         self.touch(group);
-        Ok(())
+        Ok((Reply::Done, level))
     }
 
     pub(super) fn read(
@@ -118,13 +120,20 @@ impl Shard {
         Ok(Reply::Stats(Box::new(stats)))
     }
 
-    pub(super) fn purge(&mut self, now: Now, id: DestinationId) -> Result<Reply, Rejection> {
+    pub(super) fn purge(
+        &mut self,
+        now: Now,
+        id: DestinationId,
+    ) -> Result<(Reply, Level), Rejection> {
         let queue = self.queue_mut(id)?;
         let (group_id, log) = (queue.group, queue.tail.log);
         let bounds = self.store.bounds(log);
         let group = self.groups.get_mut(&group_id).expect("a queue has a group");
-        let passed = group.pass_over(0, bounds.start, bounds.stable);
+        group.asked = true;
+        let passed = group.pass_over(&*self.store, 0, bounds.start, bounds.stable);
         let removed = group.purge(now.steady_ms) + passed;
+        group.asked = false;
+        let level = group.level;
         let (kept, unstable) = (group.live_bytes(), bounds.end > bounds.stable);
         group.freed_bytes = 0;
         let queue = self.queue_mut(id)?;
@@ -135,7 +144,7 @@ impl Shard {
         }
         queue.removed += removed;
         self.touch(group_id);
-        Ok(Reply::Count { done: removed, unknown: 0 })
+        Ok((Reply::Count { done: removed, unknown: 0 }, level))
     }
 }
 

@@ -13,6 +13,7 @@ mod model;
 mod ordering;
 mod policies;
 mod queues;
+mod restarts;
 mod script;
 mod show;
 mod streams;

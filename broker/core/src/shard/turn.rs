@@ -12,16 +12,25 @@ use crate::dead_letter::{self, Why};
 use crate::effect::Effect;
 use crate::env::Now;
 use crate::group::slot::{offset_of, partition_of};
-use crate::group::{Dying, GroupId, refused};
+use crate::group::{Dying, GroupId, Settled, refused};
 use crate::limits;
 use crate::policy::{Action, Event, Failure, ReadyMessage, event, refusal};
-use crate::store::StoreError;
+use crate::store::{Stamp, StoreError};
 
 /// Rounds of one turn; what is left then waits for the next, so that a policy
 /// that answers everything with another wish cannot hold the shard.
 const ROUNDS_MAX: usize = 8;
 /// When the next turn is due at the latest if this one left work behind, ms.
 const PAUSE_MS: u64 = 1;
+
+/// What became of messages on their way to the dead-letter queue.
+enum Burial {
+    Done,
+    /// The queue does not take them.
+    Refused,
+    /// The store has no room for them now.
+    NoSpace,
+}
 
 /// A ready message as a policy is shown it.
 struct Shown {
@@ -41,8 +50,11 @@ impl Shard {
         self.policies.forget_restarts();
         self.open_groups(now, effects);
         let mut worked: Vec<GroupId> = Vec::new();
+        let mut last: Vec<GroupId> = Vec::new();
         for round in 0.. {
+            self.hand_over_settled(&last);
             self.store.commit()?;
+            self.answers.committed(&*self.store, effects);
             self.settle_publishes(now, effects);
             if self.dirty.is_empty() {
                 break;
@@ -56,7 +68,8 @@ impl Shard {
                 self.work(now, id, effects);
             }
             self.step_policies(now, &groups, effects);
-            worked.extend(groups);
+            worked.extend(&groups);
+            last = groups;
         }
         worked.sort_unstable();
         worked.dedup();
@@ -89,7 +102,7 @@ impl Shard {
                 // `with_group` marks it; what matters from here on marks it anew.
                 group.dirty = false;
                 self.dirty.retain(|&other| other != id);
-                std::mem::take(&mut group.dying)
+                group.take_dying(now.steady_ms)
             }
             None => return,
         };
@@ -99,66 +112,85 @@ impl Shard {
     }
 
     /// Appends messages to the dead-letter queue, then settles them at their
-    /// source. What cannot be kept there is parked: it is never lost.
+    /// source. What is not taken there is parked, what there is no room for now
+    /// stays dying: it is never lost.
     fn bury(&mut self, now: Now, id: GroupId, dying: Vec<Dying>, effects: &mut Vec<Effect>) {
         let queue = self.dead_letter_queue(now, id, effects);
         let Some(group) = self.groups.get(&id) else { return };
         let mut batch = BatchBuilder::default();
         let mut carried = Vec::new();
         let mut kept = Vec::new();
-        for Dying { message, reason } in dying {
-            let (partition, offset) = (partition_of(message), offset_of(message));
+        let mut lost = Vec::new();
+        for one in dying {
+            let Dying { message, reason, .. } = &one;
+            let (partition, offset) = (partition_of(*message), offset_of(*message));
             let log = group.parts[partition].log;
-            let found = self.reader.find(&*self.store, log, offset).ok().flatten();
-            let (Some(found), Some(_)) = (found, queue) else {
-                kept.push(message);
+            let found = self.reader.find(&*self.store, log, offset);
+            if matches!(found, Err(StoreError::Damaged { .. })) {
+                lost.push(*message);
+                continue;
+            }
+            let (Some(found), Some(_)) = (found.ok().flatten(), queue) else {
+                kept.push(*message);
                 continue;
             };
             let attempts = group.parts[partition].slots.get(offset).map_or(0, |slot| slot.attempts);
             let why = Why {
-                reason: &reason,
+                reason,
                 source: &group.identity.full_name,
                 partition: (!group.identity.is_queue).then_some(partition as u16),
                 offset,
                 attempts,
             };
             batch.push(&dead_letter::with_reason(self.reader.bytes(found), &why));
-            carried.push(message);
+            carried.push(one);
         }
         self.reader.clear();
-        if !carried.is_empty() && !self.append_dead(now, queue, &batch.take()) {
-            kept.append(&mut carried);
-        }
+        let burial = match queue {
+            Some(queue) if !carried.is_empty() => self.append_dead(now, queue, &batch.take()),
+            _ => Burial::Done,
+        };
+        let now_ms = now.steady_ms;
         let group = self.groups.get_mut(&id).expect("it was just there");
-        carried.into_iter().for_each(|message| group.dead_lettered(now.steady_ms, message));
-        kept.into_iter().for_each(|message| group.park(now.steady_ms, message));
+        kept.into_iter().for_each(|message| group.park(now_ms, message));
+        lost.into_iter().for_each(|message| group.lose(now_ms, message));
+        match burial {
+            Burial::Done => {
+                let carried = carried.into_iter();
+                carried.for_each(|one| group.dead_lettered(now_ms, one.message, one.asked));
+            }
+            Burial::Refused => carried.into_iter().for_each(|one| group.park(now_ms, one.message)),
+            Burial::NoSpace => group.bury_later(carried, now_ms + limits::BURY_AGAIN_MS),
+        }
         self.touch(id);
     }
 
-    fn append_dead(
-        &mut self,
-        now: Now,
-        queue: Option<DestinationId>,
-        batch: &weir_message::Batch,
-    ) -> bool {
-        let Some(id) = queue else { return false };
-        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&id) else { return false };
+    fn append_dead(&mut self, now: Now, id: DestinationId, batch: &weir_message::Batch) -> Burial {
+        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&id) else {
+            return Burial::Refused;
+        };
         let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group);
         let kept = queue.messages(group, &*self.store);
         if queue.fitting(kept, batch.iter().map(<[u8]>::len)) < batch.len() {
-            return false;
+            return Burial::Refused;
         }
         let (log, level) = (queue.tail.log, queue.config.level);
+        group.level = group.level.max(level);
         let from = self.store.bounds(log).end;
-        if let Err(error) = self.store.append(log, from, now.wall_ms, batch, level) {
-            self.note_fault(error);
-            return false;
+        let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
+        match self.store.append(log, from, stamp, batch, level) {
+            Ok(()) => {}
+            Err(StoreError::NoSpace) => return Burial::NoSpace,
+            Err(error) => {
+                self.note_fault(error);
+                return Burial::Refused;
+            }
         }
         queue.published += batch.len() as u64;
         queue.bytes += batch.bytes.len() as u64;
         self.unstable.insert(id);
-        true
+        Burial::Done
     }
 
     /// The dead-letter queue of a group, made when it is not there.
@@ -175,10 +207,14 @@ impl Shard {
         if let Some(&id) = self.names.get(&name) {
             return matches!(self.destinations[&id], Destination::Queue(_)).then_some(id);
         }
-        let id = DestinationId(self.ids.next()?);
+        let id = DestinationId(Some(self.ids.start).filter(|id| self.ids.contains(id))?);
         let level = Level::Disk.min(self.store.level_max());
         let config = QueueConfig { messages_max: 0, bytes_max: 0, level, order: 0 };
         self.create_queue(now, id, name.clone(), config);
+        if !self.destinations.contains_key(&id) {
+            return None;
+        }
+        self.ids.start += 1;
         self.open_groups(now, effects);
         effects.push(Effect::QueueMade { name, id });
         Some(id)
@@ -311,21 +347,37 @@ impl Shard {
         }
     }
 
-    /// Tells the store what is settled, and arms the group's deadline.
+    /// Tells the store what the groups with work, and those that have just worked,
+    /// have settled: the round's commit keeps it.
+    fn hand_over_settled(&mut self, worked: &[GroupId]) {
+        for id in self.dirty.iter().chain(worked) {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            if group.settled.is_empty() {
+                continue;
+            }
+            let mut partitions = Vec::new();
+            for Settled { partition, from, to, level } in group.settled.drain(..) {
+                let cursor = group.parts[usize::from(partition)].cursor;
+                self.store.release(cursor, from, to, level);
+                self.answers.hand_over(level);
+                if partitions.last() != Some(&partition) {
+                    partitions.push(partition);
+                }
+            }
+            for partition in partitions {
+                let part = &group.parts[usize::from(partition)];
+                let floor = part.slots.first().min(self.store.bounds(part.log).stable);
+                if floor > self.store.bounds(part.cursor).start {
+                    self.store.trim(part.cursor, floor);
+                }
+            }
+        }
+    }
+
+    /// Ends the group's part of the turn, and arms its deadline.
     fn tidy(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.end_pulls(now.steady_ms, effects);
-        for (partition, from, to) in group.released.drain(..) {
-            self.store.release(group.parts[usize::from(partition)].log, from, to);
-        }
-        if group.identity.is_queue {
-            let part = &group.parts[0];
-            let bounds = self.store.bounds(part.log);
-            let floor = part.slots.first().min(bounds.stable);
-            if floor > bounds.start {
-                self.store.trim(part.log, floor);
-            }
-        }
         let next_ms = group.next_deadline_ms();
         if next_ms != group.armed_ms {
             self.deadlines.remove(&(group.armed_ms, Owner::Group(id)));

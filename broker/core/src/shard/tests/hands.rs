@@ -1,5 +1,5 @@
 //! What scripts bind: a policy that does as it is told, a filter that goes by the
-//! first letter, a store that claims to be safer than it is.
+//! first letter.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex};
 use weir_message::{View, encode};
 
 use super::show::show_event;
-use crate::command::Level;
-use crate::memory_store::MemoryStore;
 use crate::policy::*;
 
 #[derive(Default)]
@@ -192,64 +190,5 @@ impl DeliveryFilter for LetterFilter {
                 _ => Verdict::Keep,
             });
         }
-    }
-}
-
-/// A memory store that claims to be safer than it is.
-pub(super) struct DiskLike(pub(super) MemoryStore);
-
-impl crate::store::Store for DiskLike {
-    fn level_max(&self) -> Level {
-        Level::Disk
-    }
-    fn open(&mut self, name: &str) -> Result<crate::store::LogId, crate::store::StoreError> {
-        self.0.open(name)
-    }
-    fn remove(&mut self, log: crate::store::LogId) -> Result<(), crate::store::StoreError> {
-        self.0.remove(log)
-    }
-    fn append(
-        &mut self,
-        log: crate::store::LogId,
-        expected: u64,
-        time_ms: u64,
-        batch: &weir_message::Batch,
-        level: Level,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.append(log, expected, time_ms, batch, level)
-    }
-    fn bounds(&self, log: crate::store::LogId) -> crate::store::Bounds {
-        self.0.bounds(log)
-    }
-    fn read(
-        &self,
-        log: crate::store::LogId,
-        from: u64,
-        bytes_max: usize,
-        into: &mut Vec<crate::store::Records>,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.read(log, from, bytes_max, into)
-    }
-    fn offset_at(&self, log: crate::store::LogId, time_ms: u64) -> u64 {
-        self.0.offset_at(log, time_ms)
-    }
-    fn trim(&mut self, log: crate::store::LogId, to: u64) {
-        self.0.trim(log, to);
-    }
-    fn release(&mut self, log: crate::store::LogId, from: u64, to: u64) {
-        self.0.release(log, from, to);
-    }
-    fn commit(&mut self) -> Result<(), crate::store::StoreError> {
-        self.0.commit()
-    }
-    fn put_snapshot(
-        &mut self,
-        name: &str,
-        bytes: bytes::Bytes,
-    ) -> Result<(), crate::store::StoreError> {
-        self.0.put_snapshot(name, bytes)
-    }
-    fn snapshot(&self, name: &str) -> Result<Option<bytes::Bytes>, crate::store::StoreError> {
-        self.0.snapshot(name)
     }
 }

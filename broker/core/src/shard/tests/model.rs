@@ -166,6 +166,8 @@ impl Model {
         }
         self.shard.tick(self.now, &mut effects);
         self.shard.commit(self.now, &mut effects).unwrap();
+        // The answer to a rejection leaves behind what the rejection made room for.
+        effects.sort_by_key(|effect| !matches!(effect, Effect::Reply { .. }));
         for effect in effects {
             self.transcript.push(format!("{effect:?}"));
             self.judge(effect);

@@ -11,7 +11,7 @@ use expect_test::Expect;
 use weir_message::{BatchBuilder, Header, encode};
 
 use super::super::Shard;
-use super::hands::{DiskLike, Hand, LetterFilter, TestPolicy};
+use super::hands::{Hand, LetterFilter, TestPolicy};
 use super::show::{show_run, show_stats};
 use crate::command::*;
 use crate::effect::{Effect, Reply};
@@ -24,7 +24,13 @@ const WALL_MS: u64 = 1_000_000;
 
 /// Runs `script` and compares what everybody saw.
 pub(super) fn check(script: &str, seen: Expect) {
-    let mut world = World::new();
+    check_over(MemoryStore::new(0).claiming(Level::Disk), script, seen);
+}
+
+/// As [`check`], over a store that an earlier process has left.
+pub(super) fn check_over(store: MemoryStore, script: &str, seen: Expect) {
+    let faults = store.faults();
+    let mut world = World::over(Box::new(store), faults);
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         world.line(line);
     }
@@ -36,6 +42,8 @@ pub(super) struct World {
     faults: Arc<Faults>,
     pub(super) now: Now,
     names: Vec<String>,
+    /// The lines that make what there is again, after a restart.
+    made: Vec<String>,
     ids: BTreeMap<String, DestinationId>,
     hands: BTreeMap<String, Arc<Mutex<Hand>>>,
     generations: u64,
@@ -45,9 +53,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let store = MemoryStore::new(0);
+        let store = MemoryStore::new(0).claiming(Level::Disk);
         let faults = store.faults();
-        Self::over(Box::new(DiskLike(store)), faults)
+        Self::over(Box::new(store), faults)
     }
 
     /// Over a store that keeps nothing safer than in memory.
@@ -63,6 +71,7 @@ impl World {
             faults,
             now: Now { steady_ms: 0, wall_ms: WALL_MS },
             names: vec![String::new()],
+            made: Vec::new(),
             ids: BTreeMap::new(),
             hands: BTreeMap::new(),
             generations: 0,
@@ -90,6 +99,9 @@ impl World {
         let (plain, options) = options_of(&words);
         let mut effects = Vec::new();
         if who.is_empty() {
+            if matches!(plain[0], "queue" | "stream" | "group") {
+                self.made.push(line.to_owned());
+            }
             self.broker_line(&plain, &options, &mut effects);
         } else {
             let command = self.client_command(who, &plain, &options);
@@ -111,6 +123,10 @@ impl World {
             ["hold", "stable"] => return self.faults.hold_stable(true),
             ["free", "stable"] => return self.faults.hold_stable(false),
             ["full", "store"] => return self.faults.no_space(true),
+            ["free", "store"] => return self.faults.no_space(false),
+            ["restart"] => return self.restart(),
+            ["later", ms] => return self.now.wall_ms += ms.parse::<u64>().unwrap(),
+            ["earlier", ms] => return self.now.wall_ms -= ms.parse::<u64>().unwrap(),
             ["queue", name] => {
                 let id = self.new_id(name);
                 Command::CreateQueue { id, name: (*name).to_owned(), config: queue_config(options) }
@@ -139,10 +155,14 @@ impl World {
             ["delete", name] => {
                 match name.split_once('/').filter(|_| !self.ids.contains_key(*name)) {
                     Some((stream, group)) => {
+                        self.made.retain(|line| !line.starts_with(&format!("group {name}")));
                         let stream = self.ids[stream];
                         Command::DeleteGroup { stream, group: group.to_owned() }
                     }
-                    None => Command::Delete { id: self.ids[*name] },
+                    None => {
+                        self.made.retain(|line| !line.contains(&format!(" {name}")));
+                        Command::Delete { id: self.ids[*name] }
+                    }
                 }
             }
             ["bind", name] => self.bind(name, options),
@@ -377,6 +397,20 @@ impl World {
         }
     }
 
+    /// Another process over the same store: connections and policies are gone,
+    /// the steady clock starts anew.
+    fn restart(&mut self) {
+        let empty = Shard::new(Box::new(MemoryStore::new(0)), 0..0);
+        let store = std::mem::replace(&mut self.shard, empty).into_store();
+        let first = 1000 + self.made.len() as u32;
+        self.shard = Shard::new(store, first..1100);
+        self.now.steady_ms = 5;
+        self.ids.clear();
+        for line in std::mem::take(&mut self.made) {
+            self.line(&line);
+        }
+    }
+
     fn new_id(&mut self, name: &str) -> DestinationId {
         let id = DestinationId(self.ids.len() as u32 + 1);
         self.ids.insert(name.to_owned(), id);
@@ -433,6 +467,7 @@ impl World {
             }
             Effect::QueueMade { name, id } => {
                 let text = format!("broker makes {name}");
+                self.made.push(format!("queue {name} level=disk"));
                 self.ids.insert(name, id);
                 text
             }
