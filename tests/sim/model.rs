@@ -2,6 +2,7 @@
 //! broker does it. Every check panics with the sentence that was broken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use weir_core::command::{ConnectionId, DestinationId, SubscriptionId};
 
@@ -62,6 +63,8 @@ pub(crate) struct Group {
     pub(crate) rule: Rule,
     pub(crate) lease_ms: u64,
     pub(crate) held: BTreeMap<(Consumer, u64), Held>,
+    /// Settled, and the answer has not come: it waits until it is safe.
+    pub(crate) leaving: BTreeMap<(Consumer, u64), Held>,
     /// Acked or rejected, or handed over for good.
     pub(crate) finished: BTreeSet<u64>,
     /// For `Everyone`: acked by this consumer.
@@ -79,6 +82,7 @@ impl Group {
             rule,
             lease_ms,
             held: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             finished: BTreeSet::new(),
             finished_by: BTreeSet::new(),
             unsure: BTreeSet::new(),
@@ -95,6 +99,24 @@ impl Group {
 
     pub(crate) fn lose_consumer(&mut self, consumer: Consumer) {
         self.held.retain(|(of, _), _| *of != consumer);
+        // Nobody hears what became of these.
+        let unheard = self.leaving.range((consumer, 0)..=(consumer, u64::MAX));
+        self.unsure.extend(unheard.map(|(_, held)| held.message));
+        self.leaving.retain(|(of, _), _| *of != consumer);
+    }
+
+    /// A consumer settles deliveries.
+    pub(crate) fn leave(&mut self, consumer: Consumer, tags: RangeInclusive<u64>) {
+        for tag in tags {
+            if let Some(held) = self.held.remove(&(consumer, tag)) {
+                self.leaving.insert((consumer, tag), held);
+            }
+        }
+    }
+
+    /// Whether it may have been settled and may not.
+    fn is_unsure(&self, message: u64) -> bool {
+        self.unsure.contains(&message) || self.leaving.values().any(|held| held.message == message)
     }
 
     /// Deliveries of a consumer whose lease runs.
@@ -154,7 +176,7 @@ impl Destination {
                 "{name}/{group}: {message} is delivered to {consumer:?} after its ack"
             ),
             _ => assert!(
-                !rules.finished.contains(&message) || rules.unsure.contains(&message),
+                !rules.finished.contains(&message) || rules.is_unsure(message),
                 "{name}/{group}: {message} is delivered after it was settled"
             ),
         }
@@ -183,7 +205,7 @@ impl Destination {
         for earlier in self.lanes[&key].iter().take_while(|&&other| other != message) {
             assert!(
                 rules.finished.contains(earlier)
-                    || rules.unsure.contains(earlier)
+                    || rules.is_unsure(*earlier)
                     || rules.has_gaps
                     || self.messages[earlier].outcome == Outcome::Refused,
                 "{name}/{group}: {message} overtakes {earlier} of its key"

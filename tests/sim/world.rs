@@ -59,7 +59,8 @@ pub(crate) struct World {
     /// What sessions have sent to each shard, and it has not taken yet.
     lines: BTreeMap<(ConnectionId, u32), VecDeque<Command>>,
     attaching: BTreeMap<(ConnectionId, RequestId), (Consumer, Attached)>,
-    settling: BTreeMap<(ConnectionId, RequestId), (Consumer, Settlement)>,
+    /// With the moment at which the shard took it, steady ms.
+    settling: BTreeMap<(ConnectionId, RequestId), (Consumer, Settlement, u64)>,
     pulling: BTreeMap<(ConnectionId, RequestId), u32>,
     reading: BTreeMap<(ConnectionId, RequestId), DestinationId>,
     receipts: BTreeMap<(ConnectionId, ReceiptId), (DestinationId, BTreeMap<u32, u64>)>,
@@ -310,7 +311,13 @@ impl World {
             Command::Settle { connection, subscription, request, settlements } => {
                 let request = request.expect("the simulator always asks");
                 let consumer = (*connection, *subscription);
-                self.settling.insert((*connection, request), (consumer, settlements[0]));
+                let settlement = settlements[0];
+                let asked = (consumer, settlement, self.now_ms);
+                self.settling.insert((*connection, request), asked);
+                if let Some(attached) = self.attached.get(&consumer).cloned() {
+                    let tags = settlement.first..=settlement.last;
+                    self.group_of(&attached).leave(consumer, tags);
+                }
             }
             Command::Seek { stream, group, to, .. } => {
                 let has_gaps = *to != weir_core::command::Start::Earliest;
@@ -475,9 +482,9 @@ impl World {
                 Reply::Done => drop(self.attached.insert(consumer, attached)),
                 reply => assert!(matches!(reply, Reply::Rejected(_)), "{reply:?}"),
             }
-        } else if let Some((consumer, settlement)) = self.settling.remove(&key) {
+        } else if let Some((consumer, settlement, taken_ms)) = self.settling.remove(&key) {
             if let Reply::Count { done, unknown } = reply {
-                self.settled(consumer, settlement, done, unknown);
+                self.settled(consumer, settlement, taken_ms, (done, unknown));
             }
         } else if let Some(max) = self.pulling.remove(&key) {
             if let Reply::Count { done, .. } = reply {
@@ -490,15 +497,20 @@ impl World {
         }
     }
 
-    fn settled(&mut self, consumer: Consumer, settlement: Settlement, done: u64, unknown: u64) {
+    fn settled(
+        &mut self,
+        consumer: Consumer,
+        settlement: Settlement,
+        taken_ms: u64,
+        (done, unknown): (u64, u64),
+    ) {
         let Settlement { first, last, verb } = settlement;
         assert_eq!(done + unknown, last - first + 1, "every tag is answered for");
         let Some(attached) = self.attached.get(&consumer).cloned() else { return };
-        let now_ms = self.now_ms;
         self.tally.settled += done;
         let group = self.group_of(&attached);
         for tag in first..=last {
-            let Some(held) = group.held.remove(&(consumer, tag)) else { continue };
+            let Some(held) = group.leaving.remove(&(consumer, tag)) else { continue };
             match verb {
                 _ if done == 0 => {}
                 _ if unknown > 0 => drop(group.unsure.insert(held.message)),
@@ -507,7 +519,7 @@ impl World {
                     let by_ms = if by_ms == 0 { group.lease_ms } else { u64::from(by_ms) };
                     let lease_end_ms = match group.rule {
                         Rule::AtMostOnce => u64::MAX,
-                        _ => now_ms + by_ms,
+                        _ => taken_ms + by_ms,
                     };
                     group.held.insert((consumer, tag), Held { lease_end_ms, ..held });
                 }
