@@ -1,0 +1,150 @@
+//! The port to the disk: everything the journal does with files goes through
+//! here, so that the same code runs on a simulated disk.
+//!
+//! Called by all other parts. Paths are relative to the data folder, with `/`
+//! between their parts, without `.` and `..`; `""` is the data folder itself.
+
+mod os;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+pub use os::OsFiles;
+
+/// A thing in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileEntry {
+    /// Its name, without the folder.
+    pub name: String,
+    /// A folder, not a file.
+    pub is_folder: bool,
+    /// Length in bytes; 0 for folders.
+    pub len: u64,
+}
+
+/// Room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can be written still.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// A data folder. Every error names the path; its kind is the system's.
+pub trait Files: Send + Sync {
+    /// Makes a file that does not exist yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the operating system says.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound`, or as the operating system says.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>>;
+
+    /// What is in a folder, by name; nothing when there is no such folder. Names
+    /// that are not UTF-8 are left out: none of ours is.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn list(&self, folder: &str) -> io::Result<Vec<FileEntry>>;
+
+    /// Makes a folder with its parents, and syncs the parent of each. It may
+    /// exist.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn make_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// Gives a file another name; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn remove_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// Waits until the folder's entries, names and no contents, are on disk.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// Room on the disk.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn free(&self) -> io::Result<Space>;
+
+    /// Makes the data folder ours until the guard is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another has it, or as the operating system says.
+    fn lock(&self) -> io::Result<Box<dyn Send>>;
+}
+
+/// An open file. Several threads may use it at once.
+pub trait File: Send + Sync {
+    /// Reads from `position` on. Returns fewer bytes than asked for only at the
+    /// end of the file.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes`. It survives the process, and no power cut.
+    ///
+    /// # Errors
+    /// As the operating system says; then any part may have been written.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` and returns when *these bytes* are on disk. What was
+    /// written before with [`File::write_at`] is not: that needs
+    /// [`File::sync_data`].
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    fn write_synced(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+
+    /// Waits until all that was written is on disk, the length included.
+    ///
+    /// # Errors
+    /// As the operating system says. Then what was not on disk may never be, and
+    /// the next sync may say nothing of it: do not try again.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Cuts the file off at `len`, or fills it up with zeros.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it is empty.
+    ///
+    /// # Errors
+    /// As [`File::len`].
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}

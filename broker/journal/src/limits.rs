@@ -1,0 +1,52 @@
+//! Every bound of the journal, with its unit. Those of the format are checked
+//! before anything is allocated for what a file says.
+
+/// What a disk writes whole, bytes. Blocks start at multiples of it, so that a
+/// torn block never shares a sector with an acknowledged one.
+pub const SECTOR_BYTES: usize = 512;
+/// Head of every file, bytes.
+pub const FILE_HEAD_BYTES: usize = 4096;
+/// Header of a block, bytes.
+pub const BLOCK_HEADER_BYTES: usize = 64;
+/// One entry of a block's table, bytes.
+pub const TABLE_ENTRY_BYTES: usize = 56;
+/// Most entries of one block.
+pub const TABLE_ENTRIES_MAX: usize = 65_536;
+/// Longest block with its padding, bytes.
+pub const BLOCK_BYTES_MAX: usize = (16 << 20) + (64 << 10);
+/// Longest body of one entry, bytes: it fits a block of its own.
+pub const BODY_BYTES_MAX: usize = BLOCK_BYTES_MAX - SECTOR_BYTES;
+/// Where a checkpoint begins another block, bytes.
+pub const CHECKPOINT_BLOCK_BYTES: usize = 4 << 20;
+/// Released stretches in one entry of a checkpoint; a log that has more takes
+/// several entries.
+pub const RANGES_PER_ENTRY_MAX: usize = 65_536;
+/// Longest name or key in an entry, bytes.
+pub const NAME_BYTES_MAX: usize = 64 << 10;
+
+const _: () = {
+    assert!(FILE_HEAD_BYTES.is_multiple_of(SECTOR_BYTES));
+    assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES));
+    assert!(BLOCK_HEADER_BYTES + TABLE_ENTRY_BYTES <= SECTOR_BYTES);
+    assert!(BLOCK_HEADER_BYTES + TABLE_ENTRIES_MAX * TABLE_ENTRY_BYTES < BLOCK_BYTES_MAX);
+    assert!(RANGES_PER_ENTRY_MAX * 16 + NAME_BYTES_MAX < CHECKPOINT_BLOCK_BYTES);
+};
+/// Size of a journal file, bytes.
+pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+/// Where a block is full, bytes; what is more begins the next.
+pub const BLOCK_TARGET_BYTES: usize = 8 << 20;
+/// Bytes handed over and not written beyond which owners of stores stop taking in
+/// more.
+pub const PENDING_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of message bodies kept in memory when nothing is said.
+pub const RESIDENT_BYTES: u64 = 256 << 20;
+/// Journal files kept for the writer to use again.
+pub const SPARES_MAX: usize = 2;
+/// Blobs kept in memory after they were written.
+pub const BLOBS_CACHED_MAX: usize = 8;
+/// Longest blob read back, bytes.
+pub const BLOB_BYTES_MAX: usize = 64 << 20;
+/// Lines of the keeper kept until somebody takes them.
+pub const NEWS_LINES_MAX: usize = 64;
+/// Read at once when looking for a time in a segment, bytes.
+pub const SEARCH_BYTES: usize = 256 << 10;
