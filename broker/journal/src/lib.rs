@@ -3,5 +3,6 @@
 //! `Catalogue`. Bytes and promises are written down in `docs/storage.md`.
 
 pub mod files;
+pub mod format;
 pub mod limits;
 pub mod sim;

@@ -1,0 +1,215 @@
+//! The bytes of the format, kept in files: what this program writes is what the
+//! files hold, and what they hold is read as what was meant. A change of these
+//! files is a change of the format.
+//!
+//! `WEIR_BLESS=1 cargo test -p weir-journal --test golden` writes them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use weir_core::command::Level;
+use weir_journal::format::{
+    Block, BlockBuilder, BlockHead, CheckpointContent, EntryKind, FILE_HEAD_BYTES, FileHead, Found,
+    HeadError, Identity, Kind, LogState, SegmentState, named_body, parse_named, read_block,
+    store_tag,
+};
+use weir_message::{Batch, BatchBuilder};
+
+const STORE: u128 = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210;
+const CREATED_MS: u64 = 1_760_000_000_000;
+
+/// Compares with the file of that name, or writes it. Returns the file's bytes.
+fn golden(name: &str, text: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        fs::write(&path, to_hex(text, bytes)).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap();
+    let kept = from_hex(&kept);
+    assert!(kept == bytes, "{name} differs:\n{}", to_hex(text, bytes));
+    kept
+}
+
+/// Lines of 32 bytes after their position; lines of zeros are left out.
+fn to_hex(text: &str, bytes: &[u8]) -> String {
+    let mut hex = String::new();
+    text.lines().for_each(|line| writeln!(hex, "# {line}").unwrap());
+    writeln!(hex, "length {}", bytes.len()).unwrap();
+    for (number, line) in bytes.chunks(32).enumerate() {
+        if line.iter().any(|&byte| byte != 0) {
+            let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(hex, "{:06x} {digits}", number * 32).unwrap();
+        }
+    }
+    hex
+}
+
+fn from_hex(hex: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in hex.lines().filter(|line| !line.starts_with('#')) {
+        let (first, second) = line.split_once(' ').unwrap();
+        if first == "length" {
+            bytes.resize(second.parse().unwrap(), 0);
+            continue;
+        }
+        let at = usize::from_str_radix(first, 16).unwrap();
+        for (number, pair) in second.as_bytes().chunks(2).enumerate() {
+            let pair = std::str::from_utf8(pair).unwrap();
+            bytes[at + number] = u8::from_str_radix(pair, 16).unwrap();
+        }
+    }
+    bytes
+}
+
+fn batch(payloads: &[&str]) -> Batch {
+    let mut builder = BatchBuilder::default();
+    for payload in payloads {
+        let mut message = Vec::new();
+        weir_message::encode(&mut message, "flights.lax", b"", &[], payload.as_bytes());
+        builder.push(&message);
+    }
+    builder.take()
+}
+
+fn head(kind: Kind, sequence: u64, number: u64, previous_crc: u32) -> BlockHead {
+    let durable = if kind == Kind::Journal { number - 1 } else { 0 };
+    let store_tag = store_tag(STORE, kind);
+    BlockHead { store_tag, number, file_sequence: sequence, durable, previous_crc }
+}
+
+/// The block at `at`; all its bodies are sound.
+fn block(bytes: &Bytes, at: usize, kind: Kind, sequence: u64) -> (Block, Bytes) {
+    let identity = Identity { store_tag: store_tag(STORE, kind), file_sequence: sequence };
+    let Found::Block(block) = read_block(bytes, at, identity) else {
+        panic!("no block at {at}: {:?}", read_block(bytes, at, identity));
+    };
+    let its_bytes = bytes.slice(at..at + block.len);
+    assert!(block.entries.iter().all(|entry| entry.body_is_sound(&its_bytes)));
+    (block, its_bytes)
+}
+
+#[test]
+fn journal() {
+    let file_head =
+        FileHead { kind: Kind::Journal, store: STORE, sequence: 5, log: 0, created_ms: CREATED_MS };
+    let mut bytes = file_head.encode();
+    let mut builder = BlockBuilder::new();
+    let (first, more, late) = (batch(&["one", "two"]), batch(&["three"]), batch(&["later"]));
+    builder.push(EntryKind::OpenLog, Level::Disk, 7, [0; 4], &[b"queue/orders"]);
+    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, &first);
+    assert!(builder.extend_last_append(Level::Disk, 7, 102, CREATED_MS, 0, &more));
+    builder.push_append(Level::Os, 7, 103, CREATED_MS, CREATED_MS + 5_000, &late);
+    builder.push(EntryKind::Release, Level::Os, 7, [100, 102, 0, 0], &[]);
+    let finished = builder.finish(head(Kind::Journal, 5, 41, 0x1122_3344), &mut bytes);
+    let second_at = FILE_HEAD_BYTES + finished.len;
+    builder.push(EntryKind::Trim, Level::Disk, 7, [102, 0, 0, 0], &[]);
+    builder.push(EntryKind::Reset, Level::Disk, 8, [64, 0, 0, 0], &[]);
+    builder.push(EntryKind::RemoveLog, Level::Disk, 9, [0; 4], &[]);
+    let put = named_body("stream/flights", b"value");
+    builder.push(EntryKind::Put, Level::Disk, 0, [3, 0, 0, 0], &[&put]);
+    builder.push(EntryKind::Unput, Level::Disk, 0, [4, 0, 0, 0], &[b"stream/gone"]);
+    let snapshot = named_body("policy/per-group", b"state");
+    builder.push(EntryKind::Snapshot, Level::Disk, 0, [0; 4], &[&snapshot]);
+    builder.push(EntryKind::LossAccepted, Level::Disk, 7, [110, 120, 0, 0], &[]);
+    builder.finish(head(Kind::Journal, 5, 42, finished.header_crc), &mut bytes);
+
+    let text = "Journal file 5: blocks 41 and 42, every kind of entry a journal has.";
+    let bytes = Bytes::from(golden("journal.hex", text, &bytes));
+    assert_eq!(FileHead::decode(&bytes, Kind::Journal), Ok(file_head));
+    let (one, its_bytes) = block(&bytes, FILE_HEAD_BYTES, Kind::Journal, 5);
+    assert_eq!(one.head, head(Kind::Journal, 5, 41, 0x1122_3344));
+    assert_eq!(one.entries[1].append_batch(&its_bytes), Ok(batch(&["one", "two", "three"])));
+    let append = &one.entries[1];
+    assert_eq!((append.a, append.b, append.c, append.d), (100, 3, CREATED_MS, 0));
+    assert_eq!(one.entries[2].append_batch(&its_bytes), Ok(late));
+    assert_eq!(one.entries[2].level, Level::Os);
+    let (two, its_bytes) = block(&bytes, second_at, Kind::Journal, 5);
+    assert_eq!(two.head, head(Kind::Journal, 5, 42, one.header_crc));
+    let kinds = one.entries.iter().chain(&two.entries).map(|entry| entry.kind as u8);
+    assert_eq!(kinds.collect::<Vec<_>>(), [5, 1, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
+    let put = two.entries[3].sound_body(&its_bytes).unwrap();
+    assert_eq!(parse_named(put), Ok(("stream/flights", &b"value"[..])));
+    assert_eq!(two.entries[4].sound_body(&its_bytes), Ok(&b"stream/gone"[..]));
+    let identity = Identity { store_tag: store_tag(STORE, Kind::Journal), file_sequence: 5 };
+    assert_eq!(read_block(&bytes, second_at + two.len, identity), Found::End);
+}
+
+#[test]
+fn segment() {
+    let file_head = FileHead {
+        kind: Kind::Segment,
+        store: STORE,
+        sequence: 100,
+        log: 7,
+        created_ms: CREATED_MS,
+    };
+    let mut bytes = file_head.encode();
+    let mut builder = BlockBuilder::new();
+    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, &batch(&["one", "two"]));
+    let finished = builder.finish(head(Kind::Segment, 100, 1, 0), &mut bytes);
+    builder.push_append(Level::Disk, 7, 102, CREATED_MS, 0, &batch(&["three"]));
+    builder.finish(head(Kind::Segment, 100, 2, finished.header_crc), &mut bytes);
+
+    let text = "Segment of log 7 from offset 100 on: two blocks.";
+    let bytes = Bytes::from(golden("segment.hex", text, &bytes));
+    assert_eq!(FileHead::decode(&bytes, Kind::Segment), Ok(file_head));
+    let (one, its_bytes) = block(&bytes, FILE_HEAD_BYTES, Kind::Segment, 100);
+    assert_eq!(one.entries[0].append_batch(&its_bytes), Ok(batch(&["one", "two"])));
+    let (two, its_bytes) = block(&bytes, FILE_HEAD_BYTES + one.len, Kind::Segment, 100);
+    assert_eq!(two.head, head(Kind::Segment, 100, 2, one.header_crc));
+    assert_eq!(two.entries[0].append_batch(&its_bytes), Ok(batch(&["three"])));
+}
+
+#[test]
+fn checkpoint() {
+    let log = |log, name: &str, released, damage| LogState {
+        log,
+        name: name.to_owned(),
+        start: 100,
+        end: 200,
+        segments: 1,
+        time_max_ms: CREATED_MS,
+        released,
+        damage,
+    };
+    let content = CheckpointContent {
+        logs: vec![
+            log(7, "queue/orders", vec![(110, 120), (130, 131)], vec![(140, 150)]),
+            log(8, "group/flights/a/0", vec![], vec![]),
+        ],
+        segments: vec![SegmentState { log: 7, base: 100, end: 150, len: 8192, is_sealed: true }],
+        catalogue: vec![("stream/flights".to_owned(), 3, Bytes::from_static(b"value"))],
+        snapshots: vec![("policy/per-group".to_owned(), Bytes::from_static(b"state"))],
+        replay_from: 5,
+        durable: 40,
+        next_block: 41,
+        chain_crc: 0x1122_3344,
+        next_log: 10,
+        revision: 4,
+    };
+    let bytes = content.encode(STORE, 12, CREATED_MS);
+    let text = "Checkpoint 12: two logs, a segment, a catalogue entry, a snapshot.";
+    let bytes = golden("checkpoint.hex", text, &bytes);
+    let (head, read) = CheckpointContent::decode(&bytes).unwrap();
+    assert_eq!((head.store, head.sequence), (STORE, 12));
+    assert_eq!(read, content);
+}
+
+/// What a version after this one writes is refused in words, not as damage.
+#[test]
+fn newer() {
+    let file_head =
+        FileHead { kind: Kind::Journal, store: STORE, sequence: 5, log: 0, created_ms: CREATED_MS };
+    let mut bytes = file_head.encode();
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..52]);
+    bytes[52..56].copy_from_slice(&crc.to_le_bytes());
+    let bytes = golden("newer.hex", "The head of a journal file of format 2.", &bytes);
+    let refused = FileHead::decode(&bytes, Kind::Journal).unwrap_err();
+    assert_eq!(refused, HeadError::Newer(2));
+    assert_eq!(refused.to_string(), "made by a newer weir: format 2, this one reads up to 1",);
+}
