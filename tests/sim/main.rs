@@ -75,6 +75,7 @@ fn nothing_is_lost_overtaken_or_delivered_after_its_ack() {
             sum.settled,
             sum.dead,
             sum.policies_failed,
+            sum.restarts,
         ];
         assert!(least.iter().all(|&count| count > 20), "the simulation lost its point: {sum:?}");
     }

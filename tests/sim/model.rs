@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Pending,
     Kept,
     Refused,
+    /// The broker ended before it said so; it has it.
+    Untold,
 }
 
 /// A message at one destination.
@@ -37,6 +39,12 @@ pub(crate) struct Message {
     pub(crate) outcome: Outcome,
     /// Not before this moment, steady ms.
     pub(crate) due_ms: u64,
+}
+
+impl Message {
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self.outcome, Outcome::Kept | Outcome::Untold)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +79,9 @@ pub(crate) struct Group {
     finished_by: BTreeSet<(Consumer, u64)>,
     /// Settled in a range of which only a part was known: either way is right.
     pub(crate) unsure: BTreeSet<u64>,
+    /// Rejected: where there was no room to bury them, they wait for it, and come
+    /// again when the broker starts again meanwhile.
+    pub(crate) rejected: BTreeSet<u64>,
     pub(crate) seen: BTreeMap<u64, u16>,
     /// A seek has left messages out, or retention may have.
     pub(crate) has_gaps: bool,
@@ -86,6 +97,7 @@ impl Group {
             finished: BTreeSet::new(),
             finished_by: BTreeSet::new(),
             unsure: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             seen: BTreeMap::new(),
             has_gaps: false,
         }
@@ -112,6 +124,15 @@ impl Group {
                 self.leaving.insert((consumer, tag), held);
             }
         }
+    }
+
+    /// The broker has started again: nobody holds anything, nobody heard what
+    /// became of what was about to be settled.
+    pub(crate) fn start_again(&mut self) {
+        self.held.clear();
+        let leaving = std::mem::take(&mut self.leaving);
+        self.unsure.extend(leaving.into_values().map(|held| held.message));
+        self.unsure.append(&mut self.rejected);
     }
 
     /// Whether it may have been settled and may not.
@@ -162,7 +183,7 @@ impl Destination {
         let name = &self.name;
         let known = self.messages.get(&message);
         let known = known.unwrap_or_else(|| panic!("{name}: {message} was never published here"));
-        assert_eq!(known.outcome, Outcome::Kept, "{name}: {message} is delivered, not kept");
+        assert!(known.is_there(), "{name}: {message} is delivered, not kept");
         assert!(known.due_ms <= now_ms, "{name}: {message} is delivered before its delay is over");
         let rules = self.groups.get(group).expect("a known group");
         let seen = rules.seen.get(&message).copied().unwrap_or(0);

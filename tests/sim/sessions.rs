@@ -230,6 +230,9 @@ impl Simulation {
     }
 
     fn operate(&mut self) {
+        if self.world.random.chance(10) {
+            return self.restart();
+        }
         if self.world.random.chance(60) {
             let name = *self.world.random.pick(&BOUND);
             return self.bind(name);
@@ -242,6 +245,20 @@ impl Simulation {
                 self.world.send(OPERATOR, shard, Command::Delete { id });
             }
         }
+    }
+
+    /// The broker is another process over the same stores: what clients had sent
+    /// has arrived, what they would have been told has not.
+    fn restart(&mut self) {
+        self.world.deliver_all();
+        for at in 0..self.sessions.len() {
+            self.disconnect(at);
+        }
+        self.world.restart(OPERATOR);
+        for name in BOUND {
+            self.bind(name);
+        }
+        self.world.deliver_all();
     }
 
     fn fault(&mut self) {

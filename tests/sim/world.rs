@@ -13,7 +13,7 @@ use weir_core::command::{
     Command, ConnectionId, DestinationId, Level, Publish, ReceiptId, RequestId, Settlement, Source,
     SubscriptionId, Verb,
 };
-use weir_core::directory::{Directory, Resolved};
+use weir_core::directory::{Directory, Resolved, Settings};
 use weir_core::effect::{Effect, Reply, Run, Stats};
 use weir_core::env::Now;
 use weir_core::memory_store::{Faults, MemoryStore};
@@ -65,6 +65,7 @@ pub(crate) struct World {
     reading: BTreeMap<(ConnectionId, RequestId), DestinationId>,
     receipts: BTreeMap<(ConnectionId, ReceiptId), (DestinationId, BTreeMap<u32, u64>)>,
     requests: u32,
+    pub(crate) restarts: u32,
     resolved: Resolved,
 }
 
@@ -77,6 +78,7 @@ pub(crate) struct Tally {
     pub(crate) settled: u64,
     pub(crate) dead: u64,
     pub(crate) policies_failed: u64,
+    pub(crate) restarts: u64,
 }
 
 impl Tally {
@@ -88,6 +90,7 @@ impl Tally {
         self.settled += other.settled;
         self.dead += other.dead;
         self.policies_failed += other.policies_failed;
+        self.restarts += other.restarts;
     }
 }
 
@@ -121,6 +124,7 @@ impl World {
             reading: BTreeMap::new(),
             receipts: BTreeMap::new(),
             requests: 0,
+            restarts: 0,
             resolved: Resolved::default(),
             directory,
         }
@@ -263,6 +267,64 @@ impl World {
         }
         self.shards[shard as usize].commit(now, &mut effects).expect("the store does not fail");
         self.observe(shard, &mut effects);
+    }
+
+    /// Every shard takes what was sent to it.
+    pub(crate) fn deliver_all(&mut self) {
+        while !self.is_quiet() {
+            (0..SHARDS).for_each(|shard| self.turn(shard, u64::MAX));
+        }
+    }
+
+    /// Other shards over the same stores, with what the directory knows.
+    pub(crate) fn restart(&mut self, operator: ConnectionId) {
+        self.restarts += 1;
+        self.tally.restarts += 1;
+        let before = std::mem::take(&mut self.shards);
+        for (shard, number) in before.into_iter().zip(0..) {
+            let mut ids = self.directory.shard_ids(number);
+            // Numbers of queues that are deleted are not used again either.
+            ids.start += 1_000 * self.restarts;
+            self.shards.push(Shard::new(shard.into_store(), ids));
+        }
+        for (destination, rows) in std::mem::take(&mut self.receipts).into_values() {
+            let destination = self.destinations.get_mut(&destination).expect("known");
+            for number in rows.into_values() {
+                let message = destination.messages.get_mut(&number).expect("published");
+                message.outcome = Outcome::Untold;
+            }
+        }
+        for destination in self.destinations.values_mut() {
+            destination.groups.values_mut().for_each(Group::start_again);
+        }
+        self.lines.clear();
+        self.attached.clear();
+        self.hands.clear();
+        self.attaching.clear();
+        self.settling.clear();
+        self.pulling.clear();
+        self.reading.clear();
+        for (shard, command) in self.makings() {
+            self.send(operator, shard, command);
+        }
+    }
+
+    /// The commands that make what the directory knows.
+    fn makings(&self) -> Vec<(u32, Command)> {
+        let mut makings = Vec::new();
+        for found in self.directory.list() {
+            let (id, name) = (found.id, found.name.to_string());
+            let made = match found.settings.clone() {
+                Settings::Queue(config) => Command::CreateQueue { id, name, config },
+                Settings::Stream(config) => Command::CreateStream { id, name, config },
+            };
+            makings.push((found.shard, made));
+            for (group, config) in &found.groups {
+                let (group, config) = (group.to_string(), config.clone());
+                makings.push((found.shard, Command::PutGroup { stream: id, group, config }));
+            }
+        }
+        makings
     }
 
     fn note(&mut self, shard: u32, sign: &str, text: &str) {
@@ -467,7 +529,7 @@ impl World {
         let source = sources.find(|it| it.messages.contains_key(&message));
         let source = source.unwrap_or_else(|| panic!("{dead}: {message} comes from nowhere"));
         let known = &source.messages[&message];
-        assert_eq!(known.outcome, Outcome::Kept, "{message} died before it was kept");
+        assert!(known.is_there(), "{message} died before it was kept");
         let rules = source.groups.get_mut(group).expect("a known group");
         self.tally.dead += 1;
         // A stream's group may have gone back to before it died.
@@ -514,7 +576,11 @@ impl World {
             match verb {
                 _ if done == 0 => {}
                 _ if unknown > 0 => drop(group.unsure.insert(held.message)),
-                Verb::Ack | Verb::Reject { .. } => group.finish(consumer, held.message),
+                Verb::Ack => group.finish(consumer, held.message),
+                Verb::Reject { .. } => {
+                    group.rejected.insert(held.message);
+                    group.finish(consumer, held.message);
+                }
                 Verb::Extend { by_ms } => {
                     let by_ms = if by_ms == 0 { group.lease_ms } else { u64::from(by_ms) };
                     let lease_end_ms = match group.rule {

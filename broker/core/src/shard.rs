@@ -129,6 +129,12 @@ impl Shard {
         self.store
     }
 
+    /// Whether the store wants no more work for now; turns must go on.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.store.is_congested()
+    }
+
     /// Bounds what one turn hands over to one connection, bytes; one message may go
     /// beyond it. For connections that attach their first consumer from now on.
     pub fn bound_turns(&mut self, bytes: u64) {

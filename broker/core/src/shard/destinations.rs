@@ -40,6 +40,10 @@ impl Shard {
         };
         let group = self.make_group(now, identity, config.order, level, vec![part]);
         let bytes = self.store.bounds(log).bytes;
+        if self.ids.contains(&id.0) {
+            // Made by a shard once, and known to the directory since.
+            self.ids.start = id.0 + 1;
+        }
         self.names.insert(name.clone(), id);
         let (published, refused, removed) = (0, 0, 0);
         let queue = Queue { name, config, tail, group, bytes, published, refused, removed };

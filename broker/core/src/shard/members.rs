@@ -196,7 +196,8 @@ impl Shard {
         let Some(request) = request else { return };
         let reply = Reply::Count { done, unknown };
         let rejects = settlements.iter().any(|one| matches!(one.verb, Verb::Reject { .. }));
-        // Only what ends a message is kept.
+        // Only what ends a message is kept. (A rejected one for which there is no
+        // room is dying until there is; that does not hold up the answer.)
         if done > 0 && (rejects || settlements.iter().any(|one| one.verb == Verb::Ack)) {
             self.answers.answer((key.0, request), reply, level, rejects);
         } else {

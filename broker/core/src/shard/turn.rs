@@ -214,7 +214,6 @@ impl Shard {
         if !self.destinations.contains_key(&id) {
             return None;
         }
-        self.ids.start += 1;
         self.open_groups(now, effects);
         effects.push(Effect::QueueMade { name, id });
         Some(id)
