@@ -1,0 +1,142 @@
+//! Segments: the files, per log, of what outlived the journal.
+//!
+//! The keeper writes them ([`SegmentWriter`]), stores hold their index
+//! ([`Segment`]) and read through it ([`read_records`]). Invariants: records lie in
+//! a log's segments in the order of their offsets; only the last segment of a log
+//! is active, the others are sealed and never change; bytes behind the length a
+//! checkpoint or the keeper vouches for count as not there.
+
+mod footer;
+mod handles;
+mod index;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::ops::Range;
+
+pub(crate) use footer::Footer;
+pub(crate) use handles::Handles;
+pub(crate) use index::{Indexed, open_index};
+pub(crate) use reader::{Source, read_records};
+pub(crate) use writer::{OpenError, SegmentWriter, Sizes, undo};
+
+use crate::files::File;
+use crate::format::{Block, EntryKind, FILE_HEAD_BYTES, Identity, Kind, SegmentState, store_tag};
+
+/// Where the first block of a segment lies.
+const BLOCKS_AT: u64 = FILE_HEAD_BYTES as u64;
+
+/// One block of a segment, as its log knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BlockIndex {
+    /// First offset in it.
+    pub(crate) base: u64,
+    /// One past the last offset in it.
+    pub(crate) end: u64,
+    /// Byte of the block in the file.
+    pub(crate) at: u32,
+    /// Its bytes in the file, padding included.
+    pub(crate) len: u32,
+    /// Latest time of append in it, ms since the epoch.
+    pub(crate) time_max_ms: u64,
+    /// Bytes of messages.
+    pub(crate) bytes: u32,
+    /// Records in it; its offsets may have gaps.
+    pub(crate) live: u32,
+}
+
+impl BlockIndex {
+    /// The index of `block`, which lies at byte `at`; `None` when it does not hold
+    /// records of `log` in the order of their offsets.
+    fn of(log: u64, block: &Block, at: u64) -> Option<Self> {
+        let first = block.entries.first()?;
+        let mut index = Self {
+            base: first.a,
+            end: first.a,
+            at: u32::try_from(at).ok()?,
+            len: u32::try_from(block.len).ok()?,
+            time_max_ms: 0,
+            bytes: 0,
+            live: 0,
+        };
+        for entry in &block.entries {
+            if entry.kind != EntryKind::Append || entry.log != log || entry.a < index.end {
+                return None;
+            }
+            // A sound append has four bytes per record before its messages.
+            index.add(
+                entry.a,
+                entry.b as u32,
+                entry.c,
+                entry.body.len() as u32 - 4 * entry.b as u32,
+            );
+        }
+        Some(index)
+    }
+
+    /// Takes note of `count` records from `base` on.
+    fn add(&mut self, base: u64, count: u32, time_ms: u64, bytes: u32) {
+        self.end = base + u64::from(count);
+        self.time_max_ms = self.time_max_ms.max(time_ms);
+        self.bytes += bytes;
+        self.live += count;
+    }
+}
+
+/// A segment, as its log knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Offset it is named after: its first record's.
+    pub(crate) base: u64,
+    /// One past its last offset.
+    pub(crate) end: u64,
+    /// Bytes of the file that can be trusted.
+    pub(crate) len: u64,
+    /// Whether it is complete and has its footer.
+    pub(crate) sealed: bool,
+    /// Its blocks in order.
+    pub(crate) blocks: Vec<BlockIndex>,
+}
+
+/// Bytes of a segment that are not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}, bytes {}..{}: {what}; log {log} offsets {from}..{to}", .bytes.start, .bytes.end)]
+pub(crate) struct SegmentDamage {
+    pub(crate) log: u64,
+    /// First offset concerned.
+    pub(crate) from: u64,
+    /// One past the last; equal to `from` when no record is concerned.
+    pub(crate) to: u64,
+    pub(crate) path: String,
+    /// Where in the file.
+    pub(crate) bytes: Range<u64>,
+    /// What is wrong, for a person to read.
+    pub(crate) what: String,
+}
+
+/// Folder of a log's segments.
+pub(crate) fn folder(log: u64) -> String {
+    format!("logs/{log:016x}")
+}
+
+/// Path of the segment of `log` that begins at offset `base`.
+pub(crate) fn path(log: u64, base: u64) -> String {
+    format!("logs/{log:016x}/s-{base:016x}.ws")
+}
+
+/// Name under which a segment is written before it counts.
+fn temporary_path(log: u64, base: u64) -> String {
+    format!("{}.tmp", path(log, base))
+}
+
+/// What the blocks of a segment say of where they belong.
+pub(crate) fn identity(store_id: u128, base: u64) -> Identity {
+    Identity { store_tag: store_tag(store_id, Kind::Segment), file_sequence: base }
+}
+
+/// What the footer of a sealed segment says, when it is as it was written.
+pub(crate) fn footer_of(file: &dyn File, store_id: u128, state: &SegmentState) -> Option<Footer> {
+    footer::read(file, state.len, state.log, identity(store_id, state.base))
+}

@@ -1,0 +1,319 @@
+//! Writing one segment: made or gone on with, filled block by block, sealed or left
+//! active.
+//!
+//! Called by the keeper. Invariants: a new segment has its name only when all of it
+//! is synced; an active one is written behind its trusted length only; whoever gives
+//! up half way leaves that length as it was.
+
+use std::io;
+use std::sync::Arc;
+
+use weir_core::command::Level;
+use weir_core::store::Stamp;
+use weir_message::Batch;
+
+use super::footer::BLOCKS_MAX;
+use super::{
+    BLOCKS_AT, BlockIndex, Segment, SegmentDamage, folder, footer, identity, index, path,
+    temporary_path,
+};
+use crate::files::{File, Files};
+use crate::format::{
+    BlockBuilder, BlockHead, EntryKind, FileHead, Found, Kind, SegmentState, load, padded,
+    read_head_at,
+};
+use crate::limits::{BLOCK_HEADER_BYTES, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES};
+
+/// Bytes read at once to sum a file up.
+const SUM_BYTES: u64 = 1 << 20;
+
+/// How large segments and their blocks get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Where a block ends, bytes of bodies.
+    pub(crate) block_bytes: usize,
+    /// Where a segment is sealed, bytes of the file.
+    pub(crate) segment_bytes: u64,
+}
+
+/// Why a segment cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what was written.
+    #[error(transparent)]
+    Damage(SegmentDamage),
+}
+
+/// See the file's head.
+pub(crate) struct SegmentWriter<'a> {
+    files: &'a dyn Files,
+    store_id: u128,
+    log: u64,
+    sizes: Sizes,
+    file: Arc<dyn File>,
+    is_new: bool,
+    /// With all blocks, those from before too.
+    segment: Segment,
+    /// Blocks from before.
+    known: usize,
+    /// Number of the next block.
+    number: u64,
+    previous_crc: u32,
+    builder: BlockBuilder,
+    /// Index of the block that forms.
+    forming: Option<BlockIndex>,
+    /// Bytes of bodies in it.
+    forming_bytes: usize,
+    buffer: Vec<u8>,
+}
+
+impl<'a> SegmentWriter<'a> {
+    /// Begins the segment of `log` that starts at `base`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn create(
+        files: &'a dyn Files,
+        store_id: u128,
+        log: u64,
+        base: u64,
+        created_ms: u64,
+        sizes: Sizes,
+    ) -> io::Result<Self> {
+        files.make_folder(&folder(log))?;
+        let path = temporary_path(log, base);
+        let file = match files.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                files.remove(&path)?;
+                files.create(&path)?
+            }
+            other => other?,
+        };
+        let head =
+            FileHead { kind: Kind::Segment, store: store_id, sequence: base, log, created_ms };
+        let segment = Segment { base, end: base, len: BLOCKS_AT, ..Segment::default() };
+        let mut writer = Self::of(files, store_id, log, sizes, file, segment);
+        writer.is_new = true;
+        writer.file.write_at(&head.encode(), 0)?;
+        Ok(writer)
+    }
+
+    /// Goes on with an active segment; what lies behind its trusted length is cut.
+    ///
+    /// # Errors
+    /// What the disk says; damage of its last block.
+    pub(crate) fn open(
+        files: &'a dyn Files,
+        store_id: u128,
+        log: u64,
+        segment: Segment,
+        sizes: Sizes,
+    ) -> Result<Self, OpenError> {
+        let damaged = |bytes, what: &str| {
+            OpenError::Damage(SegmentDamage {
+                log,
+                from: segment.end,
+                to: segment.end,
+                path: path(log, segment.base),
+                bytes,
+                what: what.to_owned(),
+            })
+        };
+        let file = match files.open(&path(log, segment.base)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged(0..segment.len, "the file is missing"));
+            }
+            other => other?,
+        };
+        let len = file.len()?;
+        if len < segment.len {
+            return Err(damaged(len..segment.len, "the file ends early"));
+        }
+        let mut last = None;
+        if let Some(block) = segment.blocks.last() {
+            let at = u64::from(block.at);
+            match read_head_at(&*file, at, identity(store_id, segment.base))? {
+                Found::Block(found) if at + found.len as u64 == segment.len => last = Some(found),
+                _ => return Err(damaged(at..segment.len, "the last block is not as written")),
+            }
+        } else if segment.len != BLOCKS_AT {
+            return Err(damaged(BLOCKS_AT..segment.len, "its blocks are not known"));
+        }
+        if len > segment.len {
+            file.set_len(segment.len)?;
+        }
+        let mut writer = Self::of(files, store_id, log, sizes, file, segment);
+        if let Some(block) = last {
+            (writer.number, writer.previous_crc) = (block.head.number + 1, block.header_crc);
+        }
+        Ok(writer)
+    }
+
+    fn of(
+        files: &'a dyn Files,
+        store_id: u128,
+        log: u64,
+        sizes: Sizes,
+        file: Arc<dyn File>,
+        segment: Segment,
+    ) -> Self {
+        Self {
+            files,
+            store_id,
+            log,
+            sizes,
+            file,
+            is_new: false,
+            known: segment.blocks.len(),
+            segment,
+            number: 1,
+            previous_crc: 0,
+            builder: BlockBuilder::new(),
+            forming: None,
+            forming_bytes: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Whether another `bytes` of messages belong into the next segment.
+    pub(crate) fn is_full_for(&self, bytes: usize) -> bool {
+        if self.segment.blocks.is_empty() && self.forming.is_none() {
+            return false;
+        }
+        let table = (self.builder.entries() + 1) * TABLE_ENTRY_BYTES;
+        let forming = padded(BLOCK_HEADER_BYTES + table + self.forming_bytes + bytes);
+        self.segment.len + forming as u64 > self.sizes.segment_bytes
+            || self.segment.blocks.len() + 1 >= BLOCKS_MAX
+    }
+
+    /// Adds records from `base` on, which must not be below the segment's end.
+    ///
+    /// # Errors
+    /// What the disk says; then the segment must be given up.
+    pub(crate) fn push(
+        &mut self,
+        level: Level,
+        base: u64,
+        stamp: Stamp,
+        batch: &Batch,
+    ) -> io::Result<()> {
+        let bytes = batch.bytes.len() + 4 * batch.len();
+        let is_full = self.forming_bytes + bytes > self.sizes.block_bytes
+            || self.builder.entries() >= TABLE_ENTRIES_MAX;
+        if self.forming.is_some() && is_full {
+            self.flush()?;
+        }
+        self.builder.push_append(level, self.log, base, stamp.time_ms, stamp.due_ms, batch);
+        self.forming_bytes += bytes;
+        let at = self.segment.len as u32;
+        let new = BlockIndex { base, end: base, at, len: 0, time_max_ms: 0, bytes: 0, live: 0 };
+        let forming = self.forming.get_or_insert(new);
+        assert!(forming.end <= base && self.segment.end <= base, "offsets rise");
+        forming.add(base, batch.len() as u32, stamp.time_ms, batch.bytes.len() as u32);
+        Ok(())
+    }
+
+    /// Writes the block that forms.
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(mut index) = self.forming.take() else { return Ok(()) };
+        self.forming_bytes = 0;
+        index.len = self.write_block()?;
+        self.segment.end = index.end;
+        self.segment.blocks.push(index);
+        Ok(())
+    }
+
+    /// Writes what the builder holds. Returns the length of the block.
+    fn write_block(&mut self) -> io::Result<u32> {
+        let identity = identity(self.store_id, self.segment.base);
+        let head = BlockHead {
+            store_tag: identity.store_tag,
+            number: self.number,
+            file_sequence: identity.file_sequence,
+            durable: 0,
+            previous_crc: self.previous_crc,
+        };
+        self.buffer.clear();
+        let block = self.builder.finish(head, &mut self.buffer);
+        self.file.write_at(&self.buffer, self.segment.len)?;
+        self.segment.len += block.len as u64;
+        (self.number, self.previous_crc) = (self.number + 1, block.header_crc);
+        Ok(block.len as u32)
+    }
+
+    /// Completes the segment: nothing is added to it any more.
+    ///
+    /// # Errors
+    /// What the disk says; then the segment must be given up.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        self.flush()?;
+        let mut crc = 0;
+        let mut at = 0;
+        while at < self.segment.len {
+            let piece = (self.segment.len - at).min(SUM_BYTES);
+            crc = crc32c::crc32c_append(crc, &load(&*self.file, at, piece as usize)?);
+            at += piece;
+        }
+        let body = footer::encode(&self.all_blocks()?, crc);
+        let numbers = [self.segment.base, self.segment.end, self.segment.len, 1];
+        self.builder.push(EntryKind::SegmentState, Level::Disk, self.log, numbers, &[&body]);
+        self.write_block()?;
+        self.segment.sealed = true;
+        Ok(())
+    }
+
+    /// All blocks of the file: those that were not known are settled, but they are
+    /// there.
+    fn all_blocks(&self) -> io::Result<Vec<BlockIndex>> {
+        let is_whole =
+            self.segment.blocks.first().is_some_and(|block| u64::from(block.at) == BLOCKS_AT);
+        if is_whole {
+            return Ok(self.segment.blocks.clone());
+        }
+        let Segment { base, end, len, .. } = self.segment;
+        let state = SegmentState { log: self.log, base, end, len, is_sealed: false };
+        Ok(index::scan_blocks(&*self.file, self.store_id, &state))
+    }
+
+    /// Syncs the segment and, when it is new, gives it its name; the folder is the
+    /// caller's to sync. Returns the segment with its new blocks only.
+    ///
+    /// # Errors
+    /// What the disk says; then the segment must be given up.
+    pub(crate) fn finish(&mut self) -> io::Result<Segment> {
+        self.flush()?;
+        self.file.sync_data()?;
+        if self.is_new {
+            let (log, base) = (self.log, self.segment.base);
+            self.files.rename(&temporary_path(log, base), &path(log, base))?;
+        }
+        let mut segment = std::mem::take(&mut self.segment);
+        segment.blocks.drain(..self.known);
+        Ok(segment)
+    }
+}
+
+/// Takes back what was done to the segment of `log` that starts at `base`: cuts it
+/// to `len_before`, or removes it when it is new.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn undo(
+    files: &dyn Files,
+    log: u64,
+    base: u64,
+    len_before: Option<u64>,
+) -> io::Result<()> {
+    if let Some(len) = len_before {
+        return files.open(&path(log, base))?.set_len(len);
+    }
+    for path in [temporary_path(log, base), path(log, base)] {
+        match files.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
