@@ -1,0 +1,51 @@
+//! Watching free space: publishes are refused before the disk is full.
+
+use super::policy::KeeperPolicy;
+use crate::files::Space;
+
+/// How often it is looked at, ms.
+const INTERVAL_MS: u64 = 1_000;
+
+/// Why publishes are refused, if they are.
+#[derive(Debug, Default)]
+pub(super) struct SpaceWatch {
+    next_ms: u64,
+    /// Little is left.
+    is_low: bool,
+    /// A write found none.
+    is_full: bool,
+    /// What was told last.
+    is_told: bool,
+}
+
+impl SpaceWatch {
+    /// Whether it is time to look.
+    pub(super) fn is_due(&mut self, now_ms: u64) -> bool {
+        let is_due = now_ms >= self.next_ms;
+        if is_due {
+            self.next_ms = now_ms + INTERVAL_MS;
+        }
+        is_due
+    }
+
+    /// Takes note of what is left. Once little is left, it takes a tenth more than
+    /// the mark to end it, so that it does not flutter.
+    pub(super) fn look(&mut self, space: Space, policy: &KeeperPolicy) {
+        let share =
+            (u128::from(space.total_bytes) * u128::from(policy.free_percent_min) / 100) as u64;
+        let mark = policy.free_bytes_min.max(share);
+        let mark = if self.is_low { mark.saturating_add(mark / 10) } else { mark };
+        self.is_low = space.free_bytes < mark;
+    }
+
+    /// Takes note of whether the last write found space.
+    pub(super) fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
+    /// What to tell the others, if it has changed.
+    pub(super) fn news(&mut self) -> Option<bool> {
+        let now = self.is_low || self.is_full;
+        (std::mem::replace(&mut self.is_told, now) != now).then_some(now)
+    }
+}

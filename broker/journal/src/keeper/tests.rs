@@ -1,0 +1,9 @@
+//! The keeper against a rest that keeps a model of every log.
+
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod harness;
+mod rounds;
+mod scrub;
+mod space;
