@@ -1,0 +1,429 @@
+//! One log: what is still in the journal as chunks, what outlived it as segments,
+//! and what of both is settled.
+//!
+//! Owned by the store that opened it. Offsets rise: first those in segments, then
+//! those in chunks. Invariants: `start` only rises, but for a reset; nothing below
+//! it is kept; a released record is never read again; `stable` never passes a
+//! record that is less safe than it was asked to be.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use weir_core::command::Level;
+use weir_core::store::Stamp;
+use weir_message::Batch;
+
+use crate::format::{LogState, SegmentState};
+use crate::keeper::{Collected, CollectedBody, CollectedChunk};
+use crate::ranges::Ranges;
+use crate::segment::Segment;
+
+/// Where an entry's block lies in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) sequence: u64,
+    pub(crate) at: u32,
+}
+
+/// Where a chunk's messages are.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// In memory; in the journal too, once it is written and unless it is of level
+    /// memory.
+    Memory(Batch, Option<Place>),
+    /// In the journal only.
+    Journal(Place),
+    /// All of them are released.
+    Gone,
+}
+
+/// Neighbouring records that are not filed.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk {
+    pub(crate) base: u64,
+    pub(crate) count: u32,
+    /// Of them, not released.
+    pub(crate) live: u32,
+    /// Bytes of those; an estimate once the body has left memory.
+    pub(crate) bytes: u64,
+    pub(crate) level: Level,
+    pub(crate) stamp: Stamp,
+    /// Latest time of this and every earlier append.
+    pub(crate) time_max_ms: u64,
+    pub(crate) body: Body,
+}
+
+impl Chunk {
+    pub(crate) fn end(&self) -> u64 {
+        self.base + u64::from(self.count)
+    }
+
+    pub(crate) fn place(&self) -> Option<Place> {
+        match &self.body {
+            Body::Memory(_, place) => *place,
+            Body::Journal(place) => Some(*place),
+            Body::Gone => None,
+        }
+    }
+
+    /// Bytes of memory its body takes.
+    pub(crate) fn resident(&self) -> u64 {
+        match &self.body {
+            Body::Memory(batch, _) => batch.bytes.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// What a release or trim has freed.
+#[derive(Debug, Default)]
+pub(crate) struct Freed {
+    /// Whether anything was new.
+    pub(crate) any: bool,
+    /// Bytes of bodies that left memory.
+    pub(crate) resident: u64,
+    /// The same, of level memory.
+    pub(crate) pinned: u64,
+    /// Segments, by base, that hold nothing any more.
+    pub(crate) segments: Vec<u64>,
+}
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) stable: u64,
+    /// Bytes of live records.
+    pub(crate) bytes: u64,
+    pub(crate) released: Ranges,
+    pub(crate) segments: Vec<Segment>,
+    /// Records in segments that are not released, and their bytes.
+    pub(crate) filed_live: u64,
+    pub(crate) filed_bytes: u64,
+    pub(crate) chunks: VecDeque<Chunk>,
+    /// Appends that are not as safe as they are to be: end, position, level.
+    pub(crate) waits: VecDeque<(u64, u64, Level)>,
+    pub(crate) time_max_ms: u64,
+    pub(crate) damage: Ranges,
+}
+
+impl Log {
+    pub(crate) fn new(number: u64, name: String) -> Self {
+        Self {
+            number,
+            name,
+            start: 0,
+            end: 0,
+            stable: 0,
+            bytes: 0,
+            released: Ranges::default(),
+            segments: Vec::new(),
+            filed_live: 0,
+            filed_bytes: 0,
+            chunks: VecDeque::new(),
+            waits: VecDeque::new(),
+            time_max_ms: 0,
+            damage: Ranges::default(),
+        }
+    }
+
+    /// Whether it has ever held a record: a cursor log has not.
+    fn has_records(&self) -> bool {
+        !self.chunks.is_empty() || !self.segments.is_empty() || self.end > self.start
+    }
+
+    /// One past the last offset that lies in segments.
+    pub(crate) fn filed_end(&self) -> u64 {
+        self.segments.last().map_or(0, |segment| segment.end)
+    }
+
+    /// Takes records at the end. They count as stable when nothing is waited for.
+    pub(crate) fn append(
+        &mut self,
+        stamp: Stamp,
+        level: Level,
+        count: u32,
+        bytes: u64,
+        body: Body,
+    ) {
+        self.time_max_ms = self.time_max_ms.max(stamp.time_ms);
+        self.chunks.push_back(Chunk {
+            base: self.end,
+            count,
+            live: count,
+            bytes,
+            level,
+            stamp,
+            time_max_ms: self.time_max_ms,
+            body,
+        });
+        self.end += u64::from(count);
+        self.bytes += bytes;
+    }
+
+    /// Index of the chunk that holds `offset`, or the first one behind it.
+    pub(crate) fn chunk_at(&self, offset: u64) -> usize {
+        self.chunks.partition_point(|chunk| chunk.end() <= offset)
+    }
+
+    /// Marks `from..to` as settled.
+    pub(crate) fn release(&mut self, from: u64, to: u64) -> Freed {
+        let mut freed = Freed::default();
+        let from = from.max(self.start);
+        if self.has_records() {
+            self.release_records(from, to.min(self.end), &mut freed);
+        } else if from < to {
+            freed.any = !self.released.insert(from, to).is_empty();
+        }
+        self.advance_start(&mut freed);
+        freed
+    }
+
+    fn release_records(&mut self, from: u64, to: u64, freed: &mut Freed) {
+        for fresh in self.released.insert(from, to) {
+            freed.any = true;
+            self.free(fresh, freed);
+        }
+    }
+
+    /// Takes fresh released offsets off the books.
+    fn free(&mut self, fresh: Range<u64>, freed: &mut Freed) {
+        let filed_end = self.filed_end();
+        if fresh.start < filed_end && self.filed_live > 0 {
+            let count = self.filed_records(fresh.start, fresh.end.min(filed_end));
+            let bytes = (u128::from(self.filed_bytes) * u128::from(count)
+                / u128::from(self.filed_live)) as u64;
+            self.filed_live -= count;
+            self.filed_bytes -= bytes;
+            self.bytes -= bytes.min(self.bytes);
+        }
+        let mut at = self.chunk_at(fresh.start);
+        while let Some(chunk) = self.chunks.get_mut(at) {
+            if chunk.base >= fresh.end {
+                break;
+            }
+            let first = fresh.start.saturating_sub(chunk.base).min(u64::from(chunk.count));
+            let last = (fresh.end - chunk.base).min(u64::from(chunk.count));
+            if chunk.live > 0 && last > first {
+                let rows = (last - first) as u32;
+                let bytes = bytes_of(chunk, first as usize, last as usize);
+                chunk.live -= rows.min(chunk.live);
+                chunk.bytes -= bytes.min(chunk.bytes);
+                self.bytes -= bytes.min(self.bytes);
+                if chunk.live == 0 {
+                    self.bytes -= chunk.bytes.min(self.bytes);
+                    chunk.bytes = 0;
+                    let resident = chunk.resident();
+                    if chunk.level == Level::Memory {
+                        freed.pinned += resident;
+                    } else {
+                        freed.resident += resident;
+                    }
+                    chunk.body = Body::Gone;
+                }
+            }
+            at += 1;
+        }
+    }
+
+    /// How many of `from..to` are records in segments: offsets may have gaps there.
+    fn filed_records(&self, from: u64, to: u64) -> u64 {
+        let mut count = 0;
+        for segment in
+            self.segments.iter().filter(|segment| segment.base < to && segment.end > from)
+        {
+            for block in segment.blocks.iter().filter(|block| block.base < to && block.end > from) {
+                let inside = block.end.min(to) - block.base.max(from);
+                let all = block.end - block.base;
+                // Gaps are taken as spread evenly.
+                count += (inside * u64::from(block.live)).div_ceil(all.max(1));
+            }
+        }
+        count.min(self.filed_live)
+    }
+
+    fn advance_start(&mut self, freed: &mut Freed) {
+        if let Some(end) = self.released.end_of(self.start) {
+            self.start = end;
+        }
+        self.released.cut(self.start);
+        self.drop_below(freed);
+    }
+
+    /// Drops everything below `to`.
+    pub(crate) fn trim(&mut self, to: u64) -> Freed {
+        let mut freed = Freed::default();
+        let to = if self.has_records() { to.min(self.end) } else { to };
+        if to <= self.start {
+            return freed;
+        }
+        freed.any = true;
+        for fresh in self.released.insert(self.start, to) {
+            self.free(fresh, &mut freed);
+        }
+        self.start = to;
+        self.advance_start(&mut freed);
+        freed
+    }
+
+    /// Everything below `to` is settled, nothing above: for logs without records.
+    pub(crate) fn reset(&mut self, to: u64) {
+        self.released.clear();
+        self.start = to;
+        self.end = self.end.max(to);
+        self.stable = self.end;
+    }
+
+    /// Forgets chunks and segments that lie below the start or hold nothing.
+    fn drop_below(&mut self, freed: &mut Freed) {
+        while let Some(chunk) = self.chunks.front() {
+            if chunk.end() > self.start && chunk.live > 0 {
+                break;
+            }
+            // What lies behind in the journal is not needed by anyone.
+            self.chunks.pop_front();
+        }
+        while let Some(segment) = self.segments.first() {
+            if segment.end > self.start {
+                break;
+            }
+            freed.segments.push(segment.base);
+            self.segments.remove(0);
+        }
+        if self.segments.is_empty() {
+            self.bytes -= self.filed_bytes.min(self.bytes);
+            (self.filed_live, self.filed_bytes) = (0, 0);
+        }
+        self.end = self.end.max(self.start);
+        self.stable = self.stable.max(self.start.min(self.end));
+    }
+
+    /// Moves the stable end on, given how far the journal is.
+    pub(crate) fn settle(&mut self, written: u64, synced: u64) {
+        while let Some(&(end, position, level)) = self.waits.front() {
+            let safe = match level {
+                Level::Memory => u64::MAX,
+                Level::Os => written,
+                Level::Disk => synced,
+            };
+            if position > safe {
+                return;
+            }
+            self.stable = self.stable.max(end);
+            self.waits.pop_front();
+        }
+    }
+
+    /// The messages of these chunks now lie in `segments` (the active one again with
+    /// its new blocks only); offsets below `through` are filed.
+    pub(crate) fn filed(&mut self, segments: Vec<Segment>, through: u64) -> Freed {
+        let mut freed = Freed::default();
+        while let Some(chunk) = self.chunks.front() {
+            if chunk.end() > through {
+                break;
+            }
+            if chunk.level == Level::Memory {
+                freed.pinned += chunk.resident();
+            } else {
+                freed.resident += chunk.resident();
+            }
+            self.filed_live += u64::from(chunk.live);
+            self.filed_bytes += chunk.bytes;
+            self.chunks.pop_front();
+        }
+        for new in segments {
+            match self.segments.iter_mut().find(|segment| segment.base == new.base) {
+                Some(segment) => {
+                    segment.blocks.extend(new.blocks);
+                    (segment.end, segment.len, segment.sealed) = (new.end, new.len, new.sealed);
+                }
+                None => self.segments.push(new),
+            }
+        }
+        self.drop_below(&mut freed);
+        freed
+    }
+
+    /// What of it lies in journal files up to `through` and is alive.
+    pub(crate) fn collect(&self, through: u64) -> Option<Collected> {
+        let inside = |chunk: &Chunk| {
+            chunk.live > 0 && chunk.place().is_some_and(|place| place.sequence <= through)
+        };
+        // Offsets in segments lie before those in chunks: all before the last.
+        let count = self.chunks.iter().rposition(inside)? + 1;
+        let chunks = self.chunks.iter().take(count).filter(|chunk| chunk.live > 0);
+        let chunks = chunks.filter_map(|chunk| self.collect_chunk(chunk)).collect();
+        let active = self.segments.last().filter(|segment| !segment.sealed).cloned();
+        Some(Collected { log: self.number, active, chunks })
+    }
+
+    fn collect_chunk(&self, chunk: &Chunk) -> Option<CollectedChunk> {
+        let body = match &chunk.body {
+            Body::Memory(batch, _) => CollectedBody::Memory(batch.clone()),
+            Body::Journal(place) => {
+                CollectedBody::Journal { sequence: place.sequence, at: place.at }
+            }
+            Body::Gone => return None,
+        };
+        let mut released = self.released.within(chunk.base, chunk.end());
+        if chunk.base < self.start {
+            released.insert(0, (chunk.base, self.start.min(chunk.end())));
+        }
+        Some(CollectedChunk {
+            base: chunk.base,
+            count: chunk.count,
+            time_ms: chunk.stamp.time_ms,
+            due_ms: chunk.stamp.due_ms,
+            level: chunk.level,
+            body,
+            released,
+        })
+    }
+
+    /// What a checkpoint keeps of it.
+    pub(crate) fn capture(&self) -> (LogState, Vec<SegmentState>) {
+        let segment = |segment: &Segment| SegmentState {
+            log: self.number,
+            base: segment.base,
+            end: segment.end,
+            len: segment.len,
+            is_sealed: segment.sealed,
+        };
+        let state = LogState {
+            log: self.number,
+            name: self.name.clone(),
+            start: self.start,
+            end: self.end,
+            segments: self.segments.len() as u64,
+            time_max_ms: self.time_max_ms,
+            released: self.released.iter().collect(),
+            damage: self.damage.iter().collect(),
+        };
+        (state, self.segments.iter().map(segment).collect())
+    }
+
+    /// The first offset appended at or after `time_ms`, as far as chunks and blocks
+    /// tell; the end when there is none. The block that may hold it, when the answer
+    /// lies in a segment.
+    pub(crate) fn offset_at(&self, time_ms: u64) -> u64 {
+        for segment in &self.segments {
+            let found = segment.blocks.iter().find(|block| block.time_max_ms >= time_ms);
+            if let Some(block) = found {
+                return block.base.max(self.start);
+            }
+        }
+        let at = self.chunks.partition_point(|chunk| chunk.time_max_ms < time_ms);
+        self.chunks.get(at).map_or(self.end, |chunk| chunk.base.max(self.start))
+    }
+}
+
+/// Bytes of rows `first..last`: exact while the body is in memory.
+fn bytes_of(chunk: &Chunk, first: usize, last: usize) -> u64 {
+    match &chunk.body {
+        Body::Memory(batch, _) => (batch.start(last) - batch.start(first)) as u64,
+        _ => chunk.bytes * (last - first) as u64 / u64::from(chunk.live.max(1)),
+    }
+}

@@ -1,0 +1,237 @@
+//! Reading records back: from memory, from the journal, from segments.
+
+use weir_core::store::{Records, StoreError};
+use weir_message::Batch;
+
+use crate::format::{self, EntryKind, Identity};
+use crate::limits;
+use crate::log::{Body, Log, Place};
+use crate::segment;
+use crate::shared::Shared;
+use crate::writer;
+
+/// Adds to `into` what lies from `from` on in `log`, until `bytes_max` is reached or
+/// the stable end; at least one record when there is one.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when the first record wanted is lost.
+pub(crate) fn records(
+    shared: &Shared,
+    log: &Log,
+    from: u64,
+    bytes_max: usize,
+    into: &mut Vec<Records>,
+) -> Result<(), StoreError> {
+    let first = into.len();
+    let mut left = bytes_max;
+    let mut at = from.max(log.start);
+    while at < log.stable {
+        if let Some(end) = log.released.end_of(at) {
+            at = end;
+            continue;
+        }
+        if let Some(end) = log.damage.end_of(at) {
+            return damaged(at, end, into.len() == first);
+        }
+        // Up to here nothing is released, lost or not stable yet.
+        let stops = [log.released.next(at), log.damage.next(at)];
+        let stops = stops.into_iter().flatten().map(|stretch| stretch.start);
+        let stop = stops.fold(log.stable, u64::min);
+        let known = into.len();
+        let piece = Piece { from: at, to: stop, bytes_max: left, or_one: into.len() == first };
+        let next = if at < log.filed_end() {
+            filed(shared, log, &piece, into)
+        } else {
+            unfiled(shared, log, &piece, into)
+        };
+        match next {
+            Ok(next) => at = next,
+            Err(to) => return damaged(at, to.max(at + 1), into.len() == first),
+        }
+        let added: usize = into[known..].iter().map(|records| records.batch.bytes.len()).sum();
+        left = left.saturating_sub(added);
+        let full = added == 0 && at < stop && piece_waits(log, at);
+        if full || left == 0 && into.len() > first {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn damaged(from: u64, to: u64, is_first: bool) -> Result<(), StoreError> {
+    if is_first { Err(StoreError::Damaged { from, to }) } else { Ok(()) }
+}
+
+/// Whether a record lies at `at`, so that reading stopped for want of room.
+fn piece_waits(log: &Log, at: u64) -> bool {
+    let chunk = log.chunks.get(log.chunk_at(at));
+    let in_chunk = chunk.is_some_and(|chunk| chunk.base <= at && chunk.live > 0);
+    let in_segment = log.segments.iter().any(|segment| {
+        let mut blocks = segment.blocks.iter();
+        segment.base <= at && at < segment.end && blocks.any(|b| b.base <= at && at < b.end)
+    });
+    in_chunk || in_segment
+}
+
+/// What to read: records `from..to`, all of which are wanted.
+struct Piece {
+    from: u64,
+    to: u64,
+    bytes_max: usize,
+    /// One record comes even when it is larger.
+    or_one: bool,
+}
+
+/// Reads from segments. Returns where to go on; as an error, the end of what is
+/// damaged.
+fn filed(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> Result<u64, u64> {
+    let Some(segment) = log.segments.iter().find(|segment| segment.end > piece.from) else {
+        return Ok(log.filed_end());
+    };
+    let at = segment.blocks.partition_point(|block| block.end <= piece.from);
+    let Some(block) = segment.blocks.get(at) else { return Ok(segment.end) };
+    if block.base >= piece.to {
+        return Ok(piece.to);
+    }
+    let known = into.len();
+    let to = piece.to.min(block.end);
+    let source = segment::Source {
+        files: &*shared.files,
+        handles: &shared.handles,
+        store_id: shared.store_id,
+        log: log.number,
+    };
+    let from = piece.from.max(block.base);
+    let read = segment::read_records(
+        &source,
+        segment,
+        block,
+        from..to,
+        piece.bytes_max,
+        piece.or_one,
+        into,
+    );
+    if read.is_err() {
+        return Err(block.end);
+    }
+    match into[known..].last() {
+        Some(last) => Ok(last.offset + last.batch.len() as u64),
+        // Offsets have gaps: nothing was there.
+        None if piece.or_one => Ok(to),
+        None => Ok(from),
+    }
+}
+
+/// Reads from a chunk. As [`filed`].
+fn unfiled(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> Result<u64, u64> {
+    let Some(chunk) = log.chunks.get(log.chunk_at(piece.from)) else { return Ok(piece.to) };
+    let from = piece.from.max(chunk.base);
+    let to = piece.to.min(chunk.end());
+    if from >= to {
+        return Ok(piece.to.max(piece.from + 1));
+    }
+    let (time_ms, due_ms) = (chunk.stamp.time_ms, chunk.stamp.due_ms);
+    match &chunk.body {
+        Body::Gone => Ok(to),
+        Body::Memory(batch, _) => {
+            let rows = (from - chunk.base) as usize..(to - chunk.base) as usize;
+            let taken = rows_within(batch, rows.start, rows.end, piece.bytes_max, piece.or_one);
+            if taken > rows.start {
+                let batch = slice(batch, rows.start, taken);
+                into.push(Records { offset: from, time_ms, due_ms, batch });
+            }
+            Ok(chunk.base + taken as u64)
+        }
+        Body::Journal(place) => {
+            let read = in_journal(shared, log.number, *place, from..to, piece, into);
+            read.map_err(|()| to)
+        }
+    }
+}
+
+/// Reads entries of one block of the journal. Returns where to go on.
+fn in_journal(
+    shared: &Shared,
+    log: u64,
+    place: Place,
+    wanted: std::ops::Range<u64>,
+    piece: &Piece,
+    into: &mut Vec<Records>,
+) -> Result<u64, ()> {
+    let file = Shared::lock(&shared.journal_files).get(&place.sequence).cloned().ok_or(())?;
+    let identity =
+        Identity { store_tag: writer::tag(shared.store_id), file_sequence: place.sequence };
+    let found = format::read_head_at(&*file.file, u64::from(place.at), identity);
+    let Ok(format::Found::Block(block)) = found else { return Err(()) };
+    let (mut at, mut left, mut or_one) = (wanted.start, piece.bytes_max, piece.or_one);
+    for entry in block.entries.iter().filter(|entry| {
+        entry.kind == EntryKind::Append && entry.log == log && entry.a + entry.b > wanted.start
+    }) {
+        if entry.a >= wanted.end {
+            break;
+        }
+        let body = format::read_body(&*file.file, u64::from(place.at), entry);
+        let body = body.map_err(drop)?.map_err(drop)?;
+        let batch = format::batch_of_body(entry, &body).map_err(drop)?;
+        at = at.max(entry.a);
+        let first = (at - entry.a) as usize;
+        let last = (wanted.end.min(entry.a + entry.b) - entry.a) as usize;
+        let taken = rows_within(&batch, first, last, left, or_one);
+        if taken > first {
+            let batch = slice(&batch, first, taken);
+            left = left.saturating_sub(batch.bytes.len());
+            into.push(Records { offset: at, time_ms: entry.c, due_ms: entry.d, batch });
+            or_one = false;
+        }
+        at = entry.a + taken as u64;
+        if taken < last {
+            return Ok(at);
+        }
+    }
+    if at == wanted.start { Err(()) } else { Ok(at) }
+}
+
+/// The first offset appended at or after `time_ms`.
+pub(crate) fn offset_at(shared: &Shared, log: &Log, time_ms: u64) -> u64 {
+    let mut at = log.offset_at(time_ms);
+    let mut records_read = Vec::new();
+    while at < log.filed_end() {
+        records_read.clear();
+        if records(shared, log, at, limits::SEARCH_BYTES, &mut records_read).is_err() {
+            return at;
+        }
+        let found = records_read.iter().find(|records| records.time_ms >= time_ms);
+        if let Some(found) = found {
+            return found.offset;
+        }
+        match records_read.last() {
+            Some(last) => at = last.offset + last.batch.len() as u64,
+            None => return at,
+        }
+    }
+    at
+}
+
+/// One past the last row of `row..end` that fits `bytes_left`; one row more than
+/// fits when `or_one` and none does.
+pub(crate) fn rows_within(
+    batch: &Batch,
+    row: usize,
+    end: usize,
+    bytes_left: usize,
+    or_one: bool,
+) -> usize {
+    let limit = batch.start(row).saturating_add(bytes_left);
+    let fitting = batch.ends[row..end].partition_point(|&end| end as usize <= limit);
+    row + if fitting == 0 && or_one && end > row { 1 } else { fitting }
+}
+
+/// Rows `row..end` of a batch.
+pub(crate) fn slice(batch: &Batch, row: usize, end: usize) -> Batch {
+    if row == 0 && end == batch.len() {
+        return batch.clone();
+    }
+    let (first, last) = (batch.start(row), batch.start(end));
+    let ends = batch.ends[row..end].iter().map(|end| end - first as u32).collect();
+    Batch { bytes: batch.bytes.slice(first..last), ends }
+}

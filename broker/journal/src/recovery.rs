@@ -1,0 +1,404 @@
+//! What a start finds: the newest sound checkpoint, then the journal from there.
+//!
+//! Torn and damaged are two things. A block that nothing behind it says was synced
+//! is torn: it was never acknowledged, and it is cut off with all that follows. A
+//! block that was synced and cannot be read is damage: nothing is cut, what is lost
+//! is named, and the logs concerned take nothing more until an operator accepts the
+//! loss. Running it twice gives the same; a crash in the middle changes nothing.
+
+mod replay;
+mod report;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weir_core::env::Clock;
+
+use crate::catalogue::CatalogueState;
+use crate::files::Files;
+use crate::format::{self, CheckpointContent, FileHead, HeadError, Kind};
+use crate::log::Log;
+use crate::segment;
+use crate::shared::JournalFile;
+use crate::writer;
+use replay::Replay;
+pub use report::{Damage, LostRange, RecoveryReport, Torn};
+use walk::Loaded;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another broker uses this data folder (its `lock` is held)")]
+    Locked,
+    /// Written by a later version.
+    #[error("{path} was made by a newer weir: format {version}, this one reads up to {known}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        version: u16,
+        /// The newest format this version reads.
+        known: u16,
+    },
+    /// A file of another store.
+    #[error("{path} belongs to another data folder: files must not be mixed")]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// What says what there is cannot be read: never taken for "nothing".
+    #[error("{what}; nothing was changed: restore the file, or see `weir store check`")]
+    Metadata {
+        /// One sentence.
+        what: String,
+    },
+    /// The operator wants no start on damage.
+    #[error("the store is damaged and `store.strict` is set: {summary}")]
+    Strict {
+        /// What is lost, one sentence.
+        summary: String,
+    },
+    /// The operating system says no.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was tried on.
+        path: String,
+        /// What came back.
+        error: std::io::Error,
+    },
+}
+
+/// What a journal starts from.
+pub(crate) struct Recovered {
+    pub(crate) store_id: u128,
+    /// Number of the next journal file.
+    pub(crate) next_sequence: u64,
+    pub(crate) next_block: u64,
+    pub(crate) chain_crc: u32,
+    /// First file that a start would read.
+    pub(crate) replay_from: u64,
+    pub(crate) journal_files: BTreeMap<u64, JournalFile>,
+    pub(crate) logs: HashMap<String, Log>,
+    pub(crate) catalogue: CatalogueState,
+    pub(crate) snapshots: BTreeMap<String, Bytes>,
+    pub(crate) next_log: u64,
+    /// Number of the newest checkpoint.
+    pub(crate) checkpoint: u64,
+    /// Where the checkpoint before it starts to read.
+    pub(crate) previous_replay_from: u64,
+    /// Journal files that no checkpoint needs any more.
+    pub(crate) spares: Vec<String>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// How the folder is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// To be used: torn ends are cut, leftovers removed.
+    ReadWrite,
+    /// To be looked at: nothing is changed.
+    ReadOnly,
+}
+
+pub(crate) fn io(path: &str) -> impl FnOnce(std::io::Error) -> OpenError + '_ {
+    move |error| OpenError::Io { path: path.to_owned(), error }
+}
+
+/// Reads the folder.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed.
+pub(crate) fn recover(
+    files: &Arc<dyn Files>,
+    clock: &dyn Clock,
+    new_store_id: u128,
+    mode: Mode,
+) -> Result<Recovered, OpenError> {
+    let started = clock.now().steady_ms;
+    let unclean = files.open("unclean").is_ok();
+    let journal = journal_files(&**files, mode)?;
+    let checkpoints = read_checkpoints(&**files)?;
+    let mut report = RecoveryReport { clean: !unclean, ..RecoveryReport::default() };
+    let newest = choose(&checkpoints, &mut report)?;
+    if checkpoints.is_empty() && journal.first().is_some_and(|&sequence| sequence != 1) {
+        let what = format!("there is no checkpoint, and {} is missing", writer::path(1));
+        return Err(OpenError::Metadata { what });
+    }
+    let (mut store_id, content) = match newest {
+        Some((_, store, content)) => (Some(store), content),
+        None => (None, first_content()),
+    };
+    let mut wanted: Vec<u64> =
+        journal.iter().copied().filter(|&sequence| sequence >= content.replay_from).collect();
+    check_whole(&wanted, content.replay_from)?;
+    let mut loaded = load(&**files, &mut wanted, &mut store_id)?;
+    let store_id = store_id.unwrap_or(new_store_id);
+    let mut replay = Replay::new(&content);
+    open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
+    let end = walk::replay(&mut loaded, &content, store_id, &mut replay, &mut report);
+    if mode == Mode::ReadWrite
+        && let Some(torn) = &report.torn
+    {
+        cut(&**files, torn, &loaded)?;
+    }
+    let mut journal_files = BTreeMap::new();
+    for file in &loaded {
+        let kept = report.torn.as_ref().is_none_or(|torn| file.sequence <= torn.sequence);
+        if kept {
+            let handle = files.open(&file.path).map_err(io(&file.path))?;
+            if mode == Mode::ReadWrite {
+                // A process that was killed leaves blocks that were never synced; from
+                // here on they count as safe.
+                handle.sync_data().map_err(io(&file.path))?;
+            }
+            let (first_block, chain_crc) = (file.first_block, file.chain_crc);
+            let entry = JournalFile { file: handle, first_block, chain_crc };
+            journal_files.insert(file.sequence, entry);
+        }
+    }
+    let (logs, catalogue, snapshots, next_log) = replay.finish();
+    if mode == Mode::ReadWrite {
+        remove_strays(&**files, &logs)?;
+    }
+    // The newest two may be needed; what came before them is history.
+    let two = checkpoints.iter().rev().take(2).filter_map(|(_, read)| read.as_ref().ok());
+    let previous_replay_from = two.map(|(_, content)| content.replay_from).min().unwrap_or(1);
+    let old = journal.iter().filter(|&&sequence| sequence < previous_replay_from);
+    let spares = old.map(|&sequence| writer::path(sequence)).collect();
+    report.journal_files = loaded.len() as u64;
+    report.logs = logs.len() as u64;
+    report.took_ms = clock.now().steady_ms.saturating_sub(started);
+    Ok(Recovered {
+        store_id,
+        next_sequence: journal.last().map_or(1, |last| last + 1).max(content.replay_from),
+        next_block: end.0,
+        chain_crc: end.1,
+        replay_from: content.replay_from,
+        journal_files,
+        logs: logs.into_values().map(|log| (log.name.clone(), log)).collect(),
+        catalogue,
+        snapshots,
+        next_log,
+        checkpoint: checkpoints.last().map_or(0, |(number, ..)| *number),
+        previous_replay_from,
+        spares,
+        report,
+    })
+}
+
+fn first_content() -> CheckpointContent {
+    CheckpointContent { replay_from: 1, next_block: 1, next_log: 1, ..CheckpointContent::default() }
+}
+
+/// Numbers of the journal's files. What was never finished is removed.
+fn journal_files(files: &dyn Files, mode: Mode) -> Result<Vec<u64>, OpenError> {
+    let mut found = Vec::new();
+    for entry in files.list("journal").map_err(io("journal"))? {
+        let path = format!("journal/{}", entry.name);
+        let number = entry.name.strip_prefix("j-").and_then(|name| name.strip_suffix(".wj"));
+        match number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+            Some(sequence) => found.push(sequence),
+            None if mode == Mode::ReadOnly => {}
+            None if entry.name.ends_with(".tmp") => files.remove(&path).map_err(io(&path))?,
+            None => quarantine(files, &path, &entry.name)?,
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn quarantine(files: &dyn Files, path: &str, name: &str) -> Result<(), OpenError> {
+    files.make_folder("quarantine").map_err(io("quarantine"))?;
+    files.rename(path, &format!("quarantine/{name}")).map_err(io(path))
+}
+
+type Checkpoint = (u64, u128, CheckpointContent);
+
+/// Every checkpoint there is, oldest first, with what is wrong with the damaged.
+fn read_checkpoints(
+    files: &dyn Files,
+) -> Result<Vec<(u64, Result<(u128, CheckpointContent), String>)>, OpenError> {
+    let mut found = Vec::new();
+    for entry in files.list("").map_err(io("."))? {
+        let number =
+            entry.name.strip_prefix("checkpoint-").and_then(|name| name.strip_suffix(".wc"));
+        let Some(number) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) else {
+            continue;
+        };
+        let file = files.open(&entry.name).map_err(io(&entry.name))?;
+        let bytes = format::load(&*file, 0, entry.len as usize).map_err(io(&entry.name))?;
+        let read = match CheckpointContent::decode(&bytes) {
+            Ok((head, content)) if head.sequence == number => Ok((head.store, content)),
+            Ok(_) => Err("its name and its head disagree".to_owned()),
+            Err(format::CheckpointError::Head(HeadError::Newer(version))) => {
+                let (path, known) = (entry.name, format::FORMAT_VERSION);
+                return Err(OpenError::Newer { path, version, known });
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        found.push((number, read));
+    }
+    found.sort_by_key(|(number, _)| *number);
+    Ok(found)
+}
+
+/// The newest sound one. The one before stands in for a damaged one.
+fn choose(
+    checkpoints: &[(u64, Result<(u128, CheckpointContent), String>)],
+    report: &mut RecoveryReport,
+) -> Result<Option<Checkpoint>, OpenError> {
+    let mut why = None;
+    for (number, read) in checkpoints.iter().rev() {
+        match read {
+            Ok((store, content)) => {
+                report.checkpoint = *number;
+                report.checkpoint_fallback = why;
+                return Ok(Some((*number, *store, content.clone())));
+            }
+            Err(error) => {
+                why.get_or_insert(format!("checkpoint-{number:016x}.wc is damaged: {error}"));
+            }
+        }
+    }
+    match why {
+        None => Ok(None),
+        Some(what) => Err(OpenError::Metadata { what: format!("{what}, and there is no other") }),
+    }
+}
+
+/// Files must follow each other without a gap.
+fn check_whole(wanted: &[u64], from: u64) -> Result<(), OpenError> {
+    for (expected, &sequence) in (from..).zip(wanted) {
+        if sequence != expected {
+            let what = format!("{} is missing, and later files are there", writer::path(expected));
+            return Err(OpenError::Metadata { what });
+        }
+    }
+    Ok(())
+}
+
+fn load(
+    files: &dyn Files,
+    wanted: &mut Vec<u64>,
+    store_id: &mut Option<u128>,
+) -> Result<Vec<Loaded>, OpenError> {
+    let mut loaded = Vec::new();
+    let last = wanted.last().copied();
+    for &sequence in &*wanted {
+        let path = writer::path(sequence);
+        let file = files.open(&path).map_err(io(&path))?;
+        let len = file.len().map_err(io(&path))?;
+        let bytes = format::load(&*file, 0, len as usize).map_err(io(&path))?;
+        match FileHead::decode(&bytes, Kind::Journal) {
+            Ok(head) if head.sequence != sequence => {
+                let what = format!("{path} says that it is file {:016x}", head.sequence);
+                return Err(OpenError::Metadata { what });
+            }
+            Ok(head) if *store_id.get_or_insert(head.store) != head.store => {
+                return Err(OpenError::Foreign { path });
+            }
+            Ok(_) => {}
+            Err(HeadError::Newer(version)) => {
+                return Err(OpenError::Newer { path, version, known: format::FORMAT_VERSION });
+            }
+            // Made and never used: nothing in it was acknowledged.
+            Err(HeadError::Blank) if Some(sequence) == last => {}
+            Err(error) => {
+                // Blocks carry all that is needed but the store's number.
+                if store_id.is_none() {
+                    let what = format!("the head of {path} is damaged: {error}");
+                    return Err(OpenError::Metadata { what });
+                }
+            }
+        }
+        loaded.push(Loaded { sequence, path, bytes, first_block: 0, chain_crc: 0 });
+    }
+    Ok(loaded)
+}
+
+/// Zeroes a torn end, so that nothing of it is ever met again, and removes what
+/// lies in files behind it.
+fn cut(files: &dyn Files, torn: &Torn, loaded: &[Loaded]) -> Result<(), OpenError> {
+    let path = &torn.file;
+    for later in loaded.iter().rev().filter(|file| file.sequence > torn.sequence) {
+        files.remove(&later.path).map_err(io(&later.path))?;
+    }
+    files.sync_folder("journal").map_err(io("journal"))?;
+    let file = files.open(path).map_err(io(path))?;
+    // From the back, so that a crash on the way leaves a torn end again.
+    let zeros = vec![0; 1 << 20];
+    let mut end = torn.at + torn.bytes;
+    while end > torn.at {
+        let part = (end - torn.at).min(zeros.len() as u64);
+        end -= part;
+        file.write_at(&zeros[..part as usize], end).map_err(io(path))?;
+    }
+    file.sync_data().map_err(io(path))
+}
+
+/// Opens the segments that the checkpoint names.
+fn open_segments(
+    files: &dyn Files,
+    store_id: u128,
+    content: &CheckpointContent,
+    replay: &mut Replay,
+    mode: Mode,
+    report: &mut RecoveryReport,
+) -> Result<(), OpenError> {
+    for state in &content.segments {
+        let read_only = mode == Mode::ReadOnly;
+        let path = segment::path(state.log, state.base);
+        let indexed = segment::open_index(files, store_id, state, read_only).map_err(io(&path))?;
+        replay.add_segment(state.log, indexed.segment);
+        for damage in indexed.damage {
+            let lost =
+                LostRange { log: replay.name_of(state.log), from: damage.from, to: damage.to };
+            if damage.from < damage.to {
+                replay.lose(state.log, damage.from, damage.to);
+            }
+            report.damage.push(Damage {
+                file: path.clone(),
+                from: damage.bytes.start,
+                to: damage.bytes.end,
+                first_block: 0,
+                next_block: 0,
+                what: damage.what,
+                lost: if damage.from < damage.to { vec![lost] } else { Vec::new() },
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Removes segments that no log has: of removed logs, or half filed.
+fn remove_strays(files: &dyn Files, logs: &HashMap<u64, Log>) -> Result<(), OpenError> {
+    for folder in files.list("logs").map_err(io("logs"))? {
+        let path = format!("logs/{}", folder.name);
+        let number = u64::from_str_radix(&folder.name, 16).ok().filter(|_| folder.is_folder);
+        let Some(number) = number else {
+            quarantine(files, &path, &folder.name)?;
+            continue;
+        };
+        let log = logs.get(&number);
+        let mut left = 0;
+        for entry in files.list(&path).map_err(io(&path))? {
+            let file = format!("{path}/{}", entry.name);
+            let known = log.is_some_and(|log| {
+                log.segments.iter().any(|segment| segment::path(number, segment.base) == file)
+                    || log.damage.len() > 0
+            });
+            if known {
+                left += 1;
+            } else {
+                files.remove(&file).map_err(io(&file))?;
+            }
+        }
+        if left == 0 {
+            files.remove_folder(&path).map_err(io(&path))?;
+        }
+    }
+    Ok(())
+}

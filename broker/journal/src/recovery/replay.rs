@@ -1,0 +1,253 @@
+//! The state that entries build up, one after the other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use weir_core::store::Stamp;
+
+use super::report::LostRange;
+use super::walk::Loaded;
+use super::{Damage, RecoveryReport};
+use crate::catalogue::CatalogueState;
+use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
+use crate::log::{Body, Log, Place};
+use crate::ranges::Ranges;
+use crate::segment::Segment;
+
+/// Logs and catalogue as far as they are known.
+pub(super) struct Replay {
+    logs: HashMap<u64, Log>,
+    /// Ends that the checkpoint knew: records of level memory may have been last.
+    ends: HashMap<u64, u64>,
+    catalogue: CatalogueState,
+    snapshots: BTreeMap<String, Bytes>,
+    next_log: u64,
+    /// One past the last record of each log that was met.
+    met: HashMap<u64, u64>,
+    /// Where each log must go on, since blocks are missing: its next append tells
+    /// what was lost.
+    suspects: HashMap<u64, u64>,
+}
+
+impl Replay {
+    pub(super) fn new(content: &CheckpointContent) -> Self {
+        let mut catalogue = CatalogueState { revision: content.revision, ..Default::default() };
+        for (key, revision, value) in &content.catalogue {
+            catalogue.apply(key, Some(value.clone()), *revision);
+        }
+        let mut replay = Self {
+            logs: HashMap::new(),
+            ends: HashMap::new(),
+            catalogue,
+            snapshots: content.snapshots.iter().cloned().collect(),
+            next_log: content.next_log,
+            met: HashMap::new(),
+            suspects: HashMap::new(),
+        };
+        for state in &content.logs {
+            let mut log = Log::new(state.log, state.name.clone());
+            log.start = state.start;
+            log.released = state.released.iter().copied().collect::<Ranges>();
+            log.damage = state.damage.iter().copied().collect::<Ranges>();
+            log.time_max_ms = state.time_max_ms;
+            replay.ends.insert(state.log, state.end);
+            replay.logs.insert(state.log, log);
+        }
+        replay
+    }
+
+    pub(super) fn name_of(&self, log: u64) -> String {
+        self.logs.get(&log).map_or_else(|| format!("log {log}"), |log| log.name.clone())
+    }
+
+    pub(super) fn add_segment(&mut self, log: u64, segment: Segment) {
+        let Some(log) = self.logs.get_mut(&log) else { return };
+        log.end = log.end.max(segment.end);
+        self.met.insert(log.number, segment.end);
+        for block in &segment.blocks {
+            let released: u64 = {
+                let below = log.start.clamp(block.base, block.end) - block.base;
+                let inside = log.released.within(block.base, block.end);
+                below + inside.iter().map(|(from, to)| to - from).sum::<u64>()
+            };
+            let all = (block.end - block.base).max(1);
+            // Gaps are taken as spread evenly.
+            let live = u64::from(block.live) * all.saturating_sub(released) / all;
+            let bytes = u64::from(block.bytes) * live / u64::from(block.live.max(1));
+            log.filed_live += live;
+            log.filed_bytes += bytes;
+            log.bytes += bytes;
+        }
+        log.segments.push(segment);
+    }
+
+    pub(super) fn lose(&mut self, log: u64, from: u64, to: u64) {
+        if let Some(log) = self.logs.get_mut(&log) {
+            log.damage.insert(from, to);
+            log.end = log.end.max(to);
+        }
+    }
+
+    /// Blocks are missing here: each log's next append tells what it has lost.
+    pub(super) fn suspect(&mut self) {
+        for &number in self.logs.keys() {
+            let met = self.met.get(&number).copied().unwrap_or(0);
+            self.suspects.entry(number).or_insert(met);
+        }
+    }
+
+    /// Nothing behind the missing blocks can be read: every log may have lost its
+    /// end. None may be written to before the loss is accepted.
+    pub(super) fn suspect_all(&mut self, report: &mut RecoveryReport) {
+        let lost = self.logs.values_mut().map(|log| {
+            log.damage.insert(log.end, log.end + 1);
+            let (from, to) = (log.end, log.end + 1);
+            log.end += 1;
+            LostRange { log: log.name.clone(), from, to }
+        });
+        let lost: Vec<LostRange> = lost.collect();
+        if let Some(damage) = report.damage.last_mut() {
+            damage.what.push_str("; how much is lost at the end of each log is not known");
+            damage.lost.extend(lost);
+        }
+    }
+
+    /// Applies a block whose header and table are sound.
+    pub(super) fn block(
+        &mut self,
+        block: &Block,
+        bytes: &Bytes,
+        (file, at): (&Loaded, usize),
+        report: &mut RecoveryReport,
+    ) {
+        for entry in &block.entries {
+            let place = Place { sequence: file.sequence, at: at as u32 };
+            if entry.body_is_sound(bytes) {
+                self.entry(entry, bytes, place, report);
+                continue;
+            }
+            let mut lost = Vec::new();
+            if entry.kind == EntryKind::Append {
+                let (from, to) = (entry.a, entry.a + entry.b);
+                lost.push(LostRange { log: self.name_of(entry.log), from, to });
+                self.lose(entry.log, from, to);
+                self.met.insert(entry.log, to);
+            }
+            report.damage.push(Damage {
+                file: file.path.clone(),
+                from: (at + entry.body.start) as u64,
+                to: (at + entry.body.end) as u64,
+                first_block: block.head.number,
+                next_block: block.head.number + 1,
+                what: format!("the body of a {:?} entry does not fit its CRC", entry.kind),
+                lost,
+            });
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry, bytes: &Bytes, place: Place, report: &mut RecoveryReport) {
+        let body = bytes.slice(entry.body.clone());
+        match entry.kind {
+            EntryKind::Append => self.append(entry, place, report),
+            EntryKind::OpenLog => {
+                let name = String::from_utf8_lossy(&body).into_owned();
+                self.next_log = self.next_log.max(entry.log + 1);
+                self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name));
+            }
+            EntryKind::RemoveLog => {
+                self.logs.remove(&entry.log);
+                self.ends.remove(&entry.log);
+                self.suspects.remove(&entry.log);
+            }
+            EntryKind::Put => {
+                if let Some((key, value)) = split_name(&body) {
+                    self.catalogue.apply(&key, Some(value), entry.a);
+                }
+            }
+            EntryKind::Unput => {
+                let key = String::from_utf8_lossy(&body).into_owned();
+                self.catalogue.apply(&key, None, entry.a);
+            }
+            EntryKind::Snapshot => {
+                if let Some((name, value)) = split_name(&body) {
+                    self.snapshots.insert(name, value);
+                }
+            }
+            _ => {
+                let Some(log) = self.logs.get_mut(&entry.log) else { return };
+                match entry.kind {
+                    EntryKind::Release => drop(log.release(entry.a, entry.b)),
+                    EntryKind::Trim => drop(log.trim(entry.a)),
+                    EntryKind::Reset => log.reset(entry.a),
+                    EntryKind::LossAccepted => accept(log, entry.a, entry.b),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, entry: &Entry, place: Place, report: &mut RecoveryReport) {
+        report.records += entry.b;
+        let (base, end) = (entry.a, entry.a + entry.b);
+        if !self.logs.contains_key(&entry.log) {
+            // Its name was in a block that is lost.
+            let name = format!("lost+found/{}", entry.log);
+            self.next_log = self.next_log.max(entry.log + 1);
+            self.logs.insert(entry.log, Log::new(entry.log, name));
+        }
+        let Some(log) = self.logs.get_mut(&entry.log) else { return };
+        if let Some(expected) = self.suspects.remove(&entry.log)
+            && base > expected
+        {
+            log.damage.insert(expected, base);
+            let lost = LostRange { log: log.name.clone(), from: expected, to: base };
+            if let Some(damage) = report.damage.last_mut() {
+                damage.lost.push(lost);
+            }
+        }
+        let below = log.start.clamp(base, end) - base;
+        let inside = log.released.within(base.max(log.start), end);
+        let released = below + inside.iter().map(|(from, to)| to - from).sum::<u64>();
+        let live = entry.b.saturating_sub(released);
+        // The lengths that precede the messages do not count.
+        let all = (entry.body.len() as u64).saturating_sub(4 * entry.b);
+        let bytes_live = all * live / entry.b.max(1);
+        let met = self.met.insert(entry.log, end).unwrap_or(0);
+        log.time_max_ms = log.time_max_ms.max(entry.c);
+        let known_end = log.end.max(end);
+        // A record met twice would be one too many.
+        if live > 0 && base >= met {
+            let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
+            log.end = base;
+            log.append(stamp, entry.level, entry.b as u32, bytes_live, Body::Journal(place));
+            if let Some(chunk) = log.chunks.back_mut() {
+                chunk.live = live as u32;
+            }
+        }
+        log.end = known_end;
+    }
+
+    /// What it has come to.
+    #[allow(clippy::type_complexity, reason = "taken apart at once")]
+    pub(super) fn finish(
+        mut self,
+    ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
+        for (number, log) in &mut self.logs {
+            log.end = log.end.max(self.ends.get(number).copied().unwrap_or(0)).max(log.start);
+            log.stable = log.end;
+        }
+        (self.logs, self.catalogue, self.snapshots, self.next_log)
+    }
+}
+
+/// The operator has accepted that these records are gone.
+fn accept(log: &mut Log, from: u64, to: u64) {
+    let left: Ranges = log.damage.iter().filter(|&(start, end)| start < from || end > to).collect();
+    log.damage = left;
+    drop(log.release(from, to));
+}
+
+fn split_name(body: &Bytes) -> Option<(String, Bytes)> {
+    let (name, value) = parse_named(body).ok()?;
+    Some((name.to_owned(), body.slice_ref(value)))
+}

@@ -1,0 +1,106 @@
+//! What recovery found, for the log, `weir doctor` and tests.
+
+use serde::{Deserialize, Serialize};
+
+/// What a start found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryReport {
+    /// Whether the last stop was a clean one.
+    pub clean: bool,
+    /// Number of the checkpoint it started from, 0 for none.
+    pub checkpoint: u64,
+    /// Why an older checkpoint had to do.
+    pub checkpoint_fallback: Option<String>,
+    /// Journal files read.
+    pub journal_files: u64,
+    /// Blocks replayed.
+    pub blocks: u64,
+    /// Records found in them.
+    pub records: u64,
+    /// Logs there are.
+    pub logs: u64,
+    /// An end that was never acknowledged and was cut off.
+    pub torn: Option<Torn>,
+    /// What was synced and cannot be read.
+    pub damage: Vec<Damage>,
+    /// How long it took, ms.
+    pub took_ms: u64,
+}
+
+/// A torn end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Torn {
+    /// The file.
+    pub file: String,
+    /// Its number.
+    pub sequence: u64,
+    /// Where it begins, bytes.
+    pub at: u64,
+    /// How much was there, bytes.
+    pub bytes: u64,
+    /// Number of the first block cut off.
+    pub block: u64,
+    /// Whether something of a block was there; else it may be only what the file
+    /// held before it was used again.
+    pub is_certain: bool,
+}
+
+/// Bytes that were synced and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// First byte.
+    pub from: u64,
+    /// One past the last.
+    pub to: u64,
+    /// Number of the first block concerned, 0 in a segment.
+    pub first_block: u64,
+    /// Number of the first block behind it that is sound.
+    pub next_block: u64,
+    /// What is wrong, in words.
+    pub what: String,
+    /// Records that are lost by it. Empty: no record is known to be, but changes
+    /// to what was settled or to the catalogue may be.
+    pub lost: Vec<LostRange>,
+}
+
+/// Records that are lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    /// The log.
+    pub log: String,
+    /// First offset.
+    pub from: u64,
+    /// One past the last.
+    pub to: u64,
+}
+
+impl RecoveryReport {
+    /// Every stretch of records that is lost.
+    pub fn lost(&self) -> impl Iterator<Item = &LostRange> {
+        self.damage.iter().flat_map(|damage| &damage.lost)
+    }
+
+    /// One sentence about the damage.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let places: Vec<String> = self
+            .damage
+            .iter()
+            .map(|damage| {
+                let lost: Vec<String> = damage
+                    .lost
+                    .iter()
+                    .map(|lost| format!("{} {}..{}", lost.log, lost.from, lost.to))
+                    .collect();
+                let lost = if lost.is_empty() { "no record known".into() } else { lost.join(", ") };
+                format!(
+                    "{} bytes {}..{} ({}): lost {lost}",
+                    damage.file, damage.from, damage.to, damage.what
+                )
+            })
+            .collect();
+        if places.is_empty() { "no damage".to_owned() } else { places.join("; ") }
+    }
+}

@@ -1,0 +1,158 @@
+//! The rest of the journal as the keeper sees it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use weir_core::store::StoreError;
+
+use crate::files::File;
+use crate::format::{CheckpointContent, LogState, SegmentState};
+use crate::keeper::{Ask, Collected, FiledLog, KeeperEvent, Rest, Told};
+use crate::limits;
+use crate::log::Log;
+use crate::segment::Handles;
+use crate::shared::Shared;
+use crate::writer;
+
+/// What the keeper had to tell, the newest of it.
+#[derive(Debug, Default)]
+pub(crate) struct KeeperNews {
+    lines: Mutex<VecDeque<String>>,
+}
+
+impl KeeperNews {
+    pub(crate) fn take(&self) -> Vec<String> {
+        Shared::lock(&self.lines).drain(..).collect()
+    }
+
+    fn add(&self, line: String) {
+        let mut lines = Shared::lock(&self.lines);
+        if lines.len() == limits::NEWS_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+/// See the file's head.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    news: Arc<KeeperNews>,
+}
+
+impl Link {
+    pub(crate) fn new(shared: Arc<Shared>, news: Arc<KeeperNews>) -> Self {
+        Self { shared, news }
+    }
+}
+
+impl Rest for Link {
+    fn stores(&self) -> usize {
+        self.shared.inboxes().len()
+    }
+
+    fn ask(&self, store: usize, ask: Ask) {
+        let inboxes = self.shared.inboxes();
+        Shared::lock(&inboxes[store].asks).push(ask);
+        inboxes[store].wake();
+    }
+
+    fn take_told(&self, wait_ms: u64) -> Vec<Told> {
+        self.shared.take_told(wait_ms)
+    }
+
+    fn sync_through(&self, position: u64) -> Result<(), StoreError> {
+        self.shared.sync_through(position)
+    }
+
+    fn journal_file(&self, sequence: u64) -> Option<Arc<dyn File>> {
+        let files = Shared::lock(&self.shared.journal_files);
+        files.get(&sequence).map(|journal| journal.file.clone())
+    }
+
+    fn collect_unopened(&self, through: u64) -> Vec<Collected> {
+        let unopened = Shared::lock(&self.shared.recovered);
+        unopened.values().filter_map(|log| log.collect(through)).collect()
+    }
+
+    fn filed_unopened(&self, logs: &[FiledLog]) {
+        let mut unopened = Shared::lock(&self.shared.recovered);
+        for log in unopened.values_mut() {
+            if let Some(filed) = logs.iter().find(|filed| filed.log == log.number) {
+                // Nothing of an unopened log is in memory.
+                drop(log.filed(filed.segments.clone(), filed.through));
+            }
+        }
+    }
+
+    fn capture_unopened(&self) -> Vec<(LogState, Vec<SegmentState>)> {
+        Shared::lock(&self.shared.recovered).values().map(Log::capture).collect()
+    }
+
+    fn capture_rest(&self, replay_from: u64) -> CheckpointContent {
+        let shared = &self.shared;
+        let (next_block, chain_crc) = {
+            let files = Shared::lock(&shared.journal_files);
+            files.get(&replay_from).map_or((1, 0), |file| (file.first_block, file.chain_crc))
+        };
+        let catalogue = Shared::lock(&shared.catalogue);
+        let entries = catalogue
+            .entries
+            .iter()
+            .filter_map(|(key, (revision, value))| Some((key.clone(), *revision, value.clone()?)));
+        CheckpointContent {
+            catalogue: entries.collect(),
+            snapshots: Shared::lock(&shared.snapshots).clone().into_iter().collect(),
+            replay_from,
+            durable: shared.durable_block(),
+            next_block,
+            chain_crc,
+            next_log: shared.next_log.load(std::sync::atomic::Ordering::Relaxed),
+            revision: catalogue.revision,
+            ..CheckpointContent::default()
+        }
+    }
+
+    fn recycle(&self, sequence: u64) {
+        let shared = &self.shared;
+        Shared::lock(&shared.journal_files).remove(&sequence);
+        let path = writer::path(sequence);
+        if shared.files.open(&path).is_err() {
+            // An earlier process has used it again.
+            return;
+        }
+        let mut spares = Shared::lock(&shared.spares);
+        if spares.len() < limits::SPARES_MAX {
+            spares.push(path);
+            return;
+        }
+        drop(spares);
+        // The next start removes what is left over.
+        drop(shared.files.remove(&path));
+    }
+
+    fn set_no_space(&self, on: bool) {
+        self.shared.set_no_space(on);
+    }
+
+    fn fence(&self, why: String) {
+        self.shared.fence(why);
+    }
+
+    fn report(&self, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Damage(damage) => self.news.add(damage.to_string()),
+            KeeperEvent::NoSpace { what } => self.news.add(format!("no space left: {what}")),
+            KeeperEvent::NotDeleted { path, what } => {
+                self.news.add(format!("{path} could not be deleted: {what}"));
+            }
+            KeeperEvent::Filed { .. }
+            | KeeperEvent::Checkpoint { .. }
+            | KeeperEvent::Scrubbed { .. } => {}
+        }
+    }
+
+    fn handles(&self) -> &Mutex<Handles> {
+        &self.shared.handles
+    }
+}

@@ -1,0 +1,414 @@
+//! What the parts of one journal share: work for the writer, how far it has come,
+//! the journal's files, and whether the journal has stopped.
+//!
+//! A *position* counts hand-overs: what a store handed over at position `p` is
+//! written when `written >= p` and synced when `synced >= p`. Invariants: both only
+//! rise; after a fence neither moves again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use weir_core::command::Level;
+use weir_core::env::Clock;
+use weir_core::store::StoreError;
+
+use crate::catalogue::CatalogueState;
+use crate::files::{File, Files};
+use crate::format::{BlockBuilder, EntryKind};
+use crate::journal::{Counts, JournalConfig};
+use crate::keeper::{Ask, Told};
+use crate::limits;
+use crate::log::Log;
+use crate::segment::Handles;
+use weir_message::Batch;
+
+/// One journal file as readers need it.
+#[derive(Clone)]
+pub(crate) struct JournalFile {
+    pub(crate) file: Arc<dyn File>,
+    /// Number of its first block, and the chain's CRC before it.
+    pub(crate) first_block: u64,
+    pub(crate) chain_crc: u32,
+}
+
+/// Where the entries of a hand-over came to lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockPlace {
+    /// So many appends of the store, the next that have no place yet, lie here.
+    pub(crate) appends: u32,
+    pub(crate) sequence: u64,
+    /// Byte of the block in its file.
+    pub(crate) at: u32,
+}
+
+/// What one store is told.
+pub(crate) struct Inbox {
+    pub(crate) asks: Mutex<Vec<Ask>>,
+    pub(crate) places: Mutex<Vec<BlockPlace>>,
+    /// Wakes the store's owner.
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Inbox {
+    pub(crate) fn wake(&self) {
+        (self.wake)();
+    }
+}
+
+/// A block that forms while the one before is written.
+#[derive(Default)]
+pub(crate) struct Forming {
+    pub(crate) builder: BlockBuilder,
+    pub(crate) bytes: usize,
+    /// Position of the last hand-over that ends in it.
+    pub(crate) position: u64,
+    /// Whether somebody waits for it to be synced.
+    pub(crate) sync: bool,
+    /// Stores that handed something over for it, and how many appends each.
+    pub(crate) stores: Vec<(usize, u32)>,
+}
+
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// The first is the next to be written.
+    pub(crate) blocks: VecDeque<Forming>,
+    pub(crate) position: u64,
+    /// A sync of everything written is wanted.
+    pub(crate) sync: bool,
+    pub(crate) stop: bool,
+    pub(crate) bytes: usize,
+}
+
+/// An entry to hand over.
+pub(crate) enum Order {
+    Append { level: Level, log: u64, base: u64, time_ms: u64, due_ms: u64, batch: Batch },
+    Plain { kind: EntryKind, level: Level, log: u64, numbers: [u64; 4], body: Vec<u8> },
+}
+
+impl Order {
+    fn bytes(&self) -> usize {
+        limits::TABLE_ENTRY_BYTES
+            + match self {
+                Self::Append { batch, .. } => batch.bytes.len() + 4 * batch.len(),
+                Self::Plain { body, .. } => body.len(),
+            }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            Self::Append { level, .. } | Self::Plain { level, .. } => *level,
+        }
+    }
+}
+
+/// See the file's head.
+pub(crate) struct Shared {
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: JournalConfig,
+    pub(crate) store_id: u128,
+    pending: Mutex<Pending>,
+    /// The writer has work.
+    work: Condvar,
+    /// `written` or `synced` has moved, or the journal has stopped.
+    progress: Condvar,
+    written: AtomicU64,
+    synced: AtomicU64,
+    pending_bytes: AtomicU64,
+    durable_block: AtomicU64,
+    pub(crate) counts: Counts,
+    fenced: AtomicBool,
+    fence: Mutex<Option<String>>,
+    no_space: AtomicBool,
+    inboxes: Mutex<Vec<Arc<Inbox>>>,
+    pub(crate) journal_files: Mutex<BTreeMap<u64, JournalFile>>,
+    /// Prepared files that the writer may take.
+    pub(crate) spares: Mutex<Vec<String>>,
+    pub(crate) spares_made: AtomicU64,
+    /// Logs that nobody has opened yet.
+    pub(crate) recovered: Mutex<HashMap<String, Log>>,
+    pub(crate) catalogue: Mutex<CatalogueState>,
+    pub(crate) snapshots: Mutex<BTreeMap<String, bytes::Bytes>>,
+    pub(crate) next_log: AtomicU64,
+    pub(crate) handles: Mutex<Handles>,
+    told: Mutex<VecDeque<Told>>,
+    told_work: Condvar,
+    /// Steps the writer where no thread does.
+    pub(crate) stepper: Mutex<Option<crate::writer::Writer>>,
+}
+
+pub(crate) struct Start {
+    pub(crate) store_id: u128,
+    pub(crate) journal_files: BTreeMap<u64, JournalFile>,
+    pub(crate) spares: Vec<String>,
+    pub(crate) recovered: HashMap<String, Log>,
+    pub(crate) catalogue: CatalogueState,
+    pub(crate) snapshots: BTreeMap<String, bytes::Bytes>,
+    pub(crate) next_log: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        files: Arc<dyn Files>,
+        clock: Arc<dyn Clock>,
+        config: JournalConfig,
+        start: Start,
+    ) -> Self {
+        Self {
+            files,
+            clock,
+            config,
+            store_id: start.store_id,
+            pending: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            pending_bytes: AtomicU64::new(0),
+            durable_block: AtomicU64::new(0),
+            counts: Counts::default(),
+            fenced: AtomicBool::new(false),
+            fence: Mutex::new(None),
+            no_space: AtomicBool::new(false),
+            inboxes: Mutex::default(),
+            journal_files: Mutex::new(start.journal_files),
+            spares_made: AtomicU64::new(start.spares.len() as u64),
+            spares: Mutex::new(start.spares),
+            recovered: Mutex::new(start.recovered),
+            catalogue: Mutex::new(start.catalogue),
+            snapshots: Mutex::new(start.snapshots),
+            next_log: AtomicU64::new(start.next_log),
+            handles: Mutex::default(),
+            told: Mutex::default(),
+            told_work: Condvar::new(),
+            stepper: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().expect("no panic under this lock")
+    }
+
+    /// Adds a store; its number and inbox.
+    pub(crate) fn add_store(&self, wake: Box<dyn Fn() + Send + Sync>) -> (usize, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox { asks: Mutex::default(), places: Mutex::default(), wake });
+        let mut inboxes = Self::lock(&self.inboxes);
+        inboxes.push(inbox.clone());
+        (inboxes.len() - 1, inbox)
+    }
+
+    pub(crate) fn inboxes(&self) -> Vec<Arc<Inbox>> {
+        Self::lock(&self.inboxes).clone()
+    }
+
+    /// Hands entries over as one unit. Returns their position.
+    ///
+    /// # Errors
+    /// The journal has stopped.
+    pub(crate) fn hand_over(
+        &self,
+        store: Option<usize>,
+        orders: impl IntoIterator<Item = Order>,
+    ) -> Result<u64, StoreError> {
+        self.check()?;
+        let mut pending = Self::lock(&self.pending);
+        pending.position += 1;
+        let position = pending.position;
+        let mut sync = false;
+        for order in orders {
+            let bytes = order.bytes();
+            let full = pending.blocks.back().is_none_or(|block| {
+                block.bytes + bytes > self.config.block_bytes() && block.bytes > 0
+                    || block.builder.entries() >= limits::TABLE_ENTRIES_MAX
+            });
+            if full {
+                // What was handed over so far ends in the block before.
+                pending.blocks.push_back(Forming { position: position - 1, ..Forming::default() });
+            }
+            pending.bytes += bytes;
+            sync |= order.level() == Level::Disk;
+            let block = pending.blocks.back_mut().expect("one was just made sure of");
+            block.bytes += bytes;
+            let appends = u32::from(matches!(order, Order::Append { .. }));
+            match (store, block.stores.last_mut()) {
+                (Some(store), Some(last)) if last.0 == store => last.1 += appends,
+                (Some(store), _) => block.stores.push((store, appends)),
+                (None, _) => {}
+            }
+            match order {
+                Order::Append { level, log, base, time_ms, due_ms, batch } => {
+                    block.builder.push_append(level, log, base, time_ms, due_ms, &batch);
+                }
+                Order::Plain { kind, level, log, numbers, body } => {
+                    block.builder.push(kind, level, log, numbers, &[&body]);
+                }
+            }
+        }
+        if let Some(block) = pending.blocks.back_mut() {
+            // What lies before it in the file is synced with it.
+            block.sync |= sync;
+            block.position = position;
+        }
+        self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
+        drop(pending);
+        self.work.notify_one();
+        Ok(position)
+    }
+
+    /// Bytes handed over and not written.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes the next block to write; waits for one when told to. `None`: stopped.
+    pub(crate) fn take_work(&self, wait: bool) -> Option<Work> {
+        let mut pending = Self::lock(&self.pending);
+        loop {
+            if let Some(block) = pending.blocks.pop_front() {
+                pending.bytes -= block.bytes.min(pending.bytes);
+                self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
+                let sync =
+                    block.sync || pending.blocks.is_empty() && std::mem::take(&mut pending.sync);
+                return Some(Work::Block(Box::new(block), sync));
+            }
+            if std::mem::take(&mut pending.sync) {
+                return Some(Work::Sync);
+            }
+            if pending.stop || !wait || self.is_fenced() {
+                return None;
+            }
+            pending = self.work.wait(pending).expect("no panic under this lock");
+        }
+    }
+
+    /// Lets the writer end when it has written everything.
+    pub(crate) fn stop_writer(&self) {
+        Self::lock(&self.pending).stop = true;
+        self.work.notify_all();
+    }
+
+    /// The writer tells how far it is.
+    pub(crate) fn advance(&self, written: u64, synced: bool) {
+        // Under the lock, so that a waiter cannot miss it.
+        let pending = Self::lock(&self.pending);
+        self.written.fetch_max(written, Ordering::Release);
+        if synced {
+            self.synced.fetch_max(self.written.load(Ordering::Acquire), Ordering::Release);
+        }
+        drop(pending);
+        self.progress.notify_all();
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything up to `position` is synced.
+    ///
+    /// # Errors
+    /// The journal has stopped.
+    pub(crate) fn sync_through(&self, position: u64) -> Result<(), StoreError> {
+        if self.synced() >= position {
+            return self.check();
+        }
+        let mut pending = Self::lock(&self.pending);
+        while self.synced() < position {
+            self.check()?;
+            pending.sync = true;
+            self.work.notify_one();
+            let mut stepper = Self::lock(&self.stepper);
+            if let Some(writer) = stepper.as_mut() {
+                drop(pending);
+                writer.step_all();
+                drop(stepper);
+                pending = Self::lock(&self.pending);
+                continue;
+            }
+            drop(stepper);
+            pending = self.progress.wait(pending).expect("no panic under this lock");
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The journal has stopped.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if !self.is_fenced() {
+            return Ok(());
+        }
+        let why = Self::lock(&self.fence).clone();
+        Err(StoreError::Fenced(why.unwrap_or_default()))
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Stops the journal for good: nothing is acknowledged from here on.
+    pub(crate) fn fence(&self, why: String) {
+        Self::lock(&self.fence).get_or_insert(why);
+        self.fenced.store(true, Ordering::Release);
+        drop(Self::lock(&self.pending));
+        self.progress.notify_all();
+        self.work.notify_all();
+        self.inboxes().iter().for_each(|inbox| inbox.wake());
+    }
+
+    pub(crate) fn has_no_space(&self) -> bool {
+        self.no_space.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_no_space(&self, on: bool) {
+        self.no_space.store(on, Ordering::Relaxed);
+    }
+
+    /// Position of the last hand-over.
+    pub(crate) fn position(&self) -> u64 {
+        Self::lock(&self.pending).position
+    }
+
+    /// Number of the last block that is known synced.
+    pub(crate) fn durable_block(&self) -> u64 {
+        self.durable_block.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_durable_block(&self, number: u64) {
+        self.durable_block.store(number, Ordering::Release);
+    }
+
+    /// Waits up to `wait_ms` until the keeper is told something.
+    pub(crate) fn wait_told(&self, wait_ms: u64) {
+        let told = Self::lock(&self.told);
+        if told.is_empty() {
+            let wait = std::time::Duration::from_millis(wait_ms);
+            drop(self.told_work.wait_timeout(told, wait).expect("no panic under this lock"));
+        }
+    }
+
+    pub(crate) fn tell(&self, told: Told) {
+        Self::lock(&self.told).push_back(told);
+        self.told_work.notify_one();
+    }
+
+    /// What the keeper was told; waits up to `wait_ms` for something.
+    pub(crate) fn take_told(&self, wait_ms: u64) -> Vec<Told> {
+        let mut told = Self::lock(&self.told);
+        if told.is_empty() && wait_ms > 0 {
+            let wait = std::time::Duration::from_millis(wait_ms);
+            told = self.told_work.wait_timeout(told, wait).expect("no panic under this lock").0;
+        }
+        told.drain(..).collect()
+    }
+}
+
+/// Something for the writer to do.
+pub(crate) enum Work {
+    /// Write this block, and sync.
+    Block(Box<Forming>, bool),
+    Sync,
+}

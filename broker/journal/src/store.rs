@@ -1,0 +1,449 @@
+//! One shard's share of the journal: its logs, the turn that forms, and the memory
+//! that bodies take.
+//!
+//! Owned by the shard. A turn's operations change the logs at once and go to the
+//! writer together at `commit`, so a crash keeps all of a turn or none of it. The
+//! keeper asks through the inbox and is answered in `commit`, when no turn is open.
+//! Invariants: bodies in memory never exceed the bound by more than what the writer
+//! has not written yet; a body leaves memory only when the journal has it.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use weir_core::command::Level;
+use weir_core::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
+use weir_message::Batch;
+
+use crate::format::{EntryKind, named_body};
+use crate::keeper::{Ask, FiledLog, Told};
+use crate::limits;
+use crate::log::{Body, Chunk, Freed, Log, Place};
+use crate::read;
+use crate::shared::{Inbox, Order, Shared};
+
+/// An append whose place in the journal is not known yet.
+struct Unplaced {
+    log: LogId,
+    base: u64,
+}
+
+/// See the file's head.
+pub struct JournalStore {
+    shared: Arc<Shared>,
+    number: usize,
+    inbox: Arc<Inbox>,
+    /// By number; a removed log leaves an empty place.
+    logs: Vec<Option<Log>>,
+    names: HashMap<String, LogId>,
+    by_number: HashMap<u64, LogId>,
+    turn: Vec<Order>,
+    /// Appends of the turn: log, base, end, level.
+    appended: Vec<(LogId, u64, u64, Level)>,
+    position: u64,
+    unplaced: VecDeque<Unplaced>,
+    /// Logs whose end is ahead of their stable position.
+    unstable: Vec<LogId>,
+    /// Bodies in memory that may leave it, oldest first.
+    resident: VecDeque<(LogId, u64)>,
+    resident_bytes: u64,
+    resident_max: u64,
+    /// Bytes of level memory: they cannot leave.
+    pinned_bytes: u64,
+    /// To be told when the turn is handed over: removed logs, emptied segments.
+    gone: Vec<Gone>,
+}
+
+enum Gone {
+    Log(u64),
+    Segments(u64, Vec<u64>),
+}
+
+impl JournalStore {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        resident_max: u64,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        let (number, inbox) = shared.add_store(wake);
+        Self {
+            shared,
+            number,
+            inbox,
+            logs: Vec::new(),
+            names: HashMap::new(),
+            by_number: HashMap::new(),
+            turn: Vec::new(),
+            appended: Vec::new(),
+            position: 0,
+            unplaced: VecDeque::new(),
+            unstable: Vec::new(),
+            resident: VecDeque::new(),
+            resident_bytes: 0,
+            resident_max,
+            pinned_bytes: 0,
+            gone: Vec::new(),
+        }
+    }
+
+    /// Bytes of message bodies in memory.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.resident_bytes + self.pinned_bytes
+    }
+
+    fn log(&self, log: LogId) -> &Log {
+        self.logs[log.0 as usize].as_ref().expect("the shard uses open logs only")
+    }
+
+    fn log_mut(&mut self, log: LogId) -> &mut Log {
+        self.logs[log.0 as usize].as_mut().expect("the shard uses open logs only")
+    }
+
+    fn order(&mut self, kind: EntryKind, level: Level, log: u64, numbers: [u64; 4], body: Vec<u8>) {
+        self.turn.push(Order::Plain { kind, level, log, numbers, body });
+    }
+
+    fn book(&mut self, log: u64, freed: Freed) {
+        self.resident_bytes -= freed.resident.min(self.resident_bytes);
+        self.pinned_bytes -= freed.pinned.min(self.pinned_bytes);
+        if !freed.segments.is_empty() {
+            self.gone.push(Gone::Segments(log, freed.segments));
+        }
+    }
+
+    /// Notes where blocks came to lie.
+    fn take_places(&mut self) {
+        let places = std::mem::take(&mut *Shared::lock(&self.inbox.places));
+        for place in places {
+            for _ in 0..place.appends {
+                let Some(one) = self.unplaced.pop_front() else { break };
+                let Some(log) = self.logs[one.log.0 as usize].as_mut() else { continue };
+                let at = log.chunk_at(one.base);
+                let Some(chunk) = log.chunks.get_mut(at) else { continue };
+                if let Body::Memory(_, known) = &mut chunk.body
+                    && chunk.base == one.base
+                {
+                    *known = Some(Place { sequence: place.sequence, at: place.at });
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        if !self.turn.is_empty() {
+            let turn = std::mem::take(&mut self.turn);
+            self.position = self.shared.hand_over(Some(self.number), turn)?;
+        }
+        for (log, base, end, level) in std::mem::take(&mut self.appended) {
+            let position = if level == Level::Memory { 0 } else { self.position };
+            let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
+            if target.waits.is_empty() {
+                self.unstable.push(log);
+            }
+            match target.waits.back_mut() {
+                Some(wait) if (wait.1, wait.2) == (position, level) => wait.0 = end,
+                _ => target.waits.push_back((end, position, level)),
+            }
+            if level != Level::Memory {
+                self.unplaced.push_back(Unplaced { log, base });
+            }
+        }
+        self.tell_gone();
+        Ok(())
+    }
+
+    /// Lets the keeper delete what holds nothing any more.
+    fn tell_gone(&mut self) {
+        let position = self.position;
+        for gone in self.gone.drain(..) {
+            self.shared.tell(match gone {
+                Gone::Log(log) => Told::Removed { log, position },
+                Gone::Segments(log, segments) => Told::Trimmed { log, segments, position },
+            });
+        }
+    }
+
+    fn settle(&mut self) {
+        let (written, synced) = (self.shared.written(), self.shared.synced());
+        let logs = &mut self.logs;
+        self.unstable.retain(|log| {
+            let Some(log) = logs[log.0 as usize].as_mut() else { return false };
+            log.settle(written, synced);
+            !log.waits.is_empty()
+        });
+    }
+
+    /// Lets bodies leave memory that the journal has, oldest first.
+    fn evict(&mut self) {
+        while self.resident_bytes > self.resident_max {
+            let Some(&(log, base)) = self.resident.front() else { return };
+            if let Some(log) = self.logs[log.0 as usize].as_mut() {
+                let at = log.chunk_at(base);
+                let chunk = log.chunks.get_mut(at).filter(|chunk| chunk.base == base);
+                if let Some(chunk) = chunk
+                    && let Body::Memory(batch, place) = &chunk.body
+                {
+                    // Not written yet: nor is what was appended after it.
+                    let Some(place) = *place else { return };
+                    self.resident_bytes -= (batch.bytes.len() as u64).min(self.resident_bytes);
+                    chunk.body = Body::Journal(place);
+                    merge_with_previous(&mut log.chunks, at);
+                }
+            }
+            self.resident.pop_front();
+        }
+    }
+
+    fn answer_asks(&mut self) {
+        let asks = std::mem::take(&mut *Shared::lock(&self.inbox.asks));
+        for ask in asks {
+            match ask {
+                Ask::Collect { round, through } => {
+                    let logs = self.logs.iter().flatten();
+                    let logs = logs.filter_map(|log| log.collect(through)).collect();
+                    self.shared.tell(Told::Collected { store: self.number, round, logs });
+                }
+                Ask::Filed { logs, .. } => {
+                    logs.into_iter().for_each(|filed| self.filed(filed));
+                }
+                Ask::Capture { round } => {
+                    // What the captured state stands on must be synced before it.
+                    let logs = self.logs.iter().flatten().map(Log::capture).collect();
+                    let (store, position) = (self.number, self.position);
+                    self.shared.tell(Told::Captured { store, round, position, logs });
+                }
+            }
+        }
+        self.tell_gone();
+    }
+
+    fn filed(&mut self, filed: FiledLog) {
+        let Some(&id) = self.by_number.get(&filed.log) else { return };
+        let Some(log) = self.logs[id.0 as usize].as_mut() else { return };
+        let freed = log.filed(filed.segments, filed.through);
+        self.book(filed.log, freed);
+    }
+
+    fn adopt(&mut self, log: Log) -> LogId {
+        let id = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
+        self.names.insert(log.name.clone(), id);
+        self.by_number.insert(log.number, id);
+        self.logs.push(Some(log));
+        id
+    }
+
+    fn refuse_when_closed(&self, log: &Log) -> Result<(), StoreError> {
+        match log.damage.iter().next() {
+            Some((from, to)) => Err(StoreError::Damaged { from, to }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Neighbours in one block, of one stamp, are one chunk once both have left memory.
+fn merge_with_previous(chunks: &mut VecDeque<Chunk>, at: usize) {
+    let Some(before) = at.checked_sub(1) else { return };
+    let (one, two) = (&chunks[before], &chunks[at]);
+    let (Body::Journal(first), Body::Journal(second)) = (&one.body, &two.body) else { return };
+    let alike = first == second
+        && (one.stamp, one.level) == (two.stamp, two.level)
+        && one.end() == two.base
+        && one.live == one.count
+        && two.live == two.count
+        && one.count.checked_add(two.count).is_some();
+    if alike && let Some(two) = chunks.remove(at) {
+        let one = &mut chunks[before];
+        one.count += two.count;
+        one.live += two.live;
+        one.bytes += two.bytes;
+        one.time_max_ms = two.time_max_ms;
+    }
+}
+
+impl Store for JournalStore {
+    fn level_max(&self) -> Level {
+        Level::Disk
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name) || Shared::lock(&self.shared.recovered).contains_key(name)
+    }
+
+    fn open(&mut self, name: &str) -> Result<LogId, StoreError> {
+        self.shared.check()?;
+        if let Some(&log) = self.names.get(name) {
+            return Ok(log);
+        }
+        let recovered = Shared::lock(&self.shared.recovered).remove(name);
+        if let Some(log) = recovered {
+            return Ok(self.adopt(log));
+        }
+        let number = self.shared.next_log.fetch_add(1, Ordering::Relaxed);
+        // As safe as the safest record it may get: a record needs its log's name.
+        let body = name.as_bytes().to_vec();
+        self.order(EntryKind::OpenLog, Level::Os, number, [0; 4], body);
+        Ok(self.adopt(Log::new(number, name.to_owned())))
+    }
+
+    fn remove(&mut self, log: LogId) -> Result<(), StoreError> {
+        self.shared.check()?;
+        if let Some(removed) = self.logs[log.0 as usize].take() {
+            self.names.remove(&removed.name);
+            self.by_number.remove(&removed.number);
+            for chunk in &removed.chunks {
+                let held = match chunk.level {
+                    Level::Memory => &mut self.pinned_bytes,
+                    _ => &mut self.resident_bytes,
+                };
+                *held -= chunk.resident().min(*held);
+            }
+            self.order(EntryKind::RemoveLog, Level::Disk, removed.number, [0; 4], Vec::new());
+            self.gone.push(Gone::Log(removed.number));
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        log: LogId,
+        expected: u64,
+        stamp: Stamp,
+        batch: &Batch,
+        level: Level,
+    ) -> Result<(), StoreError> {
+        self.shared.check()?;
+        let target = self.log(log);
+        let (number, base) = (target.number, target.end);
+        if base != expected {
+            return Err(StoreError::Moved { expected, actual: base });
+        }
+        self.refuse_when_closed(target)?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch.bytes.len() as u64;
+        let full = match level {
+            Level::Memory => self.pinned_bytes + bytes > self.resident_max,
+            _ => self.shared.has_no_space(),
+        };
+        if full {
+            return Err(StoreError::NoSpace);
+        }
+        let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
+        let target = self.log_mut(log);
+        target.append(stamp, level, count, bytes, Body::Memory(batch.clone(), None));
+        let end = target.end;
+        self.appended.push((log, base, end, level));
+        if level == Level::Memory {
+            self.pinned_bytes += bytes;
+            return Ok(());
+        }
+        self.resident_bytes += bytes;
+        self.resident.push_back((log, base));
+        let Stamp { time_ms, due_ms } = stamp;
+        let batch = batch.clone();
+        self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
+        Ok(())
+    }
+
+    fn bounds(&self, log: LogId) -> Bounds {
+        let log = self.log(log);
+        Bounds { start: log.start, end: log.end, stable: log.stable, bytes: log.bytes }
+    }
+
+    fn read(
+        &self,
+        log: LogId,
+        from: u64,
+        bytes_max: usize,
+        into: &mut Vec<Records>,
+    ) -> Result<(), StoreError> {
+        read::records(&self.shared, self.log(log), from, bytes_max, into)
+    }
+
+    fn offset_at(&self, log: LogId, time_ms: u64) -> u64 {
+        read::offset_at(&self.shared, self.log(log), time_ms)
+    }
+
+    fn trim(&mut self, log: LogId, to: u64) {
+        let target = self.log_mut(log);
+        let number = target.number;
+        // What is released already says as much by itself.
+        let told = target.released.end_of(target.start).is_some_and(|end| end >= to);
+        let freed = target.trim(to);
+        if freed.any && !told {
+            self.order(EntryKind::Trim, Level::Os, number, [to, 0, 0, 0], Vec::new());
+        }
+        self.book(number, freed);
+    }
+
+    fn release(&mut self, log: LogId, from: u64, to: u64, level: Level) {
+        let target = self.log_mut(log);
+        let number = target.number;
+        let freed = target.release(from, to);
+        if freed.any && level != Level::Memory {
+            self.order(EntryKind::Release, level, number, [from, to, 0, 0], Vec::new());
+        }
+        self.book(number, freed);
+    }
+
+    fn reset(&mut self, log: LogId, to: u64) {
+        let target = self.log_mut(log);
+        target.reset(to);
+        let number = target.number;
+        self.order(EntryKind::Reset, Level::Disk, number, [to, 0, 0, 0], Vec::new());
+    }
+
+    fn settled(&self, log: LogId, from: u64) -> Option<Range<u64>> {
+        let log = self.log(log);
+        if from < log.start {
+            return Some(0..log.start);
+        }
+        log.released.next(from)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn safe(&self, level: Level) -> u64 {
+        match level {
+            Level::Memory => u64::MAX,
+            Level::Os => self.shared.written(),
+            Level::Disk => self.shared.synced(),
+        }
+    }
+
+    fn damage(&self, log: LogId) -> Option<Range<u64>> {
+        self.log(log).damage.iter().next().map(|(from, to)| from..to)
+    }
+
+    fn is_congested(&self) -> bool {
+        self.shared.pending_bytes() > limits::PENDING_BYTES_MAX
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.shared.check()?;
+        self.hand_over()?;
+        self.take_places();
+        self.settle();
+        self.answer_asks();
+        self.evict();
+        Ok(())
+    }
+
+    fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.shared.check()?;
+        let body = named_body(name, &bytes);
+        Shared::lock(&self.shared.snapshots).insert(name.to_owned(), bytes);
+        self.order(EntryKind::Snapshot, Level::Os, 0, [0; 4], body);
+        Ok(())
+    }
+
+    fn snapshot(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(Shared::lock(&self.shared.snapshots).get(name).cloned())
+    }
+}

@@ -1,0 +1,252 @@
+//! The writer: the only one who writes to the journal's files. One block, one
+//! write, at most one sync at a time; while it waits for the disk the next block
+//! forms.
+//!
+//! Invariants: blocks lie in the order of their numbers; a block is told of as
+//! synced only after a sync that returned without an error, through the very
+//! handle that wrote it; after the first error nothing is written any more.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::files::File;
+use crate::format::{self, BlockHead, FILE_HEAD_BYTES, FileHead, Kind};
+use crate::keeper::Told;
+use crate::limits;
+use crate::shared::{BlockPlace, Forming, JournalFile, Shared, Work};
+
+/// See the file's head.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    file: Arc<dyn File>,
+    sequence: u64,
+    /// Where the next block goes.
+    at: u64,
+    /// Number of the next block.
+    number: u64,
+    chain_crc: u32,
+    /// Number of the last block known synced.
+    durable: u64,
+    /// Whether the file holds blocks that are written and not synced.
+    unsynced: bool,
+    buffer: Vec<u8>,
+}
+
+/// Name of a journal file.
+pub(crate) fn path(sequence: u64) -> String {
+    format!("journal/j-{sequence:016x}.wj")
+}
+
+/// Tag of the store's journal blocks.
+pub(crate) fn tag(store_id: u128) -> u32 {
+    format::store_tag(store_id, Kind::Journal)
+}
+
+impl Writer {
+    /// A writer that begins with the new file `sequence`.
+    ///
+    /// # Errors
+    /// The file could not be made.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        sequence: u64,
+        number: u64,
+        chain_crc: u32,
+    ) -> std::io::Result<Self> {
+        let file = begin_file(&shared, sequence, number, chain_crc)?;
+        let durable = number - 1;
+        Ok(Self {
+            shared,
+            file,
+            sequence,
+            at: FILE_HEAD_BYTES as u64,
+            number,
+            chain_crc,
+            durable,
+            unsynced: false,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Writes until it is stopped.
+    pub(crate) fn run(mut self) {
+        while let Some(work) = self.shared.take_work(true) {
+            if !self.work(work) {
+                return;
+            }
+        }
+        if self.unsynced {
+            self.work(Work::Sync);
+        }
+    }
+
+    /// Writes what is there.
+    pub(crate) fn step_all(&mut self) {
+        while let Some(work) = self.shared.take_work(false) {
+            if !self.work(work) {
+                return;
+            }
+        }
+    }
+
+    /// Writes one block, when there is one. Whether there was.
+    pub(crate) fn step(&mut self) -> bool {
+        match self.shared.take_work(false) {
+            Some(work) => self.work(work),
+            None => false,
+        }
+    }
+
+    /// False when the journal has stopped.
+    fn work(&mut self, work: Work) -> bool {
+        if self.shared.is_fenced() {
+            return false;
+        }
+        let (position, stores, done) = match work {
+            Work::Block(block, sync) => {
+                let (position, stores) = (block.position, block.stores.clone());
+                (position, stores, self.write(*block, sync))
+            }
+            Work::Sync => (0, Vec::new(), self.sync().map(|()| true)),
+        };
+        match done {
+            Ok(synced) => {
+                self.shared.advance(position, synced);
+                let inboxes = self.shared.inboxes();
+                // A sync concerns whoever waited for one.
+                let told = inboxes.iter().enumerate();
+                told.filter(|(number, _)| synced || stores.iter().any(|one| one.0 == *number))
+                    .for_each(|(_, inbox)| inbox.wake());
+                true
+            }
+            Err(error) => {
+                self.shared.fence(format!("writing {} failed: {error}", path(self.sequence)));
+                false
+            }
+        }
+    }
+
+    /// Writes a block. Whether it is synced.
+    fn write(&mut self, mut block: Forming, sync: bool) -> std::io::Result<bool> {
+        let room = self.shared.config.journal_file_bytes.saturating_sub(self.at);
+        if block.builder.len_estimate() as u64 + limits::SECTOR_BYTES as u64 > room
+            && self.at > FILE_HEAD_BYTES as u64
+        {
+            self.roll()?;
+        }
+        self.buffer.clear();
+        let head = BlockHead {
+            store_tag: tag(self.shared.store_id),
+            number: self.number,
+            file_sequence: self.sequence,
+            durable: self.durable,
+            previous_crc: self.chain_crc,
+        };
+        let finished = block.builder.finish(head, &mut self.buffer);
+        if !sync {
+            self.file.write_at(&self.buffer, self.at)?;
+            self.unsynced = true;
+        } else if self.unsynced {
+            self.file.write_at(&self.buffer, self.at)?;
+            self.file.sync_data()?;
+        } else {
+            self.file.write_synced(&self.buffer, self.at)?;
+        }
+        let inboxes = self.shared.inboxes();
+        for &(store, appends) in block.stores.iter().filter(|(_, appends)| *appends > 0) {
+            let place = BlockPlace { appends, sequence: self.sequence, at: self.at as u32 };
+            Shared::lock(&inboxes[store].places).push(place);
+        }
+        self.at += finished.len as u64;
+        self.chain_crc = finished.header_crc;
+        let counts = &self.shared.counts;
+        counts.blocks.fetch_add(1, Relaxed);
+        counts.bytes.fetch_add(finished.len as u64, Relaxed);
+        if sync {
+            counts.syncs.fetch_add(1, Relaxed);
+            self.unsynced = false;
+            self.durable = self.number;
+            self.shared.set_durable_block(self.durable);
+        }
+        self.number += 1;
+        Ok(sync)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        if self.unsynced {
+            self.file.sync_data()?;
+            self.shared.counts.syncs.fetch_add(1, Relaxed);
+            self.unsynced = false;
+        }
+        self.durable = self.number - 1;
+        self.shared.set_durable_block(self.durable);
+        Ok(())
+    }
+
+    /// Goes on in the next file. What lies in this one is synced first: a block is
+    /// as safe as all before it.
+    fn roll(&mut self) -> std::io::Result<()> {
+        self.sync()?;
+        let next = self.sequence + 1;
+        self.file = begin_file(&self.shared, next, self.number, self.chain_crc)?;
+        self.shared.tell(Told::Sealed { sequence: self.sequence });
+        self.sequence = next;
+        self.at = FILE_HEAD_BYTES as u64;
+        Ok(())
+    }
+}
+
+/// Makes the journal file `sequence` from a spare, or from nothing, and lets
+/// readers know of it.
+fn begin_file(
+    shared: &Shared,
+    sequence: u64,
+    first_block: u64,
+    chain_crc: u32,
+) -> std::io::Result<Arc<dyn File>> {
+    let spare = Shared::lock(&shared.spares).pop();
+    let name = match spare {
+        Some(name) => name,
+        None => make_spare(shared)?,
+    };
+    let file = shared.files.open(&name)?;
+    let head = FileHead {
+        kind: Kind::Journal,
+        store: shared.store_id,
+        sequence,
+        log: 0,
+        created_ms: shared.clock.now().wall_ms,
+    };
+    file.write_synced(&head.encode(), 0)?;
+    shared.files.rename(&name, &path(sequence))?;
+    shared.files.sync_folder("journal")?;
+    let entry = JournalFile { file: file.clone(), first_block, chain_crc };
+    Shared::lock(&shared.journal_files).insert(sequence, entry);
+    Ok(file)
+}
+
+/// Makes a file full of zeros that a roll can take. Returns its name.
+///
+/// # Errors
+/// As the operating system says; nothing is left behind that counts.
+pub(crate) fn make_spare(shared: &Shared) -> std::io::Result<String> {
+    let number = shared.spares_made.fetch_add(1, Relaxed);
+    let name = format!("journal/spare-{number:08x}.tmp");
+    let file = match shared.files.create(&name) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            shared.files.remove(&name)?;
+            shared.files.create(&name)?
+        }
+        other => other?,
+    };
+    let zeros = vec![0; 1 << 20];
+    let len = shared.config.journal_file_bytes;
+    let mut at = 0;
+    while at < len {
+        let part = (len - at).min(zeros.len() as u64);
+        file.write_at(&zeros[..part as usize], at)?;
+        at += part;
+    }
+    file.sync_data()?;
+    Ok(name)
+}
