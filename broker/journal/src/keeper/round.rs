@@ -91,7 +91,13 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
+    /// A keeper, before any store has opened a log.
     pub(crate) fn new(start: KeeperStart) -> Self {
+        let mut scrub = Scrub::default();
+        let recovered = start.rest.capture_unopened();
+        let segments: Vec<SegmentState> =
+            recovered.into_iter().flat_map(|(_, segments)| segments).collect();
+        scrub.set(&segments);
         Self {
             files: start.files,
             clock: start.clock,
@@ -110,7 +116,7 @@ impl Keeper {
             retry_ms: 0,
             gone: Gone::default(),
             space: SpaceWatch::default(),
-            scrub: Scrub::default(),
+            scrub,
             is_stopped: false,
         }
     }

@@ -368,6 +368,28 @@ impl Harness {
         harness
     }
 
+    /// Another keeper over what is there, as after a clean stop: nobody has opened a
+    /// log yet.
+    pub(super) fn start_again(&mut self, policy: KeeperPolicy) {
+        let mut model = self.rest.model();
+        let mut logs = BTreeMap::new();
+        model.stores.iter_mut().for_each(|store| logs.append(store));
+        *model.stores.last_mut().unwrap() = logs;
+        model.events.clear();
+        drop(model);
+        self.keeper = Keeper::new(KeeperStart {
+            files: Arc::new(self.files.clone()),
+            clock: self.clock.clone(),
+            rest: self.rest.clone(),
+            policy,
+            store_id: STORE,
+            checkpoint: 9,
+            replay_from: 9,
+            previous_replay_from: 9,
+            sealed: Vec::new(),
+        });
+    }
+
     fn begin_journal(&mut self, sequence: u64) {
         let head = FileHead { kind: Kind::Journal, store: STORE, sequence, log: 0, created_ms: 0 };
         let file = self.files.create(&journal_path(sequence)).unwrap();

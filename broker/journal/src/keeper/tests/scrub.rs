@@ -12,13 +12,17 @@ fn prepared() -> (Harness, Vec<Segment>) {
     prepared_with(1_000)
 }
 
-fn prepared_with(block_bytes: usize) -> (Harness, Vec<Segment>) {
-    let mut harness = Harness::new(KeeperPolicy {
+fn scrubbing(block_bytes: usize) -> KeeperPolicy {
+    KeeperPolicy {
         scrub_period_ms: PERIOD_MS,
         scrub_bytes_per_second: RATE,
         sizes: Sizes { block_bytes, ..policy().sizes },
         ..policy()
-    });
+    }
+}
+
+fn prepared_with(block_bytes: usize) -> (Harness, Vec<Segment>) {
+    let mut harness = Harness::new(scrubbing(block_bytes));
     harness.fill(14);
     harness.settle().unwrap();
     let sealed = |segment: &&Segment| segment.sealed;
@@ -129,4 +133,13 @@ fn segments_that_go_are_forgotten() {
     pass(&mut harness, 60_000);
     assert!(harness.files.bytes(&segment::path(3, segments[0].base)).is_none());
     assert!(events(&harness).iter().all(|event| !matches!(event, KeeperEvent::Damage(_))));
+}
+
+#[test]
+fn what_an_earlier_process_sealed_is_read_too() {
+    let (mut harness, _) = prepared();
+    harness.start_again(scrubbing(1_000));
+    pass(&mut harness, 60_000);
+    let [KeeperEvent::Scrubbed { segments, .. }] = events(&harness)[..] else { panic!() };
+    assert!(segments >= 2);
 }
