@@ -8,6 +8,7 @@ use weir_core::command::{ConnectionId, Level};
 use weir_core::memory_store::{Faults, MemoryStore};
 use weir_core::store::Store;
 use weir_protocol::{Create, CreateStream, Request, Response, Subscribe, SubscriptionId};
+use weir_server::config::StoreKind;
 use weir_tests::{Raw, TestBroker, soon, until};
 
 /// Bytes of a payload.
@@ -29,6 +30,7 @@ async fn memory_is_kept_to_its_bound_and_taken_again_when_it_is_free() {
     const MEMORY_BYTES: usize = 1 << 20;
     let broker = TestBroker::start_with(|config| {
         (config.shards, config.memory_bytes_max) = (1, MEMORY_BYTES as u64);
+        config.store.kind = StoreKind::Memory;
     })
     .await;
     let client = broker.client().await;
@@ -87,7 +89,7 @@ async fn a_store_without_space_refuses_publishers_and_serves_consumers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_names_no_level_is_kept_as_safely_as_the_store_can() {
-    let broker = TestBroker::start().await;
+    let broker = TestBroker::start_with(|config| config.store.kind = StoreKind::Memory).await;
     let client = broker.client().await;
     client.create_queue("orders").await.unwrap();
     assert_eq!(client.queue_info("orders").await.unwrap().level, weir_protocol::Level::Memory);

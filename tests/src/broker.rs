@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use weir_client::{BindingStatus, Client, ConnectOptions};
-use weir_core::memory_store::MemoryStore;
 use weir_core::store::Store;
 use weir_policy::PolicyHost;
 use weir_policy::status::BindingState;
-use weir_server::config::{Config, LogFormat};
+use weir_server::config::{Config, LogFormat, StoreConfig};
 use weir_server::server::Server;
 
 use crate::wait::{soon, until};
@@ -57,12 +56,32 @@ impl TestBroker {
     /// # Panics
     /// When it does not start.
     pub async fn start_with(prepare: impl FnOnce(&mut Config)) -> Self {
-        Self::start_over(prepare, |config| {
-            let bytes = config.memory_bytes_max / u64::from(config.shards);
-            let store = |_| Box::new(MemoryStore::new(bytes)) as Box<dyn Store>;
-            (0..config.shards).map(store).collect()
-        })
-        .await
+        let (folder, config) = prepared(prepare);
+        let server = Server::start(config.clone()).await.expect("the broker starts");
+        Self { server, folder, config }
+    }
+
+    /// Stops it as a signal would, and starts another one over the same folders and at
+    /// the same address.
+    ///
+    /// # Panics
+    /// When it does not end, or does not start again.
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// As [`TestBroker::restart`]; `change` is called with the configuration while no
+    /// broker runs.
+    ///
+    /// # Panics
+    /// When it does not end, or does not start again.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { server, folder, mut config } = self;
+        config.listen = server.address();
+        soon("the broker stops", server.stop()).await;
+        change(&mut config);
+        let server = Server::start(config.clone()).await.expect("the broker starts again");
+        Self { server, folder, config }
     }
 
     /// As [`TestBroker::start_with`], over stores that `stores` makes: one for each
@@ -74,25 +93,7 @@ impl TestBroker {
         prepare: impl FnOnce(&mut Config),
         stores: impl FnOnce(&Config) -> Vec<Box<dyn Store>>,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let data = folder.path().join("data");
-        let mut config = Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            plugins: data.join("plugins"),
-            bindings: data.join("bindings"),
-            data,
-            shards: 2,
-            development: true,
-            watch: true,
-            connections_max: 10_000,
-            memory_bytes_max: 1 << 30,
-            log_level: "warn".into(),
-            log_format: LogFormat::Text,
-        };
-        for made in [&config.plugins, &config.bindings] {
-            std::fs::create_dir_all(made).expect("a folder can be made");
-        }
-        prepare(&mut config);
+        let (folder, config) = prepared(prepare);
         let stores = stores(&config);
         let started = Server::start_over(config.clone(), stores).await;
         let server = started.expect("the broker starts");
@@ -197,6 +198,37 @@ impl TestBroker {
     pub async fn stop(self) {
         soon("the broker stops", self.server.stop()).await;
     }
+}
+
+/// Folders of their own, and a configuration that names them.
+fn prepared(prepare: impl FnOnce(&mut Config)) -> (TempDir, Config) {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let data = folder.path().join("data");
+    let mut config = Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        plugins: data.join("plugins"),
+        bindings: data.join("bindings"),
+        data,
+        shards: 2,
+        development: true,
+        watch: true,
+        connections_max: 10_000,
+        memory_bytes_max: 1 << 30,
+        // Small, and whatever else is on the disk is not looked at.
+        store: StoreConfig {
+            journal_file_bytes: 4 << 20,
+            free_bytes_min: 0,
+            free_percent_min: 0,
+            ..StoreConfig::default()
+        },
+        log_level: "warn".into(),
+        log_format: LogFormat::Text,
+    };
+    for made in [&config.plugins, &config.bindings] {
+        std::fs::create_dir_all(made).expect("a folder can be made");
+    }
+    prepare(&mut config);
+    (folder, config)
 }
 
 /// Milliseconds since the epoch, as the broker tells times.

@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::Mutex;
 use tracing::{info, warn};
 use weir_core::command::{
     Command, ConnectionId, DestinationId, Level, QueueConfig, SubscriptionId,
@@ -15,11 +14,12 @@ use weir_core::command::{
 use weir_core::directory::{Created, Directory, Kind, Settings, Target};
 use weir_core::env::Clock;
 use weir_core::name::{Name, NameError, Pattern};
-use weir_core::store::Catalogue;
 use weir_policy::PolicyHost;
 use weir_protocol::{ErrorCode, HelloAnswer, HelloLimits, WireError};
 
+use crate::books::Books;
 use crate::connections::Connections;
+use crate::kept::Kept;
 use crate::outbox::{Freed, ListenerId, Outbox};
 use crate::shard::Notice;
 use crate::shards::Shards;
@@ -40,8 +40,11 @@ pub struct Broker {
     pub clock: Arc<dyn Clock>,
     /// The safest level that every shard's store reaches.
     pub level_max: Level,
-    /// Written after every change of the directory; changes take turns on it.
-    pub catalogue: Mutex<Box<dyn Catalogue>>,
+    /// Level of queues and streams that name none.
+    pub level_default: Level,
+    /// What there is, as it is kept; changes of queues, streams and groups take
+    /// turns on it.
+    pub books: Books,
     directory: RwLock<Directory>,
     directory_version: AtomicU64,
 }
@@ -54,7 +57,8 @@ impl Broker {
         connections: Arc<Connections>,
         policies: PolicyHost,
         clock: Arc<dyn Clock>,
-        (level_max, catalogue): (Level, Box<dyn Catalogue>),
+        (level_max, level_default): (Level, Level),
+        books: Books,
         directory: Directory,
     ) -> Self {
         Self {
@@ -63,7 +67,8 @@ impl Broker {
             policies,
             clock,
             level_max,
-            catalogue: Mutex::new(catalogue),
+            level_default,
+            books,
             directory_version: AtomicU64::new(directory.version()),
             directory: RwLock::new(directory),
         }
@@ -242,6 +247,7 @@ impl Broker {
                 directory.create(&parsed, Vec::new(), settings).ok()?;
             if is_new {
                 info!(queue = name, "made for messages that a filter diverts");
+                self.books.note_unlisted(name);
                 place.send(Command::CreateQueue { id, name: name.to_owned(), config });
             }
             Some(Target { id, shard })
@@ -254,7 +260,10 @@ impl Broker {
             Notice::QueueMade { name, id } => {
                 let adopted = self.change(|directory| directory.adopt_queue(&name, id));
                 match adopted {
-                    Ok(()) => info!(queue = name, "made for dead letters"),
+                    Ok(()) => {
+                        info!(queue = name, "made for dead letters");
+                        self.books.note_unlisted(&name);
+                    }
                     Err(rejection) => {
                         warn!(queue = name, %rejection, "cannot list a dead-letter queue")
                     }
@@ -262,6 +271,24 @@ impl Broker {
             }
             Notice::PolicyFailed { binding, generation, reason } => {
                 self.policies.policy_failed(&binding, generation.number, &reason);
+            }
+        }
+    }
+
+    /// Gives queues that the broker made by itself their entry in the catalogue, for
+    /// ever. (A start makes a queue of dead letters that has none.)
+    pub async fn list_unlisted(&self) {
+        loop {
+            let name = self.books.next_unlisted().await;
+            let turn = self.books.turn().await;
+            let found = self.directory().find(&name).cloned();
+            // Removed again, or altered meanwhile and listed by that.
+            let Some(found) = found else { continue };
+            let kept = Kept::destination(&found.name, &found.subjects, &found.settings);
+            if turn.get(&kept.key()).await.is_none()
+                && let Err(error) = turn.put(&kept.key(), Some(kept.encode())).await
+            {
+                warn!(queue = name, %error, "cannot list a dead-letter queue");
             }
         }
     }

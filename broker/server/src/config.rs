@@ -3,6 +3,8 @@
 //! Order of strength: flag, environment, file, default. An unknown key is
 //! refused with the nearest known one; nothing is ignored.
 
+mod store;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::limits;
+use store::StoreTable;
+pub use store::{StoreConfig, StoreKind};
 
 /// Where the broker listens when nothing is said: loopback only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7117";
@@ -23,6 +27,7 @@ struct File {
     shards: Option<u32>,
     production: Option<bool>,
     policies: Policies,
+    store: StoreTable,
     limits: Limits,
     log: Log,
 }
@@ -78,6 +83,8 @@ pub struct Overrides {
     pub shards: Option<u32>,
     /// No bare components, no powers but those granted.
     pub production: bool,
+    /// Everything is kept in memory only.
+    pub memory: bool,
     /// Level of the log.
     pub log_level: Option<String>,
 }
@@ -111,8 +118,11 @@ pub struct Config {
     pub watch: bool,
     /// Most connections.
     pub connections_max: usize,
-    /// Bytes of records kept in memory; beyond them publishers are refused.
+    /// Bytes of records that a store in memory keeps; beyond them publishers are
+    /// refused.
     pub memory_bytes_max: u64,
+    /// How everything is kept.
+    pub store: StoreConfig,
     /// Filter of the log, e.g. `info` or `weir_policy=debug`.
     pub log_level: String,
     /// Form of the log.
@@ -161,6 +171,7 @@ impl Config {
             Some(other) => bail!("log.format = \"{other}\": write \"text\" or \"json\""),
         };
         let data = overrides.data.or(file.data).unwrap_or_else(|| "./weir-data".into());
+        let store = StoreConfig::check(file.store, overrides.memory, file.limits.memory_mib)?;
         Ok(Self {
             listen,
             plugins: file.policies.plugins.unwrap_or_else(|| data.join("plugins")),
@@ -171,6 +182,7 @@ impl Config {
             watch: file.policies.watch.unwrap_or(true),
             connections_max,
             memory_bytes_max,
+            store,
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             log_format,
         })
@@ -189,11 +201,13 @@ fn parse(text: &str) -> anyhow::Result<File> {
 }
 
 fn known(key: &str) -> anyhow::Result<()> {
-    if KEYS.contains(&key) {
+    let mut keys = KEYS.iter().chain(store::KEYS);
+    if keys.any(|known| *known == key) {
         return Ok(());
     }
     let nearest = KEYS
         .iter()
+        .chain(store::KEYS)
         .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
         .expect("there are keys");
     bail!("unknown key `{key}`; did you mean `{nearest}`?")
@@ -230,6 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_kept_in_the_data_folder_unless_memory_is_asked_for() {
+        let config = Config::load(None, Overrides::default()).unwrap();
+        assert_eq!(config.store.kind, StoreKind::Journal);
+        assert_eq!(config.store.default_level, None);
+        let file = parse("[store]\ndefault-level = \"disk\"\nmemory-mib = 64").unwrap();
+        let overrides = Overrides { memory: true, ..Overrides::default() };
+        let config = Config::check(file, overrides).unwrap();
+        assert_eq!(config.store.kind, StoreKind::Memory);
+        assert_eq!(config.store.default_level, None, "the flag wins over the file");
+        assert_eq!(config.store.resident_bytes_max, 64 << 20);
+    }
+
+    #[test]
     fn wrong_values_name_the_key_and_the_way_out() {
         for (text, expected) in [
             ("shards = 0", "shards = 0: write 1 to 256"),
@@ -238,6 +265,13 @@ mod tests {
                 "listen = \"here\": write an address and a port, e.g. 127.0.0.1:7117",
             ),
             ("[log]\nformat = \"xml\"", "log.format = \"xml\": write \"text\" or \"json\""),
+            ("[store]\nkind = \"disk\"", "store.kind = \"disk\": write \"journal\" or \"memory\""),
+            ("[store]\njournal-file-mib = 0", "store.journal-file-mib = 0: write 1 to 1024"),
+            (
+                "[store]\nkind = \"memory\"\ndefault-level = \"disk\"",
+                "store.default-level = \"disk\": beyond what store.kind = \"memory\" reaches; \
+                 leave one of them out",
+            ),
         ] {
             let error = Config::check(parse(text).unwrap(), Overrides::default()).unwrap_err();
             assert_eq!(error.to_string(), expected);

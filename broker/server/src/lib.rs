@@ -6,22 +6,27 @@
 //! the name, in batches. See `docs/` for the protocol and `server.rs` for start
 //! and stop.
 
+pub mod books;
 pub mod broker;
+pub(crate) mod change;
 pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod connections;
 pub mod control;
 pub mod info;
+pub mod kept;
 pub mod limits;
 pub mod outbox;
 pub mod policy_info;
 pub mod receipt;
+pub mod restore;
 pub mod resumed;
 pub mod serve;
 pub mod server;
 pub mod session;
 pub mod shard;
 pub mod shards;
+pub mod storage;
 pub mod system;
 pub mod wire;

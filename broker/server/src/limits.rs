@@ -31,6 +31,10 @@ pub const INBOX_BATCHES_MAX: usize = 1_024;
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
 /// Batches a shard takes in one turn.
 pub const TURN_BATCHES_MAX: usize = 64;
+/// Time between two looks of a shard at a store with too much on its way, ms.
+pub const CONGESTED_LOOK_MS: u64 = 1;
+/// Time between two looks at what the store has to tell, ms.
+pub const NEWS_LOOK_MS: u64 = 1_000;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Subjects whose route a session remembers.

@@ -1,20 +1,32 @@
 //! `weir serve`: configuration, log, signals around the server.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use weir_core::store::StoreError;
 
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
 
-/// Serves until a signal asks to stop or the store fails.
+/// Exit code when the disk has failed: `EX_IOERR`.
+pub const EXIT_IO: u8 = 74;
+
+/// Serves until a signal asks to stop. When the store fails the process ends there
+/// and then, with [`EXIT_IO`]: whatever would leave it later might not be true.
 ///
 /// # Errors
 /// When the broker cannot start, or had to stop because it could not keep its
 /// promises.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     start_log(&config)?;
-    let mut server = Server::start(config).await?;
+    let on_fault = |failure: &StoreError| {
+        // Whoever was here before has logged it.
+        let StoreError::Fenced(_) = failure else { return };
+        std::process::exit(i32::from(EXIT_IO));
+    };
+    let mut server = Server::start_guarded(config, Arc::new(on_fault)).await?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let failure = tokio::select! {

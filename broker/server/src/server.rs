@@ -1,12 +1,13 @@
 //! Start, run and stop: binds the address, spawns every task and thread, joins
 //! them. The only file of the server that spawns.
 //!
+//! A start opens the store, makes anew what it holds, and only then listens.
 //! Shutdown follows the message: accept no more, read no more, let shards finish
-//! and outboxes empty until a deadline, join.
+//! and outboxes empty until a deadline, join, close the store.
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,21 +17,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
-use weir_core::directory::Directory;
+use weir_core::command::Command;
 use weir_core::env::Clock;
-use weir_core::memory_store::{MemoryCatalogue, MemoryStore};
 use weir_core::shard::Shard;
 use weir_core::store::{Store, StoreError};
 use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
 use weir_protocol::{ErrorCode, WireError};
 
+use crate::books::{Books, OnFault};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
 use crate::connections::Connections;
-use crate::limits::{DRAIN_MS_MAX, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX};
+use crate::limits::{DRAIN_MS_MAX, NEWS_LOOK_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX};
+use crate::restore::{Beginning, restore};
 use crate::shard::{Notice, ShardTask};
-use crate::shards::{Inbox, Shards};
+use crate::shards::Shards;
+use crate::storage::{SharedJournal, Storage};
 use crate::system::{SystemClock, SystemDisk, SystemRandom};
 use crate::wire;
 
@@ -46,18 +49,31 @@ pub struct Server {
     accepting: JoinSet<()>,
     shards: JoinSet<Result<(), StoreError>>,
     noticing: JoinSet<()>,
+    keeping: JoinSet<()>,
+    journal: SharedJournal,
 }
 
 impl Server {
-    /// Loads the policies, binds the address and starts to serve.
+    /// Opens the store, loads the policies, binds the address and starts to serve.
     ///
     /// # Errors
-    /// When the address is taken, or a folder cannot be used.
+    /// When the data folder cannot be used (an [`OpenError`]), the address is taken,
+    /// or another folder cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let memory_bytes = config.memory_bytes_max / u64::from(config.shards);
-        let memory = |_| Box::new(MemoryStore::new(memory_bytes)) as Box<dyn Store>;
-        let stores = (0..config.shards).map(memory).collect();
-        Self::start_over(config, stores).await
+        Self::start_guarded(config, Arc::new(|_| {})).await
+    }
+
+    /// As [`Server::start`]. `on_fault` is called at once when the store fails: what
+    /// ends the process there keeps every later answer from leaving.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_guarded(config: Config, on_fault: OnFault) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let opening = (config.clone(), clock.clone());
+        let open = move || Storage::open(&opening.0, &opening.1);
+        let storage = tokio::task::spawn_blocking(open).await??;
+        Self::start_with(config, storage, clock, on_fault).await
     }
 
     /// As [`Server::start`], over stores of the caller's: one for each shard.
@@ -66,38 +82,78 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_over(config: Config, stores: Vec<Box<dyn Store>>) -> anyhow::Result<Self> {
         anyhow::ensure!(stores.len() == config.shards as usize, "each shard needs a store");
-        let level_max = stores.iter().map(|store| store.level_max()).min().unwrap_or_default();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let listener = TcpListener::bind(config.listen).await.with_context(|| {
-            format!("cannot listen on {}; is another broker running there?", config.listen)
-        })?;
+        Self::start_with(config, Storage::over(stores), clock, Arc::new(|_| {})).await
+    }
+
+    async fn start_with(
+        config: Config,
+        storage: Storage,
+        clock: Arc<dyn Clock>,
+        on_fault: OnFault,
+    ) -> anyhow::Result<Self> {
+        let level_max = storage.level_max();
+        let level_default = config.store.default_level.unwrap_or(level_max);
+        let restoring = move || {
+            let mut storage = storage;
+            restore(&mut storage).map(|beginning| (storage, beginning))
+        };
+        let (mut storage, beginning) = tokio::task::spawn_blocking(restoring).await??;
+        let listener = match TcpListener::bind(config.listen).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                storage.close()?;
+                return Err(anyhow::Error::new(error).context(format!(
+                    "cannot listen on {}; is another broker running there?",
+                    config.listen
+                )));
+            }
+        };
         let address = listener.local_addr()?;
         let (shards, inboxes) = Shards::new(config.shards);
         let shards = Arc::new(shards);
         let connections = Arc::new(Connections::default());
         let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
-        let directory = Directory::new(config.shards);
-        let tasks = spawn_shards(
-            inboxes,
-            stores,
-            &directory,
-            &shards.stop(),
-            &connections,
-            &notices,
-            &clock,
-        );
+        let Beginning { directory, commands } = beginning;
+        let stores = std::mem::take(&mut storage.stores);
+        let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);
+        let mut tasks = Vec::new();
+        for (number, (inbox, shard)) in inboxes.into_iter().zip(stores).enumerate() {
+            let number = number as u32;
+            let mut machine = Shard::new(shard.store, directory.shard_ids(number));
+            machine.bound_turns(turn_bytes as u64);
+            tasks.push(ShardTask {
+                number,
+                machine,
+                inbox,
+                bell: shard.bell,
+                on_fault: on_fault.clone(),
+                connections: connections.clone(),
+                resumed: Arc::default(),
+                notices: notices.clone(),
+                clock: clock.clone(),
+                stop: shards.stop(),
+            });
+        }
         drop(notices);
+        let tasks = spawn_shards(tasks, commands).await?;
         let policies = start_policies(&config, shards.clone(), clock.clone()).await?;
         let broker = Arc::new(Broker::new(
             shards,
             connections,
             policies,
             clock,
-            (level_max, Box::new(MemoryCatalogue::default())),
+            (level_max, level_default),
+            Books::new(storage.catalogue, on_fault),
             directory,
         ));
+        let journal: SharedJournal = Arc::new(Mutex::new(storage.journal));
         let mut noticing = JoinSet::new();
         noticing.spawn(notice_loop(notice_inbox, broker.clone()));
+        let mut keeping = JoinSet::new();
+        let listing = broker.clone();
+        keeping.spawn(async move { listing.list_unlisted().await });
+        keeping.spawn(news_loop(journal.clone()));
         let stop_accepting = CancellationToken::new();
         let stop_reading = CancellationToken::new();
         let mut accepting = JoinSet::new();
@@ -117,6 +173,8 @@ impl Server {
             accepting,
             shards: tasks,
             noticing,
+            keeping,
+            journal,
         })
     }
 
@@ -169,39 +227,36 @@ impl Server {
         if tokio::time::timeout(drain, joined).await.is_err() {
             warn!(after_ms = DRAIN_MS_MAX, "a shard did not finish in time");
         }
+        self.keeping.shutdown().await;
+        let journal = self.journal.lock().expect("nothing panics under this lock").take();
+        if let Some(journal) = journal {
+            match tokio::task::spawn_blocking(move || journal.close()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => error!(%failure, "the store could not be closed"),
+                Err(failure) => error!(%failure, "the store could not be closed"),
+            }
+        }
         info!("stopped");
     }
 }
 
-fn spawn_shards(
-    inboxes: Vec<Inbox>,
-    stores: Vec<Box<dyn Store>>,
-    directory: &Directory,
-    stop: &CancellationToken,
-    connections: &Arc<Connections>,
-    notices: &mpsc::Sender<Notice>,
-    clock: &Arc<dyn Clock>,
-) -> JoinSet<Result<(), StoreError>> {
-    let mut tasks = JoinSet::new();
-    let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);
-    for (number, (inbox, store)) in inboxes.into_iter().zip(stores).enumerate() {
-        let number = number as u32;
-        let ids = directory.shard_ids(number);
-        let mut machine = Shard::new(store, ids);
-        machine.bound_turns(turn_bytes as u64);
-        let task = ShardTask {
-            number,
-            machine,
-            inbox,
-            connections: connections.clone(),
-            resumed: Arc::default(),
-            notices: notices.clone(),
-            clock: clock.clone(),
-            stop: stop.clone(),
-        };
-        tasks.spawn(task.run().instrument(info_span!("shard", number)));
+/// Makes anew in each shard what there is, then lets them run.
+async fn spawn_shards(
+    mut tasks: Vec<ShardTask>,
+    commands: Vec<Vec<Command>>,
+) -> anyhow::Result<JoinSet<Result<(), StoreError>>> {
+    // With many queues and much in them it takes its time, in every shard at once.
+    let mut beginning = JoinSet::new();
+    for (mut task, commands) in tasks.drain(..).zip(commands) {
+        beginning.spawn_blocking(move || task.begin(commands).map(|()| task));
     }
-    tasks
+    let mut running = JoinSet::new();
+    while let Some(begun) = beginning.join_next().await {
+        let task = begun??;
+        let span = info_span!("shard", number = task.number);
+        running.spawn(task.run().instrument(span));
+    }
+    Ok(running)
 }
 
 async fn start_policies(
@@ -236,6 +291,21 @@ fn shipped((name, bytes): &(&str, &'static [u8])) -> ShippedComponent {
 async fn notice_loop(mut inbox: mpsc::Receiver<Notice>, broker: Arc<Broker>) {
     while let Some(notice) = inbox.recv().await {
         broker.notice(notice);
+    }
+}
+
+/// Logs what the store has to tell while it runs.
+async fn news_loop(journal: SharedJournal) {
+    let mut looks = tokio::time::interval(Duration::from_millis(NEWS_LOOK_MS));
+    loop {
+        looks.tick().await;
+        let news = match journal.lock().expect("nothing panics under this lock").as_ref() {
+            Some(journal) => journal.take_news(),
+            None => return,
+        };
+        for line in news {
+            warn!("store: {line}");
+        }
     }
 }
 

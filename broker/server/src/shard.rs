@@ -2,12 +2,14 @@
 //! turn, hands the effects out.
 //!
 //! Nobody else touches the machine. A turn never waits; between turns the task
-//! sleeps until commands come or the machine's next deadline is due.
+//! sleeps until commands come, the store has moved on, or the machine's next deadline
+//! is due. While too much is on its way to the disk it takes no commands: its inbox
+//! fills, and whoever sends waits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use weir_core::command::{Command, ConnectionId, DestinationId};
@@ -17,8 +19,9 @@ use weir_core::policy::Generation;
 use weir_core::shard::Shard;
 use weir_core::store::StoreError;
 
+use crate::books::OnFault;
 use crate::connections::Connections;
-use crate::limits::TURN_BATCHES_MAX;
+use crate::limits::{CONGESTED_LOOK_MS, TURN_BATCHES_MAX};
 use crate::outbox::Outbox;
 use crate::resumed::Resumed;
 use crate::shards::{CommandBatch, Inbox};
@@ -53,6 +56,10 @@ pub struct ShardTask {
     pub machine: Shard,
     /// Where commands come from.
     pub inbox: Inbox,
+    /// Rung by the store when it has moved on.
+    pub bell: Arc<Notify>,
+    /// Told of a store that failed, before anything else happens.
+    pub on_fault: OnFault,
     /// Where effects go to.
     pub connections: Arc<Connections>,
     /// Connections that were paused and have room again.
@@ -66,6 +73,20 @@ pub struct ShardTask {
 }
 
 impl ShardTask {
+    /// Makes anew what an earlier process has left, in one turn.
+    ///
+    /// # Errors
+    /// A store that failed.
+    pub fn begin(&mut self, commands: Vec<Command>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        // Nobody is connected yet, and no policy is bound: there is nobody to tell.
+        let mut effects = Vec::new();
+        for command in commands {
+            self.machine.apply(now, command, &mut effects);
+        }
+        self.machine.commit(now, &mut effects)
+    }
+
     /// Runs until it is stopped; then the inbox is empty and every effect is
     /// handed out.
     ///
@@ -82,6 +103,7 @@ impl ShardTask {
             let turn = self.turn(&mut batches, &mut effects);
             if let Err(failure) = turn {
                 error!(shard = self.number, %failure, "the store failed, nothing more is acknowledged");
+                (self.on_fault)(&failure);
                 return Err(failure);
             }
             for notice in self.emit(&mut effects) {
@@ -98,16 +120,20 @@ impl ShardTask {
     /// closed and empty.
     async fn wait(&mut self, batches: &mut Vec<CommandBatch>) -> bool {
         let due = self.machine.next_deadline();
+        let is_congested = self.machine.is_congested();
         let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.clock.now().steady_ms));
         tokio::select! {
             biased;
-            taken = self.inbox.recv_many(batches, TURN_BATCHES_MAX) => taken > 0,
+            taken = self.inbox.recv_many(batches, TURN_BATCHES_MAX), if !is_congested => taken > 0,
             () = self.stop.cancelled(), if !self.inbox.is_closed() => {
                 self.inbox.close();
                 true
             }
             () = self.resumed.wait() => true,
+            () = self.bell.notified() => true,
             () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => true,
+            // What is on its way may be another shard's: then no bell rings here.
+            () = tokio::time::sleep(Duration::from_millis(CONGESTED_LOOK_MS)), if is_congested => true,
         }
     }
 
@@ -120,13 +146,20 @@ impl ShardTask {
         for connection in self.resumed.take() {
             self.machine.apply(now, Command::Resume { connection }, effects);
         }
+        let mut told = Vec::new();
         for batch in batches.drain(..) {
             for command in batch.commands {
                 self.machine.apply(now, command, effects);
             }
+            told.extend(batch.done);
         }
         self.machine.tick(now, effects);
-        self.machine.commit(now, effects)
+        self.machine.commit(now, effects)?;
+        for done in told {
+            // Whoever asked may be gone.
+            let _ = done.send(());
+        }
+        Ok(())
     }
 
     /// Hands effects out, one lock per run of effects for the same connection.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_core::command::Command;
 
@@ -15,6 +15,8 @@ use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX};
 pub struct CommandBatch {
     /// In order.
     pub commands: Vec<Command>,
+    /// Told when they have been carried out and handed to the store.
+    pub done: Option<oneshot::Sender<()>>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -44,7 +46,16 @@ pub struct Place<'a>(mpsc::Permit<'a, CommandBatch>);
 impl Place<'_> {
     /// Sends one command; never waits.
     pub fn send(self, command: Command) {
-        self.0.send(CommandBatch { commands: vec![command], _room: None });
+        self.0.send(CommandBatch { commands: vec![command], done: None, _room: None });
+    }
+
+    /// As [`Place::send`]. What comes back is told when the command has been carried
+    /// out and handed to the store.
+    #[must_use]
+    pub fn send_told(self, command: Command) -> oneshot::Receiver<()> {
+        let (done, told) = oneshot::channel();
+        self.0.send(CommandBatch { commands: vec![command], done: Some(done), _room: None });
+        told
     }
 }
 
@@ -99,7 +110,11 @@ impl Shards {
             let room = shard.room.clone().acquire_many_owned(bytes).await;
             Some(room.map_err(|_| Stopping)?)
         };
-        shard.inbox.send(CommandBatch { commands, _room: room }).await.map_err(|_| Stopping)
+        shard
+            .inbox
+            .send(CommandBatch { commands, done: None, _room: room })
+            .await
+            .map_err(|_| Stopping)
     }
 
     /// As [`Shards::send`], from a plain thread.
@@ -107,7 +122,7 @@ impl Shards {
     /// # Errors
     /// [`Stopping`].
     pub fn send_blocking(&self, shard: u32, command: Command) -> Result<(), Stopping> {
-        let batch = CommandBatch { commands: vec![command], _room: None };
+        let batch = CommandBatch { commands: vec![command], done: None, _room: None };
         self.shards[shard as usize].inbox.blocking_send(batch).map_err(|_| Stopping)
     }
 

@@ -4,15 +4,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 use weir_core::command::{GroupConfig, Level, RequestId, SubscriptionId};
 use weir_core::directory::Settings;
 use weir_core::effect::{Effect, Reply, Run};
 use weir_core::rejection::Rejection;
 use weir_protocol::{
-    Create, DeliverBuilder, DeliveredCount, ErrorCode, Kind, Order, RunHeader, SettleCount,
-    WireError, answer, limits,
+    DeliverBuilder, DeliveredCount, ErrorCode, Kind, Order, RunHeader, SettleCount, WireError,
+    answer, limits,
 };
 
 use crate::info;
@@ -102,6 +101,18 @@ pub fn level_asked(level: weir_protocol::Level) -> Level {
     }
 }
 
+/// Where a client wants to start.
+#[must_use]
+pub fn start(start: weir_protocol::Start) -> weir_core::command::Start {
+    use weir_core::command::Start;
+    match start {
+        weir_protocol::Start::Earliest => Start::Earliest,
+        weir_protocol::Start::Latest => Start::Latest,
+        weir_protocol::Start::Offset(offset) => Start::Offset(offset),
+        weir_protocol::Start::TimeMs(time_ms) => Start::Time(time_ms),
+    }
+}
+
 /// The order on the wire.
 #[must_use]
 pub fn order(order: u8) -> Order {
@@ -135,18 +146,6 @@ pub fn catalogue_key(kind: Kind, stream: Option<&str>, name: &str) -> String {
         (Kind::Group, Some(stream)) => format!("group/{stream}/{name}"),
         (kind, _) => format!("{}/{name}", kind_word(kind)),
     }
-}
-
-/// What the catalogue keeps of a new queue, stream or group.
-#[must_use]
-pub fn catalogue_entry(body: &Create) -> (String, Bytes) {
-    let key = match body {
-        Create::Queue(queue) => catalogue_key(Kind::Queue, None, &queue.name),
-        Create::Stream(stream) => catalogue_key(Kind::Stream, None, &stream.name),
-        Create::Group(group) => catalogue_key(Kind::Group, Some(&group.stream), &group.name),
-    };
-    let value = serde_json::to_vec(body).expect("bodies have text keys and plain values");
-    (key, Bytes::from(value))
 }
 
 /// Writes an ok answer.

@@ -23,6 +23,12 @@ pub enum Exit {
     NoConnection = 5,
     /// No answer, or fewer messages than asked for, in time.
     TimedOut = 6,
+    /// What the data folder holds cannot be read.
+    BadData = 65,
+    /// The disk has failed.
+    DiskFailed = 74,
+    /// Another broker uses the data folder.
+    Locked = 75,
     /// Ctrl-C.
     Interrupted = 130,
 }

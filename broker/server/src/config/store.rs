@@ -1,0 +1,144 @@
+//! How the broker keeps what it keeps: table `[store]`.
+
+use anyhow::bail;
+use serde::Deserialize;
+use weir_core::command::Level;
+use weir_journal::JournalConfig;
+
+/// Smallest journal file, MiB: it holds several blocks.
+const JOURNAL_FILE_MIB_MIN: u64 = 1;
+/// Largest journal file, MiB: a start reads files whole.
+const JOURNAL_FILE_MIB_MAX: u64 = 1_024;
+
+/// The table as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct StoreTable {
+    kind: Option<String>,
+    journal_file_mib: Option<u64>,
+    memory_mib: Option<u64>,
+    free_mib_min: Option<u64>,
+    free_percent_min: Option<u64>,
+    strict: Option<bool>,
+    default_level: Option<String>,
+}
+
+/// Its keys.
+pub(super) const KEYS: &[&str] = &[
+    "store",
+    "store.kind",
+    "store.journal-file-mib",
+    "store.memory-mib",
+    "store.free-mib-min",
+    "store.free-percent-min",
+    "store.strict",
+    "store.default-level",
+];
+
+/// Where everything is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the data folder.
+    #[default]
+    Journal,
+    /// In memory: gone with the process.
+    Memory,
+}
+
+/// The checked table.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Where everything is kept.
+    pub kind: StoreKind,
+    /// Size of a journal file, bytes.
+    pub journal_file_bytes: u64,
+    /// Bytes of messages that the journal keeps in memory too.
+    pub resident_bytes_max: u64,
+    /// Publishes are refused below this many free bytes on the disk ...
+    pub free_bytes_min: u64,
+    /// ... or below this share of it, percent, whichever is more.
+    pub free_percent_min: u64,
+    /// Whether the broker refuses to start on damage.
+    pub strict: bool,
+    /// Level of queues and streams that name none; `None`: the safest there is.
+    pub default_level: Option<Level>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let journal = JournalConfig::new(0);
+        Self {
+            kind: StoreKind::default(),
+            journal_file_bytes: journal.journal_file_bytes,
+            resident_bytes_max: journal.resident_bytes_max,
+            free_bytes_min: journal.free_bytes_min,
+            free_percent_min: journal.free_percent_min,
+            strict: journal.strict,
+            default_level: None,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Checks the table. `memory` is what the flag says, `memory_mib` what
+    /// `limits.memory-mib` does.
+    pub(super) fn check(
+        table: StoreTable,
+        memory: bool,
+        memory_mib: Option<u64>,
+    ) -> anyhow::Result<Self> {
+        let defaults = Self::default();
+        let kind = match table.kind.as_deref() {
+            _ if memory => StoreKind::Memory,
+            None | Some("journal") => StoreKind::Journal,
+            Some("memory") => StoreKind::Memory,
+            Some(other) => bail!("store.kind = \"{other}\": write \"journal\" or \"memory\""),
+        };
+        let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+        let file_mib = table.journal_file_mib.unwrap_or(defaults.journal_file_bytes >> 20);
+        if !(JOURNAL_FILE_MIB_MIN..=JOURNAL_FILE_MIB_MAX).contains(&file_mib) {
+            bail!(
+                "store.journal-file-mib = {file_mib}: write {JOURNAL_FILE_MIB_MIN} to \
+                 {JOURNAL_FILE_MIB_MAX}"
+            );
+        }
+        let resident = table.memory_mib.or(memory_mib).map_or(defaults.resident_bytes_max, bytes);
+        if resident == 0 {
+            bail!("store.memory-mib = 0: messages pass through memory; write 1 or more");
+        }
+        let percent = table.free_percent_min.unwrap_or(defaults.free_percent_min);
+        if percent > 99 {
+            bail!("store.free-percent-min = {percent}: write 0 to 99");
+        }
+        Ok(Self {
+            kind,
+            journal_file_bytes: bytes(file_mib),
+            resident_bytes_max: resident,
+            free_bytes_min: table.free_mib_min.map_or(defaults.free_bytes_min, bytes),
+            free_percent_min: percent,
+            strict: table.strict.unwrap_or(defaults.strict),
+            default_level: level(table.default_level.as_deref(), kind, memory)?,
+        })
+    }
+}
+
+fn level(text: Option<&str>, kind: StoreKind, flagged: bool) -> anyhow::Result<Option<Level>> {
+    let level = match text {
+        None => return Ok(None),
+        Some("memory") => Level::Memory,
+        Some("os") => Level::Os,
+        Some("disk") => Level::Disk,
+        Some(other) => {
+            bail!("store.default-level = \"{other}\": write \"memory\", \"os\" or \"disk\"")
+        }
+    };
+    match kind {
+        StoreKind::Memory if level > Level::Memory && flagged => Ok(None),
+        StoreKind::Memory if level > Level::Memory => bail!(
+            "store.default-level = \"{}\": beyond what store.kind = \"memory\" reaches; leave \
+             one of them out",
+            text.unwrap_or_default()
+        ),
+        _ => Ok(Some(level)),
+    }
+}

@@ -1,0 +1,221 @@
+//! What a start makes anew: queues, streams and groups as the catalogue has them, in
+//! the directory and in the shards, before anybody can connect.
+//!
+//! A dead-letter queue that a shard made just before the process ended may have no
+//! entry yet: its log says that it is there, so it gets one. Other logs without an
+//! entry are left from what was being removed. They go too, unless something was
+//! lost or could not be made anew: then nobody can say whose they are, and they stay
+//! for good.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use tracing::{error, info, warn};
+use weir_core::command::{Command, QueueConfig};
+use weir_core::directory::{Directory, Settings};
+use weir_core::name::Name;
+use weir_core::store::StoreError;
+use weir_journal::OpenError;
+
+use crate::kept::{Kept, KeptGroup, Restored};
+use crate::storage::Storage;
+
+/// What a start goes on with.
+pub struct Beginning {
+    /// Everything there is.
+    pub directory: Directory,
+    /// For each shard what makes it anew.
+    pub commands: Vec<Vec<Command>>,
+}
+
+/// Reads the catalogue and clears up behind an end that was not a clean one. Waits
+/// for the disk.
+///
+/// # Errors
+/// [`OpenError`] when the catalogue cannot be read, or the store fails.
+pub fn restore(storage: &mut Storage) -> Result<Beginning, OpenError> {
+    let shards = u32::try_from(storage.stores.len()).expect("shards are counted in 32 bits");
+    let mut restoring = Restoring {
+        directory: Directory::new(shards),
+        commands: (0..shards).map(|_| Vec::new()).collect(),
+        logs: HashSet::new(),
+        is_whole: true,
+    };
+    // Groups last: they need their streams.
+    for prefix in ["queue/", "stream/", "group/"] {
+        for (key, entry) in storage.catalogue.list(prefix) {
+            let kept = Kept::decode(&entry.value).map_err(|error| unreadable(&key, &error))?;
+            restoring.take(storage, &key, entry.revision, &kept)?;
+        }
+    }
+    restoring.clear_up(storage)?;
+    Ok(Beginning { directory: restoring.directory, commands: restoring.commands })
+}
+
+fn unreadable(key: &str, why: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Metadata { what: format!("the catalogue's entry {key} cannot be read: {why}") }
+}
+
+fn failed(error: StoreError) -> OpenError {
+    let error = std::io::Error::other(error);
+    OpenError::Io { path: "journal".into(), error }
+}
+
+struct Restoring {
+    directory: Directory,
+    commands: Vec<Vec<Command>>,
+    /// Names of the logs of all there is.
+    logs: HashSet<String>,
+    /// Whether everything in the catalogue is there again.
+    is_whole: bool,
+}
+
+impl Restoring {
+    fn take(
+        &mut self,
+        storage: &mut Storage,
+        key: &str,
+        revision: u64,
+        kept: &Kept,
+    ) -> Result<(), OpenError> {
+        match kept {
+            Kept::Queue(queue) => {
+                let restored = queue.restored().map_err(|error| unreadable(key, &error))?;
+                self.add(restored);
+            }
+            Kept::Stream(stream) => {
+                let restored = stream.restored().map_err(|error| unreadable(key, &error))?;
+                self.add(restored);
+            }
+            Kept::Group(group) => {
+                if !self.add_group(key, group)? && self.is_whole {
+                    // The stream was being removed.
+                    info!(%key, "removed: its stream is gone");
+                    storage.catalogue.put(key, None, revision).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, restored: Restored) {
+        let Restored { name, subjects, settings } = restored;
+        let made = match self.directory.create(&name, subjects, settings.clone()) {
+            Ok(made) => made,
+            Err(rejection) => {
+                error!(name = name.as_str(), %rejection, "cannot be made anew; its messages stay");
+                self.is_whole = false;
+                return;
+            }
+        };
+        let (id, name) = (made.id, name.as_str().to_owned());
+        let command = match settings {
+            Settings::Queue(config) => {
+                self.logs.insert(format!("queue/{name}"));
+                Command::CreateQueue { id, name, config }
+            }
+            Settings::Stream(config) => {
+                let logs = 0..config.partitions;
+                self.logs.extend(logs.map(|partition| format!("stream/{name}/{partition}")));
+                Command::CreateStream { id, name, config }
+            }
+        };
+        self.commands[made.shard as usize].push(command);
+    }
+
+    /// False when there is no such stream.
+    fn add_group(&mut self, key: &str, kept: &KeptGroup) -> Result<bool, OpenError> {
+        let restored = kept.restored().map_err(|error| unreadable(key, &error))?;
+        let (stream, name, config) = (restored.stream, restored.name, restored.config);
+        let Some(found) = self.directory.find(&stream) else { return Ok(false) };
+        let Settings::Stream(settings) = &found.settings else { return Ok(false) };
+        let partitions = settings.partitions;
+        match self.directory.create_group(&stream, &name, config.clone()) {
+            Ok(made) => {
+                let logs = 0..partitions;
+                let group = name.as_str().to_owned();
+                self.logs.extend(logs.map(|it| format!("group/{stream}/{group}/{it}")));
+                let command = Command::PutGroup { stream: made.id, group, config };
+                self.commands[made.shard as usize].push(command);
+            }
+            Err(rejection) => {
+                error!(%key, %rejection, "cannot be made anew; where it was is kept");
+                self.is_whole = false;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deals with logs that belong to nothing in the catalogue.
+    fn clear_up(&mut self, storage: &mut Storage) -> Result<(), OpenError> {
+        let Some(journal) = &storage.journal else { return Ok(()) };
+        let is_sound = journal.report().damage.is_empty();
+        let mut unknown = journal.unopened();
+        unknown.retain(|log| !self.logs.contains(log));
+        // `orders/dead` before what could be taken for its own.
+        for log in unknown {
+            match dead_letter_queue(&log) {
+                Some(name) => self.adopt(storage, &name)?,
+                None if self.is_whole && is_sound && !is_left(storage, &log) => {
+                    remove(storage, &log)?;
+                }
+                None => leave(storage, &log)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists a dead-letter queue that has a log and no entry.
+    fn adopt(&mut self, storage: &mut Storage, name: &Name) -> Result<(), OpenError> {
+        let text = name.as_str();
+        let mut serves = text.rmatch_indices('/').map(|(at, _)| &text[..at]);
+        let serves = serves.find_map(|source| self.directory.find(source));
+        let level = serves.map_or(storage.level_max(), |found| found.settings.level());
+        let settings = Settings::Queue(QueueConfig { level, ..QueueConfig::default() });
+        info!(queue = text, "found without an entry: it holds dead letters");
+        let kept = Kept::destination(text, &[], &settings);
+        match storage.catalogue.put(&kept.key(), Some(kept.encode()), 0) {
+            Ok(_) => {}
+            // It has its messages; the next start sees to it again.
+            Err(StoreError::NoSpace) => warn!(queue = text, "no space to list it"),
+            Err(failure) => return Err(failed(failure)),
+        }
+        self.add(Restored { name: name.clone(), subjects: Vec::new(), settings });
+        Ok(())
+    }
+}
+
+/// The queue whose log this is, if that is one for dead letters.
+fn dead_letter_queue(log: &str) -> Option<Name> {
+    let name = log.strip_prefix("queue/").filter(|name| name.ends_with("/dead"))?;
+    Name::parse(name).ok()
+}
+
+fn left_key(log: &str) -> String {
+    format!("left/{log}")
+}
+
+/// Whether an earlier start has left it alone: what was lost then is still lost.
+fn is_left(storage: &Storage, log: &str) -> bool {
+    storage.catalogue.get(&left_key(log)).is_some()
+}
+
+fn leave(storage: &mut Storage, log: &str) -> Result<(), OpenError> {
+    warn!(%log, "belongs to nothing that is known; it is left alone");
+    if is_left(storage, log) {
+        return Ok(());
+    }
+    match storage.catalogue.put(&left_key(log), Some(Bytes::new()), 0) {
+        // Without space nothing is removed either, now.
+        Ok(_) | Err(StoreError::NoSpace) => Ok(()),
+        Err(failure) => Err(failed(failure)),
+    }
+}
+
+fn remove(storage: &mut Storage, log: &str) -> Result<(), OpenError> {
+    info!(%log, "removed: it belongs to nothing that there is");
+    let store = &mut storage.stores[0].store;
+    let opened = store.open(log).map_err(failed)?;
+    store.remove(opened).map_err(failed)?;
+    store.commit().map_err(failed)
+}
