@@ -287,6 +287,10 @@ fn limits_hold_before_anything_is_allocated() {
         let Found::Bad(bad) = read_block(&bytes, 0, IDENTITY) else { panic!("{at} {value}") };
         assert_eq!((bad.what, bad.head), (BadPart::Header, None), "{at} {value}");
     }
+    // Bytes that no entry claims.
+    let bodies_len = u32_at(&sample(), 24);
+    let Found::Bad(bad) = read_block(&huge(24, bodies_len + 1), 0, IDENTITY) else { panic!() };
+    assert_eq!(bad.what, BadPart::Table);
     // As long as a block may be, in a file that is shorter.
     let longest = BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES - 4 * TABLE_ENTRY_BYTES;
     let Found::Bad(bad) = read_block(&huge(24, longest as u32), 0, IDENTITY) else { panic!() };
@@ -427,6 +431,19 @@ fn a_checkpoint_is_whole_or_damaged() {
     let mut longer = bytes.clone();
     longer.extend_from_slice(&bytes[FILE_HEAD_BYTES..]);
     assert!(CheckpointContent::decode(&longer).is_err(), "something follows");
+}
+
+/// Every block of it is sound, but they were not written together.
+#[test]
+fn a_checkpoint_of_two_is_damaged() {
+    let one = checkpoint(&mut Seeded::new(1), 1, 0, 3 << 20).encode(STORE, 4, 5);
+    let two = checkpoint(&mut Seeded::new(2), 1, 0, 3 << 20).encode(STORE, 4, 5);
+    let identity = Identity { store_tag: store_tag(STORE, Kind::Checkpoint), file_sequence: 4 };
+    let (second, _) = next_block(&one, FILE_HEAD_BYTES, identity, 1).unwrap();
+    let (other, _) = next_block(&two, FILE_HEAD_BYTES, identity, 1).unwrap();
+    let mixed = [&one[..second], &two[other..]].concat();
+    let damaged = CheckpointError::Damaged("a block is missing");
+    assert_eq!(CheckpointContent::decode(&mixed).unwrap_err(), damaged);
 }
 
 #[test]
