@@ -117,6 +117,24 @@ impl Group {
         self.leaving.retain(|(of, _), _| *of != consumer);
     }
 
+    /// Leases of a consumer end otherwise: `end_ms` is given their end and the
+    /// length of the group's.
+    pub(crate) fn extend(
+        &mut self,
+        consumer: Consumer,
+        tags: RangeInclusive<u64>,
+        end_ms: impl Fn(u64, u64) -> u64,
+    ) {
+        if self.rule == Rule::AtMostOnce {
+            return;
+        }
+        for tag in tags {
+            if let Some(held) = self.held.get_mut(&(consumer, tag)) {
+                held.lease_end_ms = end_ms(held.lease_end_ms, self.lease_ms);
+            }
+        }
+    }
+
     /// A consumer settles deliveries.
     pub(crate) fn leave(&mut self, consumer: Consumer, tags: RangeInclusive<u64>) {
         for tag in tags {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_core::command::{
-    Command, ConnectionId, DestinationId, GroupConfig, Level, QueueConfig, Settlement, Source,
-    Start, StreamConfig, Verb,
+    Command, ConnectionId, DestinationId, GroupConfig, QueueConfig, Settlement, Source, Start,
+    StreamConfig, Verb,
 };
 use weir_core::directory::{Kind, Settings};
 use weir_core::name::{Name, Pattern};
@@ -125,7 +125,8 @@ impl Simulation {
     // What an operator does.
 
     fn make_queue(&mut self, name: &str, messages_max: u64, order: u8, rule: Rule) {
-        let config = QueueConfig { messages_max, bytes_max: 0, level: Level::Memory, order };
+        let level = self.world.level;
+        let config = QueueConfig { messages_max, bytes_max: 0, level, order };
         let lease_ms = BUILT_IN_LEASE_MS;
         let groups = BTreeMap::from([(String::new(), Group::new(rule, lease_ms))]);
         let id = self.make(name, Settings::Queue(config.clone()), groups, false);
@@ -146,7 +147,7 @@ impl Simulation {
             messages_max,
             bytes_max: 0,
             age_ms_max: 0,
-            level: Level::Memory,
+            level: self.world.level,
         };
         let rule = |order| if order == 1 { Rule::InOrder } else { Rule::AtLeastOnce };
         let models = groups

@@ -55,10 +55,15 @@ pub(crate) struct World {
     /// What the broker did, so that a run that did nothing is noticed.
     pub(crate) tally: Tally,
     pub(crate) transcript: Option<String>,
+    /// How safely queues and streams are to be kept.
+    pub(crate) level: Level,
     shards: Vec<Shard>,
     /// What sessions have sent to each shard, and it has not taken yet.
     lines: BTreeMap<(ConnectionId, u32), VecDeque<Command>>,
     attaching: BTreeMap<(ConnectionId, RequestId), (Consumer, Attached)>,
+    /// Those that have said goodbye. What was delivered to them once or never
+    /// before they did comes before the answer.
+    detaching: BTreeMap<Consumer, Attached>,
     /// With the moment at which the shard took it, steady ms.
     settling: BTreeMap<(ConnectionId, RequestId), (Consumer, Settlement, u64)>,
     pulling: BTreeMap<(ConnectionId, RequestId), u32>,
@@ -97,7 +102,10 @@ impl Tally {
 impl World {
     pub(crate) fn new(seed: u64, records: bool) -> Self {
         let directory = Directory::new(SHARDS);
-        let stores: Vec<_> = (0..SHARDS).map(|_| MemoryStore::new(1 << 24)).collect();
+        // Answers and deliveries wait for a store that is slow to be safe.
+        let level = if seed.is_multiple_of(2) { Level::Memory } else { Level::Disk };
+        let store = |_| MemoryStore::new(1 << 24).claiming(level);
+        let stores: Vec<_> = (0..SHARDS).map(store).collect();
         let faults = stores.iter().map(MemoryStore::faults).collect();
         let shards = stores
             .into_iter()
@@ -115,10 +123,12 @@ impl World {
             stats: BTreeMap::new(),
             asked: BTreeMap::new(),
             tally: Tally::default(),
+            level,
             transcript: records.then(String::new),
             shards: shards.collect(),
             lines: BTreeMap::new(),
             attaching: BTreeMap::new(),
+            detaching: BTreeMap::new(),
             settling: BTreeMap::new(),
             pulling: BTreeMap::new(),
             reading: BTreeMap::new(),
@@ -301,6 +311,7 @@ impl World {
         self.attached.clear();
         self.hands.clear();
         self.attaching.clear();
+        self.detaching.clear();
         self.settling.clear();
         self.pulling.clear();
         self.reading.clear();
@@ -349,7 +360,11 @@ impl World {
                 self.attaching.insert((*connection, *request), (consumer, attached));
             }
             Command::Detach { connection, subscription, .. } => {
-                self.lose((*connection, *subscription));
+                let consumer = (*connection, *subscription);
+                if let Some(attached) = self.attached.get(&consumer) {
+                    self.detaching.insert(consumer, attached.clone());
+                }
+                self.lose(consumer);
             }
             Command::Disconnect { connection } => {
                 let of_shard = |(consumer, attached): &(&Consumer, &Attached)| {
@@ -377,8 +392,15 @@ impl World {
                 let asked = (consumer, settlement, self.now_ms);
                 self.settling.insert((*connection, request), asked);
                 if let Some(attached) = self.attached.get(&consumer).cloned() {
-                    let tags = settlement.first..=settlement.last;
-                    self.group_of(&attached).leave(consumer, tags);
+                    let (tags, now_ms) = (settlement.first..=settlement.last, self.now_ms);
+                    let group = self.group_of(&attached);
+                    match settlement.verb {
+                        // Until the answer comes, the shorter lease is believed.
+                        Verb::Extend { by_ms } => group.extend(consumer, tags, |held, lease_ms| {
+                            held.min(now_ms + lease_of(by_ms, lease_ms))
+                        }),
+                        _ => group.leave(consumer, tags),
+                    }
                 }
             }
             Command::Seek { stream, group, to, .. } => {
@@ -487,14 +509,26 @@ impl World {
     }
 
     fn delivered(&mut self, consumer: Consumer, run: &Run) {
-        let attached = self.attached.get_mut(&consumer).expect("deliveries go to who is there");
+        let attached = match self.attached.get_mut(&consumer) {
+            Some(attached) => attached,
+            None => {
+                let attached = self.detaching.get_mut(&consumer);
+                let attached = attached.expect("deliveries go to who is there");
+                let group = &self.destinations[&attached.destination].groups[&attached.group];
+                assert_eq!(group.rule, Rule::AtMostOnce, "only what is settled comes late");
+                attached
+            }
+        };
         assert_eq!(run.tag, attached.last_tag + 1, "delivery tags rise by one");
         attached.last_tag += u64::from(run.count);
         let attached = attached.clone();
+        let is_there = self.attached.contains_key(&consumer);
         let batch = Batch::from_bytes(run.bytes.clone()).expect("whole messages");
         assert_eq!(batch.len(), run.count as usize);
         assert!(run.time_ms <= WALL_MS + self.now_ms);
-        self.hands.entry(consumer).or_default().extend(run.tag..=attached.last_tag);
+        if is_there {
+            self.hands.entry(consumer).or_default().extend(run.tag..=attached.last_tag);
+        }
         for (bytes, tag) in batch.iter().zip(run.tag..) {
             let (message, _) = read(bytes);
             let destination = self.destinations.get_mut(&attached.destination).expect("known");
@@ -514,7 +548,9 @@ impl World {
                 Rule::AtMostOnce => u64::MAX,
                 _ => now_ms + group.lease_ms,
             };
-            group.held.insert((consumer, tag), Held { message, lease_end_ms });
+            if is_there {
+                group.held.insert((consumer, tag), Held { message, lease_end_ms });
+            }
             let in_hand = group.in_hand(consumer, now_ms);
             assert!(in_hand <= attached.granted, "{consumer:?} holds more than its credit");
         }
@@ -571,6 +607,13 @@ impl World {
         let Some(attached) = self.attached.get(&consumer).cloned() else { return };
         self.tally.settled += done;
         let group = self.group_of(&attached);
+        if let Verb::Extend { by_ms } = verb {
+            if unknown == 0 {
+                let end_ms = |_, lease_ms| taken_ms + lease_of(by_ms, lease_ms);
+                group.extend(consumer, first..=last, end_ms);
+            }
+            return;
+        }
         for tag in first..=last {
             let Some(held) = group.leaving.remove(&(consumer, tag)) else { continue };
             match verb {
@@ -581,15 +624,7 @@ impl World {
                     group.rejected.insert(held.message);
                     group.finish(consumer, held.message);
                 }
-                Verb::Extend { by_ms } => {
-                    let by_ms = if by_ms == 0 { group.lease_ms } else { u64::from(by_ms) };
-                    let lease_end_ms = match group.rule {
-                        Rule::AtMostOnce => u64::MAX,
-                        _ => taken_ms + by_ms,
-                    };
-                    group.held.insert((consumer, tag), Held { lease_end_ms, ..held });
-                }
-                Verb::Nack { .. } => {}
+                Verb::Extend { .. } | Verb::Nack { .. } => {}
             }
         }
     }
@@ -640,6 +675,11 @@ impl World {
             destination.groups.values_mut().for_each(|group| group.lease_ms = lease_ms);
         }
     }
+}
+
+/// Length of a lease that is extended by `by_ms`, in a group's.
+fn lease_of(by_ms: u32, lease_ms: u64) -> u64 {
+    if by_ms == 0 { lease_ms } else { u64::from(by_ms) }
 }
 
 /// Number and key of a message.

@@ -144,6 +144,7 @@ impl Shard {
     /// Does what is asked. Effects that need the turn's end (deliveries, outcomes
     /// of publishes) leave with [`Shard::commit`].
     pub fn apply(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
+        let first = effects.len();
         match command {
             Command::Publish(publish) => self.publish(now, publish, effects),
             Command::Settle { connection, subscription, request, settlements } => {
@@ -158,10 +159,12 @@ impl Shard {
             Command::Attach { connection, subscription, request, source, credit, name, labels } => {
                 let consumer = members::NewConsumer { source, credit, name, labels };
                 let answer = self.attach(now, (connection, subscription), consumer, effects);
+                self.answers.line_up(effects, first);
                 answer_done(connection, request, answer, effects);
             }
             Command::Detach { connection, subscription, request } => {
                 let answer = self.detach(now, (connection, subscription), effects);
+                self.answers.line_up(effects, first);
                 let reply = answer.map_or_else(Reply::Rejected, |()| Reply::Done);
                 self.answers.answer_in_turn((connection, request), reply, effects);
             }
@@ -174,6 +177,7 @@ impl Shard {
 
     /// The commands that are not on the path of messages.
     fn apply_control(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
+        let first = effects.len();
         match command {
             Command::CreateQueue { id, name, config } => self.create_queue(now, id, name, config),
             Command::CreateStream { id, name, config } => self.create_stream(now, id, name, config),
@@ -184,8 +188,12 @@ impl Shard {
             }
             Command::DeleteGroup { stream, group } => {
                 self.delete_group(now, stream, &group, effects);
+                self.answers.line_up(effects, first);
             }
-            Command::Delete { id } => self.delete(now, id, effects),
+            Command::Delete { id } => {
+                self.delete(now, id, effects);
+                self.answers.line_up(effects, first);
+            }
             Command::Seek { connection, request, stream, group, partition, to } => {
                 let answer = self.seek(now, stream, &group, partition, to);
                 self.answer_safely((connection, request), answer, effects);
@@ -212,6 +220,7 @@ impl Shard {
             }
             Command::BindDelivery { binding, scope, policy } => {
                 self.bind_delivery(now, binding, scope, policy, effects);
+                self.answers.line_up(effects, first);
             }
             Command::BindFilter { binding, scope, filter } => {
                 self.filters.bind(binding, scope, filter);
@@ -238,6 +247,7 @@ impl Shard {
 
     /// Does what is due at `now`. Harmless at any time; a `commit` must follow.
     pub fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let before = effects.len();
         while let Some(&(at, owner)) = self.deadlines.first() {
             if at > now.steady_ms {
                 break;
@@ -258,6 +268,7 @@ impl Shard {
                 }
             }
         }
+        self.answers.line_up(effects, before);
     }
 
     /// The group has something to do at the end of this turn.
@@ -305,6 +316,27 @@ impl Shard {
                 self.answers.answer_in_turn(to, Reply::Rejected(rejection), effects);
             }
         }
+    }
+
+    /// As `with_group`, for work that delivers. What settles by being delivered
+    /// leaves when that is safe.
+    fn deliver_with(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        effects: &mut Vec<Effect>,
+        work: impl FnOnce(&mut Group, &mut Io<'_>),
+    ) -> Option<()> {
+        let group = self.groups.get_mut(&id)?;
+        if group.plan.ack != 0 || group.level == Level::Memory {
+            return self.with_group(now, id, effects, work);
+        }
+        group.asked = true;
+        let (mut delivered, level) = (Vec::new(), group.level);
+        self.with_group(now, id, &mut delivered, work);
+        self.groups.get_mut(&id)?.asked = false;
+        self.answers.deliver(delivered, level);
+        Some(())
     }
 
     fn queue_mut(&mut self, id: DestinationId) -> Result<&mut Queue, Rejection> {

@@ -1,10 +1,13 @@
-//! Answers that wait until the store is as safe as they say.
+//! Answers that wait until the store is as safe as they say, and deliveries that
+//! wait because they settle what they deliver.
 //!
 //! Owned by the shard. What is settled, moved or purged in a turn is handed to
 //! the store with one of the turn's commits; the answer leaves when the store is
-//! as safe as the messages are kept, in this turn or a later one. Invariants: an
-//! answer does not overtake an earlier one of its connection that waits; there is
-//! one for each request in flight at the most.
+//! as safe as the messages are kept, in this turn or a later one. A message that
+//! is delivered once or never leaves only when it is safe that no later process
+//! delivers it. Invariants: an answer does not overtake an earlier one of its
+//! connection that waits; there is one for each request in flight at the most,
+//! and no more deliveries than there is credit.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,8 +21,7 @@ const COMMITS_MAX: u64 = 2;
 
 #[derive(Debug)]
 struct Answer {
-    request: RequestId,
-    reply: Reply,
+    effect: Effect,
     level: Level,
     /// Number of the commit with which everything it speaks of is handed over.
     commit: u64,
@@ -42,6 +44,8 @@ pub(super) struct Answers {
     safe: [u64; 3],
     /// The commit after which none of them lacks its position.
     stamped: u64,
+    /// Deliveries that wait, by connection.
+    deliveries: BTreeMap<ConnectionId, usize>,
 }
 
 impl Answers {
@@ -59,9 +63,52 @@ impl Answers {
         level: Level,
         is_late: bool,
     ) {
+        let effect = Effect::Reply { connection, request, reply };
+        self.wait(connection, effect, level, is_late);
+    }
+
+    fn wait(&mut self, connection: ConnectionId, effect: Effect, level: Level, is_late: bool) {
         let commit = self.commits + 1 + u64::from(is_late);
         self.stamped = self.stamped.max(commit);
-        let answer = Answer { request, reply, level, commit, position: None };
+        let answer = Answer { effect, level, commit, position: None };
+        self.waiting.entry(connection).or_default().push_back(answer);
+    }
+
+    /// What a group has delivered and settled by that: leaves when the settlement
+    /// is as safe as `level`.
+    pub(super) fn deliver(&mut self, delivered: Vec<Effect>, level: Level) {
+        for effect in delivered {
+            if let Effect::Deliver { connection, .. } = effect {
+                *self.deliveries.entry(connection).or_default() += 1;
+            }
+            if let Some(connection) = listener(&effect) {
+                self.wait(connection, effect, level, false);
+            }
+        }
+    }
+
+    /// Puts the answers and ends among `effects` from `first` on behind the
+    /// deliveries that wait for the same connection: the end of a pull or of a
+    /// consumer comes after what it was given.
+    pub(super) fn line_up(&mut self, effects: &mut Vec<Effect>, first: usize) {
+        if self.deliveries.is_empty() {
+            return;
+        }
+        for effect in effects.split_off(first) {
+            let waits = |one: &ConnectionId| {
+                !matches!(effect, Effect::Deliver { .. }) && self.deliveries.contains_key(one)
+            };
+            match listener(&effect).filter(waits) {
+                Some(connection) => self.push_safe(connection, effect),
+                None => effects.push(effect),
+            }
+        }
+    }
+
+    /// Something that is safe, behind what may not be.
+    fn push_safe(&mut self, connection: ConnectionId, effect: Effect) {
+        let (level, commit, position) = (Level::Memory, 0, Some(0));
+        let answer = Answer { effect, level, commit, position };
         self.waiting.entry(connection).or_default().push_back(answer);
     }
 
@@ -72,18 +119,17 @@ impl Answers {
         reply: Reply,
         effects: &mut Vec<Effect>,
     ) {
-        match self.waiting.get_mut(&connection) {
-            Some(line) => {
-                let (level, commit, position) = (Level::Memory, 0, Some(0));
-                line.push_back(Answer { request, reply, level, commit, position });
-            }
-            None => effects.push(Effect::Reply { connection, request, reply }),
+        let effect = Effect::Reply { connection, request, reply };
+        match self.waiting.contains_key(&connection) {
+            true => self.push_safe(connection, effect),
+            false => effects.push(effect),
         }
     }
 
     /// Nobody is there to hear.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.waiting.remove(&connection);
+        self.deliveries.remove(&connection);
     }
 
     /// The store has committed: lets go what is safe.
@@ -100,9 +146,11 @@ impl Answers {
             return;
         }
         self.safe = safe;
-        let (commits, marks) = (self.commits, self.marks);
+        let (commits, marks, deliveries) = (self.commits, self.marks, &mut self.deliveries);
         self.waiting.retain(|&connection, line| {
-            let young = |answer: &&mut Answer| answer.commit + COMMITS_MAX >= commits;
+            // Those behind that wait for nothing themselves are passed by.
+            let young =
+                |answer: &&mut Answer| answer.commit == 0 || answer.commit + COMMITS_MAX >= commits;
             for answer in line.iter_mut().rev().take_while(young) {
                 if answer.position.is_none() && answer.commit <= commits {
                     answer.position = Some(marks[answer.level as usize]);
@@ -111,10 +159,28 @@ impl Answers {
             let is_safe = |answer: &mut Answer| {
                 answer.position.is_some_and(|position| position <= safe[answer.level as usize])
             };
-            while let Some(Answer { request, reply, .. }) = line.pop_front_if(is_safe) {
-                effects.push(Effect::Reply { connection, request, reply });
+            while let Some(Answer { effect, .. }) = line.pop_front_if(is_safe) {
+                if matches!(effect, Effect::Deliver { .. })
+                    && let Some(left) = deliveries.get_mut(&connection)
+                {
+                    *left -= 1;
+                    if *left == 0 {
+                        deliveries.remove(&connection);
+                    }
+                }
+                effects.push(effect);
             }
             !line.is_empty()
         });
+    }
+}
+
+/// Whom an effect speaks to; publishers wait for no consumer.
+fn listener(effect: &Effect) -> Option<ConnectionId> {
+    match effect {
+        Effect::Deliver { connection, .. }
+        | Effect::Reply { connection, .. }
+        | Effect::Ended { connection, .. } => Some(*connection),
+        Effect::Published { .. } | Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
     }
 }

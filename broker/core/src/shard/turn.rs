@@ -67,7 +67,9 @@ impl Shard {
             for &id in &groups {
                 self.work(now, id, effects);
             }
+            let first = effects.len();
             self.step_policies(now, &groups, effects);
+            self.answers.line_up(effects, first);
             worked.extend(&groups);
             last = groups;
         }
@@ -93,7 +95,7 @@ impl Shard {
             );
             self.give_up_policy(now, binding, reason, effects);
         }
-        let dispatched = self.with_group(now, id, effects, |group, io| group.dispatch(io));
+        let dispatched = self.deliver_with(now, id, effects, |group, io| group.dispatch(io));
         if dispatched.is_none() {
             return;
         }
@@ -333,7 +335,7 @@ impl Shard {
         let id = actions[0].group;
         let group = self.groups.get(&id);
         if group.is_some_and(|group| group.decider.binding == Some(binding)) {
-            self.with_group(now, id, effects, |group, io| group.wish(io, actions));
+            self.deliver_with(now, id, effects, |group, io| group.wish(io, actions));
             return;
         }
         // Not a group of this policy: said to one that is.
@@ -376,7 +378,9 @@ impl Shard {
     /// Ends the group's part of the turn, and arms its deadline.
     fn tidy(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
+        let first = effects.len();
         group.end_pulls(now.steady_ms, effects);
+        self.answers.line_up(effects, first);
         let next_ms = group.next_deadline_ms();
         if next_ms != group.armed_ms {
             self.deadlines.remove(&(group.armed_ms, Owner::Group(id)));

@@ -356,6 +356,51 @@ fn a_gone_connection_is_not_answered() {
 }
 
 #[test]
+fn what_is_delivered_once_or_never_leaves_when_that_is_safe() {
+    check(
+        "queue orders level=disk
+         bind hand ack=0
+         eve: publish orders a b c d e
+         hold stable
+         ann: consume orders credit=1
+         ann: pull 3 wait=20
+         bob: consume orders
+         bob: pull 5 wait=20
+         wait 30
+         ann: detach
+         bob: info orders
+         free stable
+         wait 0
+         restart
+         hold stable
+         bind hand ack=0
+         eve: publish orders f
+         free stable
+         wait 0
+         ann: consume orders
+         hold stable
+         ann: credit 1
+         restart
+         free stable
+         bob: consume orders credit=9",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 5: Ok(Disk)
+            bob <- orders: 0 kept, 5..5, published 5 refused 0 removed 0
+              [] hand g1 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 5 again 0 acked 5 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                bob credit 0 holds 1
+            ann <- deliver a#1
+            ann <- deliver b#2 c#3 d#4
+            ann <- Count { done: 3, unknown: 0 }
+            bob <- deliver e#1
+            bob <- Count { done: 1, unknown: 0 }
+            ~ classify ["orders"]
+            eve <- published 1: Ok(Disk)
+        "#]],
+    );
+}
+
+#[test]
 fn the_dying_wait_for_room() {
     check(
         "queue orders
