@@ -14,7 +14,7 @@ use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io};
 use crate::rest::KeeperNews;
-use crate::shared::{Shared, Start};
+use crate::shared::{Order, Shared, Start};
 use crate::store::JournalStore;
 use crate::writer::{self, Writer};
 
@@ -284,6 +284,28 @@ impl Journal {
         Shared::lock(&self.shared.stepper).as_mut().is_some_and(Writer::step)
     }
 
+    /// Waits until everything handed over is synced.
+    ///
+    /// # Errors
+    /// The journal has stopped.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.shared.sync_through(self.shared.position())
+    }
+
+    /// Number and lost stretches of a log that nobody has opened.
+    pub(crate) fn damage_of(&self, name: &str) -> Option<(u64, Vec<(u64, u64)>)> {
+        let unopened = Shared::lock(&self.shared.recovered);
+        unopened.get(name).map(|log| (log.number, log.damage.iter().collect()))
+    }
+
+    pub(crate) fn hand_over(
+        &self,
+        orders: impl IntoIterator<Item = Order>,
+    ) -> Result<(), StoreError> {
+        self.shared.hand_over(None, orders)?;
+        self.sync()
+    }
+
     /// Stops: everything handed over is written and synced, and a clean stop is
     /// marked. The stores must not be used any more.
     ///
@@ -291,8 +313,7 @@ impl Journal {
     /// The journal had stopped before, or stops on the way.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.stopping.store(true, Ordering::Relaxed);
-        let position = self.shared.position();
-        let synced = self.shared.sync_through(position);
+        let synced = self.sync();
         self.shared.stop_writer();
         self.shared.tell(Told::Stop);
         for thread in self.threads.drain(..) {

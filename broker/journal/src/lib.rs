@@ -13,10 +13,12 @@ mod ranges;
 mod read;
 mod recovery;
 mod rest;
+mod sabotage;
 mod segment;
 mod shared;
 pub mod sim;
 mod store;
+pub mod tools;
 mod writer;
 
 pub use catalogue::JournalCatalogue;

@@ -229,17 +229,13 @@ impl Log {
         }
     }
 
-    /// How many of `from..to` are records in segments: offsets may have gaps there.
+    /// How many of `from..to`, none of which was released before, are records in
+    /// segments: what is not there had been released when it was filed.
     fn filed_records(&self, from: u64, to: u64) -> u64 {
         let mut count = 0;
-        for segment in
-            self.segments.iter().filter(|segment| segment.base < to && segment.end > from)
-        {
-            for block in segment.blocks.iter().filter(|block| block.base < to && block.end > from) {
-                let inside = block.end.min(to) - block.base.max(from);
-                let all = block.end - block.base;
-                // Gaps are taken as spread evenly.
-                count += (inside * u64::from(block.live)).div_ceil(all.max(1));
+        for segment in self.segments.iter().filter(|one| one.base < to && one.end > from) {
+            for block in segment.blocks.iter().filter(|one| one.base < to && one.end > from) {
+                count += block.end.min(to) - block.base.max(from);
             }
         }
         count.min(self.filed_live)

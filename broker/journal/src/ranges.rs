@@ -69,6 +69,27 @@ impl Ranges {
         }
     }
 
+    /// What of it lies neither in `others` nor below `floor`.
+    pub(crate) fn minus(&self, others: &Self, floor: u64) -> Self {
+        let mut left = Self::default();
+        for (from, to) in self.iter() {
+            let mut at = from.max(floor);
+            while at < to {
+                match others.next(at).filter(|other| other.start < to) {
+                    Some(other) => {
+                        drop(left.insert(at, other.start));
+                        at = other.end;
+                    }
+                    None => {
+                        drop(left.insert(at, to));
+                        break;
+                    }
+                }
+            }
+        }
+        left
+    }
+
     pub(crate) fn clear(&mut self) {
         self.stretches.clear();
     }
@@ -145,6 +166,13 @@ mod tests {
                 let within: Vec<u64> =
                     ranges.within(20, 50).into_iter().flat_map(|(from, to)| from..to).collect();
                 assert!(within.iter().eq(plain.range(20..50)), "seed {seed}");
+                let others: Ranges = [(10, 30), (40, 45)].into_iter().collect();
+                let left = ranges.minus(&others, 7);
+                let left: Vec<u64> = left.iter().flat_map(|(from, to)| from..to).collect();
+                let expected = plain.iter().copied().filter(|offset| {
+                    *offset >= 7 && !(10..30).contains(offset) && !(40..45).contains(offset)
+                });
+                assert!(left.iter().copied().eq(expected), "seed {seed}");
                 let stretches: Vec<_> = ranges.iter().collect();
                 assert!(stretches.windows(2).all(|two| two[0].1 < two[1].0), "seed {seed}");
             }

@@ -159,7 +159,7 @@ pub(crate) fn recover(
             journal_files.insert(file.sequence, entry);
         }
     }
-    let (logs, catalogue, snapshots, next_log) = replay.finish();
+    let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
     if mode == Mode::ReadWrite {
         remove_strays(&**files, &logs)?;
     }
@@ -217,10 +217,11 @@ fn quarantine(files: &dyn Files, path: &str, name: &str) -> Result<(), OpenError
 
 type Checkpoint = (u64, u128, CheckpointContent);
 
+/// A checkpoint file: its number, and what it says or what is wrong with it.
+type CheckpointFile = (u64, Result<(u128, CheckpointContent), String>);
+
 /// Every checkpoint there is, oldest first, with what is wrong with the damaged.
-fn read_checkpoints(
-    files: &dyn Files,
-) -> Result<Vec<(u64, Result<(u128, CheckpointContent), String>)>, OpenError> {
+fn read_checkpoints(files: &dyn Files) -> Result<Vec<CheckpointFile>, OpenError> {
     let mut found = Vec::new();
     for entry in files.list("").map_err(io("."))? {
         let number =
@@ -247,7 +248,7 @@ fn read_checkpoints(
 
 /// The newest sound one. The one before stands in for a damaged one.
 fn choose(
-    checkpoints: &[(u64, Result<(u128, CheckpointContent), String>)],
+    checkpoints: &[CheckpointFile],
     report: &mut RecoveryReport,
 ) -> Result<Option<Checkpoint>, OpenError> {
     let mut why = None;

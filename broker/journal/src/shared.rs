@@ -238,7 +238,10 @@ impl Shared {
             }
             match order {
                 Order::Append { level, log, base, time_ms, due_ms, batch } => {
-                    block.builder.push_append(level, log, base, time_ms, due_ms, &batch);
+                    let builder = &mut block.builder;
+                    if !builder.extend_last_append(level, log, base, time_ms, due_ms, &batch) {
+                        builder.push_append(level, log, base, time_ms, due_ms, &batch);
+                    }
                 }
                 Order::Plain { kind, level, log, numbers, body } => {
                     block.builder.push(kind, level, log, numbers, &[&body]);

@@ -94,6 +94,13 @@ impl JournalStore {
         self.resident_bytes + self.pinned_bytes
     }
 
+    /// Goes on at offset `to`, leaving out what is between: for records that are
+    /// brought from elsewhere.
+    pub(crate) fn leave_gap(&mut self, log: LogId, to: u64) {
+        let log = self.log_mut(log);
+        log.end = log.end.max(to);
+    }
+
     fn log(&self, log: LogId) -> &Log {
         self.logs[log.0 as usize].as_ref().expect("the shard uses open logs only")
     }

@@ -70,9 +70,9 @@ impl Replay {
                 let inside = log.released.within(block.base, block.end);
                 below + inside.iter().map(|(from, to)| to - from).sum::<u64>()
             };
-            let all = (block.end - block.base).max(1);
-            // Gaps are taken as spread evenly.
-            let live = u64::from(block.live) * all.saturating_sub(released) / all;
+            // What is not there was released before it was filed.
+            let live = (block.end - block.base).saturating_sub(released);
+            let live = live.min(u64::from(block.live));
             let bytes = u64::from(block.bytes) * live / u64::from(block.live.max(1));
             log.filed_live += live;
             log.filed_bytes += bytes;
@@ -231,10 +231,20 @@ impl Replay {
     #[allow(clippy::type_complexity, reason = "taken apart at once")]
     pub(super) fn finish(
         mut self,
+        report: &mut RecoveryReport,
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
         for (number, log) in &mut self.logs {
             log.end = log.end.max(self.ends.get(number).copied().unwrap_or(0)).max(log.start);
             log.stable = log.end;
+            // What was settled or removed later is no loss.
+            log.damage = log.damage.minus(&log.released, log.start);
+        }
+        let logs = &self.logs;
+        for damage in &mut report.damage {
+            damage.lost.retain(|lost| {
+                let log = logs.values().find(|log| log.name == lost.log);
+                log.is_none_or(|log| !log.damage.within(lost.from, lost.to).is_empty())
+            });
         }
         (self.logs, self.catalogue, self.snapshots, self.next_log)
     }

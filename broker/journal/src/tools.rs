@@ -1,0 +1,394 @@
+//! A data folder without a broker: looked at, written out, read in. Nothing here
+//! changes a folder but [`import`] and [`accept_loss`].
+
+use std::io::{BufRead, Write};
+use std::ops::Range;
+use std::sync::Arc;
+
+use weir_core::command::Level;
+use weir_core::env::Clock;
+use weir_core::store::{Catalogue, Records, Stamp, Store, StoreError};
+use weir_message::Batch;
+
+use crate::catalogue::JournalCatalogue;
+use crate::files::Files;
+use crate::format::EntryKind;
+use crate::journal::{Journal, JournalConfig};
+use crate::log::Log;
+use crate::recovery::{self, Mode, OpenError, Recovered, RecoveryReport};
+use crate::shared::Order;
+use crate::shared::{Shared, Start};
+use crate::store::JournalStore;
+use crate::{limits, read};
+
+/// What a tool could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The folder cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Input or output failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The input is not what `export` writes.
+    #[error("line {line}: {what}")]
+    Input {
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is no such log, or nothing of it is lost there.
+    #[error("{0}")]
+    NotThere(String),
+}
+
+/// One log, in figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFigures {
+    /// Its name.
+    pub name: String,
+    /// First offset kept.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Records that are neither settled nor removed.
+    pub live: u64,
+    /// Bytes of them; an estimate where part of a block is settled.
+    pub bytes: u64,
+    /// Stretches settled ahead of the start.
+    pub settled_stretches: usize,
+    /// Segment files.
+    pub segments: usize,
+    /// Stretches that are lost.
+    pub damage: Vec<(u64, u64)>,
+}
+
+/// What a folder holds.
+#[derive(Clone, Debug)]
+pub struct FolderFigures {
+    /// What a start would find.
+    pub report: RecoveryReport,
+    /// The logs, by name.
+    pub logs: Vec<LogFigures>,
+    /// Keys of the catalogue.
+    pub catalogue_keys: usize,
+    /// Journal files a start would read.
+    pub journal_files: usize,
+}
+
+/// A folder opened for looking.
+pub struct Folder {
+    shared: Arc<Shared>,
+    report: RecoveryReport,
+    journal_files: usize,
+}
+
+impl Folder {
+    /// Opens the folder behind `files` and changes nothing in it. The broker must
+    /// not run: its lock is taken for as long as this lives.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(files: Arc<dyn Files>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let found = recovery::recover(&files, &*clock, 0, Mode::ReadOnly)?;
+        let journal_files = found.journal_files.len();
+        let report = found.report.clone();
+        let shared = Arc::new(shared_of(files, clock, found));
+        Ok(Self { shared, report, journal_files })
+    }
+
+    /// What a start would find.
+    #[must_use]
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// What the folder holds.
+    #[must_use]
+    pub fn figures(&self) -> FolderFigures {
+        let logs = Shared::lock(&self.shared.recovered);
+        let mut figures: Vec<LogFigures> = logs.values().map(figures_of).collect();
+        figures.sort_by(|one, other| one.name.cmp(&other.name));
+        let catalogue = Shared::lock(&self.shared.catalogue);
+        FolderFigures {
+            report: self.report.clone(),
+            logs: figures,
+            catalogue_keys: catalogue.entries.values().filter(|(_, v)| v.is_some()).count(),
+            journal_files: self.journal_files,
+        }
+    }
+
+    /// Reads every record of every log, each with its checks. Returns what cannot
+    /// be read: log, first offset, one past the last.
+    #[must_use]
+    pub fn check(&self, progress: &mut dyn FnMut(&str, u64)) -> Vec<(String, u64, u64)> {
+        let mut bad = Vec::new();
+        for name in self.names() {
+            let mut count = 0;
+            self.records(&name, &mut |records| match records {
+                Ok(records) => count += records.batch.len() as u64,
+                Err((from, to)) => bad.push((name.clone(), from, to)),
+            });
+            progress(&name, count);
+        }
+        bad
+    }
+
+    /// Names of the logs.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Shared::lock(&self.shared.recovered).keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Hands out the live records of a log in order; as an error, a stretch that
+    /// cannot be read.
+    pub fn records(&self, name: &str, sink: &mut dyn FnMut(Result<&Records, (u64, u64)>)) {
+        let Some(log) = Shared::lock(&self.shared.recovered).get(name).cloned() else { return };
+        let mut at = log.start;
+        let mut found = Vec::new();
+        while at < log.stable {
+            found.clear();
+            match read::records(&self.shared, &log, at, limits::SEARCH_BYTES, &mut found) {
+                Ok(()) => {}
+                Err(StoreError::Damaged { from, to }) => {
+                    sink(Err((from, to)));
+                    at = to.max(at + 1);
+                    continue;
+                }
+                Err(_) => return,
+            }
+            let Some(last) = found.last() else { return };
+            at = last.offset + last.batch.len() as u64;
+            found.iter().for_each(|records| sink(Ok(records)));
+        }
+    }
+
+    /// The catalogue's keys and values.
+    #[must_use]
+    pub fn catalogue(&self) -> Vec<(String, Vec<u8>)> {
+        let catalogue = Shared::lock(&self.shared.catalogue);
+        let some = catalogue
+            .entries
+            .iter()
+            .filter_map(|(key, (_, value))| Some((key.clone(), value.as_ref()?.to_vec())));
+        some.collect()
+    }
+
+    /// Writes everything as lines of JSON that [`import`] reads: catalogue, logs
+    /// with their start, records, what is settled ahead.
+    ///
+    /// # Errors
+    /// Of `into`; a stretch that cannot be read is written as lost.
+    pub fn export(&self, into: &mut dyn Write) -> Result<(), ToolError> {
+        for (key, value) in self.catalogue() {
+            let line = serde_json::json!({ "key": key, "value": hex(&value) });
+            writeln!(into, "{line}")?;
+        }
+        for name in self.names() {
+            let log = Shared::lock(&self.shared.recovered).get(&name).cloned();
+            let Some(log) = log else { continue };
+            let settled: Vec<_> = log.released.iter().map(|(from, to)| [from, to]).collect();
+            let line = serde_json::json!({
+                "log": name, "start": log.start, "end": log.end, "settled": settled,
+            });
+            writeln!(into, "{line}")?;
+            let mut failure = None;
+            self.records(&name, &mut |records| {
+                let line = match records {
+                    Err((from, to)) => serde_json::json!({ "lost": [from, to] }),
+                    Ok(records) => serde_json::json!({
+                        "at": records.offset,
+                        "time_ms": records.time_ms,
+                        "due_ms": records.due_ms,
+                        "messages": records.batch.iter().map(hex).collect::<Vec<_>>(),
+                    }),
+                };
+                if failure.is_none() {
+                    failure = writeln!(into, "{line}").err();
+                }
+            });
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shared_of(files: Arc<dyn Files>, clock: Arc<dyn Clock>, found: Recovered) -> Shared {
+    let start = Start {
+        store_id: found.store_id,
+        journal_files: found.journal_files,
+        spares: Vec::new(),
+        recovered: found.logs,
+        catalogue: found.catalogue,
+        snapshots: found.snapshots,
+        next_log: found.next_log,
+    };
+    Shared::new(files, clock, JournalConfig::new(found.store_id), start)
+}
+
+fn figures_of(log: &Log) -> LogFigures {
+    let in_chunks: u64 = log.chunks.iter().map(|chunk| u64::from(chunk.live)).sum();
+    LogFigures {
+        name: log.name.clone(),
+        start: log.start,
+        end: log.end,
+        live: in_chunks + log.filed_live,
+        bytes: log.bytes,
+        settled_stretches: log.released.len(),
+        segments: log.segments.len(),
+        damage: log.damage.iter().collect(),
+    }
+}
+
+/// Accepts that what lies in `from..to` of the log is gone: readers pass over it,
+/// and the log takes records again. Returns the stretches that were given up.
+///
+/// # Errors
+/// [`ToolError`]; nothing is lost there.
+pub fn accept_loss(
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    config: JournalConfig,
+    log: &str,
+    range: Range<u64>,
+) -> Result<Vec<(u64, u64)>, ToolError> {
+    let journal = Journal::open(files, clock, config, 1)?;
+    let found = journal.damage_of(log);
+    let (number, damage) =
+        found.ok_or_else(|| ToolError::NotThere(format!("there is no log {log:?}")))?;
+    let given_up: Vec<(u64, u64)> =
+        damage.into_iter().filter(|&(from, to)| from >= range.start && to <= range.end).collect();
+    if given_up.is_empty() {
+        let what = format!("nothing of {log} is lost in {}..{}", range.start, range.end);
+        return Err(ToolError::NotThere(what));
+    }
+    let orders = given_up.iter().map(|&(from, to)| Order::Plain {
+        kind: EntryKind::LossAccepted,
+        level: Level::Disk,
+        log: number,
+        numbers: [from, to, 0, 0],
+        body: Vec::new(),
+    });
+    journal.hand_over(orders)?;
+    journal.close()?;
+    Ok(given_up)
+}
+
+/// Reads what [`Folder::export`] wrote into a folder that holds no logs yet.
+/// Returns how many records came.
+///
+/// # Errors
+/// [`ToolError`]; what was read before stays in the folder.
+pub fn import(
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    config: JournalConfig,
+    from: &mut dyn BufRead,
+) -> Result<u64, ToolError> {
+    let journal = Journal::open(files, clock, config, 1)?;
+    if !journal.unopened().is_empty() {
+        return Err(ToolError::NotThere("the folder is not empty: import into a new one".into()));
+    }
+    let (mut store, mut catalogue) = (journal.store(Box::new(|| {})), journal.catalogue());
+    let mut importing = Importing { log: None, settled: Vec::new(), records: 0 };
+    for (number, line) in from.lines().enumerate() {
+        let line = line?;
+        let done = importing.line(&line, &mut store, &mut catalogue);
+        done.map_err(|error| match error {
+            ToolError::Input { what, .. } => ToolError::Input { line: number + 1, what },
+            other => other,
+        })?;
+        while store.is_congested() {
+            journal.sync()?;
+            store.commit()?;
+        }
+    }
+    importing.end_log(&mut store)?;
+    journal.sync()?;
+    drop(store);
+    journal.close()?;
+    Ok(importing.records)
+}
+
+struct Importing {
+    log: Option<weir_core::store::LogId>,
+    settled: Vec<(u64, u64)>,
+    records: u64,
+}
+
+impl Importing {
+    fn line(
+        &mut self,
+        line: &str,
+        store: &mut JournalStore,
+        catalogue: &mut JournalCatalogue,
+    ) -> Result<(), ToolError> {
+        let value: serde_json::Value =
+            serde_json::from_str(line).map_err(|error| input(&error.to_string()))?;
+        let number = |name: &str| value[name].as_u64().unwrap_or(0);
+        if let Some(key) = value["key"].as_str() {
+            let bytes = value["value"].as_str().and_then(unhex).ok_or_else(|| input("no value"))?;
+            catalogue.put(key, Some(bytes.into()), 0)?;
+        } else if let Some(name) = value["log"].as_str() {
+            self.end_log(store)?;
+            let log = store.open(name)?;
+            store.reset(log, number("start"));
+            self.log = Some(log);
+            self.settled = pairs(&value["settled"]);
+        } else if let Some(messages) = value["messages"].as_array() {
+            let log = self.log.ok_or_else(|| input("messages before a log"))?;
+            let mut bytes = Vec::new();
+            for message in messages {
+                let message = message.as_str().and_then(unhex);
+                bytes.extend(message.ok_or_else(|| input("a message that is not hex"))?);
+            }
+            let batch = Batch::from_bytes(bytes.into()).map_err(|e| input(&e.to_string()))?;
+            let stamp = Stamp { time_ms: number("time_ms"), due_ms: number("due_ms") };
+            let end = store.bounds(log).end;
+            if number("at") > end {
+                store.leave_gap(log, number("at"));
+            }
+            self.records += batch.len() as u64;
+            let end = store.bounds(log).end;
+            store.append(log, end, stamp, &batch, Level::Os)?;
+            store.commit()?;
+        }
+        Ok(())
+    }
+
+    fn end_log(&mut self, store: &mut JournalStore) -> Result<(), ToolError> {
+        if let Some(log) = self.log.take() {
+            for (from, to) in self.settled.drain(..) {
+                store.release(log, from, to, Level::Os);
+            }
+            store.commit()?;
+        }
+        Ok(())
+    }
+}
+
+fn input(what: &str) -> ToolError {
+    ToolError::Input { line: 0, what: what.to_owned() }
+}
+
+fn pairs(value: &serde_json::Value) -> Vec<(u64, u64)> {
+    let pairs = value.as_array().into_iter().flatten();
+    pairs.filter_map(|pair| Some((pair[0].as_u64()?, pair[1].as_u64()?))).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}
