@@ -112,7 +112,10 @@ fn a_seek_outlives_a_restart() {
          ann: ack 1-9 asks
          restart
          ann: consume flights/audit credit=9
-         eve: publish flights e",
+         eve: publish flights e
+         ann: ack 1 && eve: seek flights/audit earliest
+         restart
+         ann: consume flights/audit credit=9",
         expect![[r#"
             eve <- published 4: Ok(Memory)
             ann <- deliver a#1 b#2 c#3 d#4
@@ -123,6 +126,8 @@ fn a_seek_outlives_a_restart() {
             ann <- Count { done: 0, unknown: 9 }
             eve <- published 1: Ok(Memory)
             ann <- deliver e#1
+            ann <- deliver a#2 b#3 c#4 d#5 | e#6
+            ann <- deliver a#1 b#2 c#3 d#4 | e#5
         "#]],
     );
 }

@@ -1,6 +1,6 @@
 //! The language of the scripts, and the policies they bind.
 //!
-//! One line is one turn. `wait 100` lets time pass and ticks at every deadline on
+//! One line is one turn; ` && ` puts several clients' words into it. `wait 100` lets time pass and ticks at every deadline on
 //! the way. See the scripts for the words; an unknown word panics.
 
 use std::collections::BTreeMap;
@@ -91,6 +91,14 @@ impl World {
     }
 
     pub(super) fn line(&mut self, line: &str) {
+        if let Some((first, rest)) = line.split_once(" && ") {
+            let (who, words) = first.split_once(": ").unwrap();
+            let (plain, options) = options_of(&words.split_whitespace().collect::<Vec<_>>());
+            let (command, mut effects) = (self.client_command(who, &plain, &options), Vec::new());
+            self.shard.apply(self.now, command, &mut effects);
+            self.show(effects);
+            return self.line(rest);
+        }
         let (who, rest) = match line.split_once(": ") {
             Some((who, rest)) => (who, rest),
             None => ("", line),
