@@ -14,6 +14,7 @@ use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io};
 use crate::rest::KeeperNews;
+use crate::segment::Sizes;
 use crate::shared::{Order, Shared, Start};
 use crate::store::JournalStore;
 use crate::writer::{self, Writer};
@@ -23,6 +24,8 @@ use crate::writer::{self, Writer};
 pub struct JournalConfig {
     /// Size of a journal file, bytes.
     pub journal_file_bytes: u64,
+    /// Where a segment is full, bytes.
+    pub segment_bytes: u64,
     /// Most bytes of message bodies that all stores keep in memory.
     pub resident_bytes_max: u64,
     /// Refuse to start on damage.
@@ -46,6 +49,7 @@ impl JournalConfig {
         let policy = KeeperPolicy::default();
         Self {
             journal_file_bytes: limits::JOURNAL_FILE_BYTES,
+            segment_bytes: policy.sizes.segment_bytes,
             resident_bytes_max: limits::RESIDENT_BYTES,
             strict: false,
             free_bytes_min: policy.free_bytes_min,
@@ -163,6 +167,7 @@ impl Journal {
             next_log: found.next_log,
         };
         let policy = KeeperPolicy {
+            sizes: Sizes { segment_bytes: config.segment_bytes, ..KeeperPolicy::default().sizes },
             free_bytes_min: config.free_bytes_min,
             free_percent_min: config.free_percent_min,
             scrub_period_ms: config.scrub_period_ms,

@@ -182,6 +182,12 @@ impl Log {
         freed
     }
 
+    /// Passes over records that are lost: they are settled, and free nothing.
+    pub(crate) fn give_up(&mut self, from: u64, to: u64) {
+        drop(self.released.insert(from.max(self.start), to));
+        self.advance_start(&mut Freed::default());
+    }
+
     fn release_records(&mut self, from: u64, to: u64, freed: &mut Freed) {
         for fresh in self.released.insert(from, to) {
             freed.any = true;

@@ -80,6 +80,9 @@ pub struct FolderFigures {
     pub journal_files: usize,
 }
 
+/// Takes records, or a stretch that cannot be read: first offset, one past the last.
+pub type RecordSink<'a> = dyn FnMut(Result<&Records, (u64, u64)>) + 'a;
+
 /// A folder opened for looking.
 pub struct Folder {
     shared: Arc<Shared>,
@@ -148,7 +151,7 @@ impl Folder {
 
     /// Hands out the live records of a log in order; as an error, a stretch that
     /// cannot be read.
-    pub fn records(&self, name: &str, sink: &mut dyn FnMut(Result<&Records, (u64, u64)>)) {
+    pub fn records(&self, name: &str, sink: &mut RecordSink<'_>) {
         let Some(log) = Shared::lock(&self.shared.recovered).get(name).cloned() else { return };
         let mut at = log.start;
         let mut found = Vec::new();

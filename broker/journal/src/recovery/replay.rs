@@ -63,12 +63,14 @@ impl Replay {
     pub(super) fn add_segment(&mut self, log: u64, segment: Segment) {
         let Some(log) = self.logs.get_mut(&log) else { return };
         log.end = log.end.max(segment.end);
+        let lost = log.damage.minus(&log.released, log.start);
         self.met.insert(log.number, segment.end);
         for block in &segment.blocks {
             let released: u64 = {
                 let below = log.start.clamp(block.base, block.end) - block.base;
                 let inside = log.released.within(block.base, block.end);
-                below + inside.iter().map(|(from, to)| to - from).sum::<u64>()
+                let lost = lost.within(block.base, block.end);
+                below + inside.iter().chain(&lost).map(|(from, to)| to - from).sum::<u64>()
             };
             // What is not there was released before it was filed.
             let live = (block.end - block.base).saturating_sub(released);
@@ -254,7 +256,7 @@ impl Replay {
 fn accept(log: &mut Log, from: u64, to: u64) {
     let left: Ranges = log.damage.iter().filter(|&(start, end)| start < from || end > to).collect();
     log.damage = left;
-    drop(log.release(from, to));
+    log.give_up(from, to);
 }
 
 fn split_name(body: &Bytes) -> Option<(String, Bytes)> {
