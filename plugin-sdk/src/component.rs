@@ -90,6 +90,7 @@ impl<P: Delivery> dispatching::Guest for Component<P> {
                 Storage::Memory => 0,
                 Storage::Logged => 1,
                 Storage::Synced => 2,
+                Storage::Chosen => 3,
             });
         }
         Ok(levels)

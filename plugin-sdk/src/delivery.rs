@@ -57,8 +57,10 @@ pub enum Storage {
     /// Written to the log.
     Logged,
     /// Written and synced before the publisher hears of it.
-    #[default]
     Synced,
+    /// As the operator has chosen for the queue or stream.
+    #[default]
+    Chosen,
 }
 
 /// Decides how messages reach consumers.
@@ -69,10 +71,11 @@ pub trait Delivery: Policy {
     /// The group then runs on the broker's own plan.
     fn open(&mut self, group: &Group) -> Result<Plan, String>;
 
-    /// How messages on `subject` are kept. The operator's floor wins.
+    /// How messages on `subject` are kept. The operator's floor wins, but for a policy
+    /// with the power "transient".
     fn classify(&mut self, subject: &str) -> Storage {
         let _ = subject;
-        Storage::Synced
+        Storage::Chosen
     }
 
     /// Before the consumer's `Joined` event.

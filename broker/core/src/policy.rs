@@ -230,7 +230,8 @@ pub trait DeliveryPolicy: Send {
     /// What the operator granted.
     fn powers(&self) -> Powers;
 
-    /// How these subjects are kept: 0 memory, 1 logged, 2 logged and synced.
+    /// How these subjects are kept: 0 memory, 1 logged, 2 logged and synced, 3 as the
+    /// operator has chosen for the queue or stream.
     ///
     /// # Errors
     /// See [`Failure`].

@@ -130,9 +130,9 @@ impl Log {
         }
     }
 
-    /// Whether it has ever held a record: a cursor log has not.
+    /// Whether there are records to release: a cursor log has none.
     fn has_records(&self) -> bool {
-        !self.chunks.is_empty() || !self.segments.is_empty() || self.end > self.start
+        !self.chunks.is_empty() || !self.segments.is_empty()
     }
 
     /// One past the last offset that lies in segments.
@@ -274,9 +274,8 @@ impl Log {
     /// Everything below `to` is settled, nothing above: for logs without records.
     pub(crate) fn reset(&mut self, to: u64) {
         self.released.clear();
-        self.start = to;
-        self.end = self.end.max(to);
-        self.stable = self.end;
+        // Without records its end means nothing but that.
+        (self.start, self.end, self.stable) = (to, to, to);
     }
 
     /// Forgets chunks and segments that lie below the start or hold nothing.

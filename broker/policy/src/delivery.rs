@@ -140,7 +140,7 @@ impl DeliveryPolicy for WasmDelivery {
                 if levels.len() != count {
                     return Err(format!("{} levels for {count} subjects", levels.len()));
                 }
-                match levels.iter().find(|&&level| level > 2) {
+                match levels.iter().find(|&&level| level > 3) {
                     Some(level) => Err(format!("the level {level}, which does not exist")),
                     None => Ok(levels),
                 }

@@ -34,7 +34,7 @@ pub(super) struct Binding {
     policy: Option<Box<dyn DeliveryPolicy>>,
     generation: Generation,
     powers: Powers,
-    classes: HashMap<String, Level, FixedState>,
+    classes: HashMap<String, Option<Level>, FixedState>,
     /// Fresh instances in this turn.
     restarts: u32,
 }
@@ -206,6 +206,7 @@ impl Policies {
         &mut self,
         id: BindingId,
         now_ms: u64,
+        floor: Level,
         batch: &Batch,
     ) -> (Option<Level>, Option<Failure>) {
         let Some(binding) = self.bindings.get_mut(&id) else { return (None, None) };
@@ -232,17 +233,19 @@ impl Policies {
                     Err(failure) => return (safest.max(Some(Level::Disk)), Some(failure)),
                 },
             };
-            safest = safest.max(Some(level));
+            safest = safest.max(Some(level.unwrap_or(floor)));
         }
         (safest, None)
     }
 }
 
-/// Level of a class; what is not known is kept as safely as can be.
-fn level_of_class(class: Option<u8>) -> Level {
+/// Level of a class, `None` for the operator's; what is not known is kept as safely
+/// as can be.
+fn level_of_class(class: Option<u8>) -> Option<Level> {
     match class {
-        Some(0) => Level::Memory,
-        Some(1) => Level::Os,
-        _ => Level::Disk,
+        Some(0) => Some(Level::Memory),
+        Some(1) => Some(Level::Os),
+        Some(3) => None,
+        _ => Some(Level::Disk),
     }
 }

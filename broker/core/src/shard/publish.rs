@@ -246,7 +246,7 @@ impl Shard {
         for group in groups {
             let Some(group) = self.groups.get(group) else { continue };
             let Some(binding) = group.decider.binding else { continue };
-            let (class, outcome) = self.policies.classify(binding, now.wall_ms, batch);
+            let (class, outcome) = self.policies.classify(binding, now.wall_ms, floor, batch);
             if let Some(failure) = outcome {
                 self.policy_failed(now, binding, failure, effects);
             }
