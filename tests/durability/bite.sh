@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Shows that the tests bite: with a guard taken out of the journal, the test that
+# watches over it fails; with all guards in, in the very same build, it holds.
+#
+#   no-sync         blocks are told of as synced before they are
+#   no-folder-sync  new files are not synced with their folder
+#   no-mark         what was once synced may be cut off as a torn tail
+#
+# Needs what the tests need: root, ext4 and perl. Takes a few minutes.
+set -euo pipefail
+
+# As the compiler's wrapper (see below): the guards can be taken out.
+if [[ "${1##*/}" == rustc* ]]; then
+    exec "$@" --cfg weir_sabotage --check-cfg 'cfg(weir_sabotage)'
+fi
+
+cd "$(dirname "$0")/../.."
+sabotaged() { RUSTC_WORKSPACE_WRAPPER="$PWD/tests/durability/bite.sh" cargo "$@"; }
+
+echo "== a build whose guards can be taken out"
+built=$(sabotaged build --quiet -p weir-server --bin weir --message-format json-render-diagnostics |
+    grep -o '"executable":"[^"]*/weir"' | cut -d'"' -f4)
+kept=$(mktemp -d)
+trap 'rm -rf "$kept"' EXIT
+cp "$built" "$kept/weir"
+export WEIR_BIN="$kept/weir"
+# The program of this name is the whole one again.
+cargo build --quiet -p weir-server --bin weir
+
+faults=0
+# bites GUARD RUNS CARGO-ARGUMENTS...
+bites() {
+    local guard=$1 runs=$2
+    shift 2
+    if ! WEIR_DURABILITY_RUNS=$runs "$@" >"$kept/log" 2>&1; then
+        echo "WRONG   with all guards in: $*"
+        tail -20 "$kept/log"
+        faults=1
+    elif grep -q SKIPPED "$kept/log"; then
+        grep -o 'SKIPPED.*' "$kept/log"
+    elif WEIR_SABOTAGE=$guard WEIR_DURABILITY_RUNS=$runs "$@" >"$kept/log" 2>&1; then
+        echo "WRONG   nothing fails with $guard: $*"
+        faults=1
+    else
+        echo "bites   $guard: $(grep -m1 -E 'violations|panicked|assertion|lost' "$kept/log" || true)"
+        grep -m3 -E '^  ' "$kept/log" || true
+    fi
+}
+disk=(cargo test --quiet -p weir-tests --test durability)
+bites no-sync 6 "${disk[@]}" ack_survives_power_cut
+bites no-sync 6 "${disk[@]}" confirmed_ack_final
+bites no-folder-sync 12 "${disk[@]}" dir_entry_durable
+bites no-mark 1 sabotaged test --quiet -p weir-journal --test durability bitrot_below_mark
+exit $faults

@@ -1,0 +1,149 @@
+//! D8: the disk fills up. Publishers are told, consumers go on, and publishing goes
+//! on by itself when there is room again. Nobody crashes.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use weir_client::{Client, ErrorCode, Level, Message};
+
+use crate::broker::{Broker, Setup};
+use crate::check::{self, Faults, Settled};
+use crate::disk::Disk;
+use crate::load::{Fate, Line, Producing, pause};
+use crate::message::{Id, payload};
+use crate::proof::{DEADLINE, Proof};
+use crate::story::{FLOW, Story, WORK, drain};
+
+/// Megabytes of the disk.
+const DISK_MIB: u32 = 64;
+/// Megabytes that must stay free.
+const FREE_MIB: u32 = 12;
+/// Longest until publishing goes on, from the moment on at which there is room.
+const RESUMES_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 24 << 10;
+
+#[test]
+fn disk_full_and_back() {
+    let mut proof = Proof::begin("disk_full_and_back", (1, 20));
+    let mut slowest = Duration::ZERO;
+    let mut refused = 0;
+    for _ in 0..proof.runs() {
+        let disk = Disk::memory("disk_full_and_back", DISK_MIB);
+        let Some(disk) = proof.needs(disk) else { return };
+        let found = fills(&disk);
+        slowest = slowest.max(found.0);
+        refused += found.1;
+    }
+    proof.figure(format!(
+        "{refused} publishes refused with `no_space`, 0 crashes; publishing resumed after {} ms \
+         at most",
+        slowest.as_millis()
+    ));
+}
+
+fn fills(disk: &Disk) -> (Duration, u64) {
+    let data = disk.path().join("data");
+    // More in memory than on disk: it is the disk that is full.
+    let setup = Setup { free_mib_min: FREE_MIB, memory_mib: 256, ..Setup::over(&data) };
+    let broker = Broker::start(&setup);
+    let _ = Story::begin(&broker, true);
+    let mut writer = Writer::new();
+
+    // It fills with what is kept in it.
+    broker.with(async |client| {
+        writer.until(&client, WORK, Outcome::NoSpace).await;
+        writer.until(&client, FLOW, Outcome::NoSpace).await;
+    });
+    // Consumers go on, and make the room.
+    let mut found = broker.with(async |client| drain(&client, WORK).await.unwrap());
+    let drained = writer.resumes(&broker);
+
+    // Somebody else takes the rest.
+    let ballast = data.with_extension("ballast");
+    fill(&ballast);
+    broker.with(async |client| writer.until(&client, WORK, Outcome::NoSpace).await);
+    found.extend(broker.with(async |client| drain(&client, WORK).await.unwrap()));
+    broker.with(async |client| {
+        client.ping().await.unwrap();
+        assert_eq!(writer.publish(&client, WORK).await, Outcome::NoSpace);
+    });
+    std::fs::remove_file(&ballast).unwrap();
+    let freed = writer.resumes(&broker);
+
+    // And what was acknowledged in all that is there, after a start as well.
+    broker.kill();
+    let broker = Broker::start(&setup);
+    found.extend(broker.with(async |client| drain(&client, WORK).await.unwrap()));
+    broker.stop();
+    let mut faults = Faults::default();
+    let line = writer.line;
+    let refused = line.of(Fate::Refused).count() as u64;
+    check::queue(&[&line], &Settled::default(), &found, &[], &mut faults);
+    faults.none("the disk was full");
+    (drained.max(freed), refused)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Stored,
+    NoSpace,
+}
+
+/// Publishes one message at a time. Only those for the queue are written down.
+struct Writer {
+    line: Line,
+}
+
+impl Writer {
+    fn new() -> Self {
+        let producing = Producing::to(1, WORK, Level::Disk);
+        Self { line: Line::silent(producing) }
+    }
+
+    async fn publish(&mut self, client: &Client, to: &str) -> Outcome {
+        let id = Id { producer: 1, number: self.line.fates.len() as u64 };
+        let payload = payload(id, MESSAGE_BYTES);
+        let message = [Message::new(to).payload(&payload)];
+        let receipt = client.publish_confirmed(&message).await.expect("the broker answers");
+        let outcome = match receipt.refusals.first() {
+            None => Outcome::Stored,
+            Some(refusal) if refusal.code == ErrorCode::NoSpace => Outcome::NoSpace,
+            Some(refusal) => panic!("refused with {refusal:?}"),
+        };
+        if to == WORK {
+            let is_stored = outcome == Outcome::Stored;
+            self.line.fates.push(if is_stored { Fate::Acknowledged } else { Fate::Refused });
+        }
+        outcome
+    }
+
+    /// Publishes until that is the outcome.
+    async fn until(&mut self, client: &Client, to: &str, outcome: Outcome) {
+        let begun = Instant::now();
+        while self.publish(client, to).await != outcome {
+            assert!(begun.elapsed() < DEADLINE, "waited in vain for {outcome:?}");
+            if outcome == Outcome::Stored {
+                pause(Duration::from_millis(10));
+            }
+        }
+    }
+
+    /// How long it takes until publishing goes on.
+    fn resumes(&mut self, broker: &Broker) -> Duration {
+        let begun = Instant::now();
+        broker.with(async |client| self.until(&client, WORK, Outcome::Stored).await);
+        let took = begun.elapsed();
+        assert!(took < RESUMES_WITHIN, "publishing goes on only after {took:?}");
+        took
+    }
+}
+
+/// A file that takes whatever is left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let zeros = vec![0; 64 << 10];
+    while file.write_all(&zeros).is_ok() {}
+}
