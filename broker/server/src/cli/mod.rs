@@ -1,11 +1,12 @@
 //! The command line: what `weir` understands, and how it ends.
 //!
-//! Called by `main.rs` with the parsed arguments. Every command but `serve` is a
-//! client like any other. Results go to standard output and nothing else does;
-//! notes, progress and errors go to standard error. `docs/cli.md` is the same in
-//! prose.
+//! Called by `main.rs` with the parsed arguments. Every command is a client like any
+//! other, but `serve`, and `store` and `doctor`, which look at a folder. Results go to
+//! standard output and nothing else does; notes, progress and errors go to standard
+//! error. `docs/cli.md` is the same in prose.
 
 mod consume;
+mod doctor;
 mod failure;
 mod group;
 mod input;
@@ -16,6 +17,7 @@ mod progress;
 mod publish;
 mod queue;
 mod serve;
+mod store;
 mod stream;
 mod subscribe;
 mod summary;
@@ -50,8 +52,9 @@ const SERVER_DEFAULT: &str = "127.0.0.1:7117";
         weir queue create orders\n  \
         weir pub orders '12 apples'\n  \
         weir queue consume orders --count 1\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused,\n\
-        5 no connection, 6 nothing in time, 130 interrupted."
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found or lost, 4 refused,\n\
+        5 no connection, 6 nothing in time, 65 bad data, 74 the disk failed,\n\
+        75 the folder is in use, 130 interrupted."
 )]
 pub struct Cli {
     /// What is common to all commands.
@@ -104,6 +107,11 @@ pub enum Command {
     /// Look at policies, go back, and write your own
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look at a data folder without a broker, write it out, read it in
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Say how a data folder is, and what to do about it
+    Doctor(doctor::DoctorArgs),
     /// Version of this program, and of the broker if one is there
     Version,
     /// Write a completion script for a shell
@@ -117,10 +125,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the command itself ends in good order on Ctrl-C.
+    /// Whether the command itself sees to it that it ends on Ctrl-C.
     fn ends_on_interrupt(&self) -> bool {
         match self {
             Self::Serve(_) | Self::Sub(_) => true,
+            // They wait for the disk and no more: the signal ends them at once.
+            Self::Store(_) | Self::Doctor(_) => true,
             Self::Queue(command) => matches!(command, queue::QueueCommand::Consume(_)),
             Self::Group(command) => matches!(command, group::GroupCommand::Consume(_)),
             _ => false,
@@ -179,6 +189,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Stream(command) => stream::run(&common, command, out).await,
         Command::Group(command) => group::run(&common, command, out).await,
         Command::Policy(command) => policy::run(&common, command, out).await,
+        Command::Store(command) => store::run(command, out),
+        Command::Doctor(args) => doctor::run(&args, out),
         Command::Version => version(&common, out).await,
         Command::Completions { shell } => completions(shell, out),
     }

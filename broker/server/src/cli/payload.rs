@@ -1,7 +1,7 @@
 //! Deliveries and records as text and as JSON.
 
 use serde_json::{Map, Value};
-use weir_client::Delivery;
+use weir_client::{Delivery, Headers, View};
 
 use super::failure::Failure;
 use super::output::Output;
@@ -57,7 +57,7 @@ pub(crate) fn write(out: &mut Output, form: Form, delivery: &Delivery) -> Result
 }
 
 /// Control bytes would move the cursor of a terminal: they are shown as dots.
-fn printable(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn printable(payload: &[u8]) -> Vec<u8> {
     let is_control = |byte: &u8| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f;
     let text = String::from_utf8_lossy(payload).into_owned().into_bytes();
     text.into_iter().map(|byte| if is_control(&byte) { b'.' } else { byte }).collect()
@@ -67,18 +67,7 @@ fn printable(payload: &[u8]) -> Vec<u8> {
 /// another name, so that nobody takes one for the other.
 fn json(delivery: &Delivery, stored: bool) -> Value {
     let mut object = Map::new();
-    object.insert("subject".into(), delivery.subject().into());
-    if !delivery.key().is_empty() {
-        put_bytes(&mut object, "key", delivery.key());
-    }
-    let mut headers = Map::new();
-    for (name, value) in delivery.headers() {
-        put_bytes(&mut headers, name, value);
-    }
-    if !headers.is_empty() {
-        object.insert("headers".into(), headers.into());
-    }
-    put_bytes(&mut object, "payload", delivery.payload());
+    put_message(&mut object, &delivery.view());
     if stored {
         object.insert("time".into(), time::text(delivery.time_ms).into());
         object.insert("partition".into(), delivery.partition.into());
@@ -86,6 +75,22 @@ fn json(delivery: &Delivery, stored: bool) -> Value {
         object.insert("attempt".into(), delivery.attempt.into());
     }
     object.into()
+}
+
+/// What a message says, as keys of an object.
+pub(crate) fn put_message(object: &mut Map<String, Value>, view: &View<'_>) {
+    object.insert("subject".into(), view.subject.into());
+    if !view.key.is_empty() {
+        put_bytes(object, "key", view.key);
+    }
+    let mut headers = Map::new();
+    for (name, value) in Headers::of(view.headers) {
+        put_bytes(&mut headers, name, value);
+    }
+    if !headers.is_empty() {
+        object.insert("headers".into(), headers.into());
+    }
+    put_bytes(object, "payload", view.payload);
 }
 
 fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {

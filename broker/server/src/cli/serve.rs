@@ -90,8 +90,8 @@ pub(super) fn cannot_open(data: &str, error: &OpenError) -> Failure {
             Exit::NotFound,
             "data_loss",
             message,
-            "look: weir doctor DIR; accept the loss: weir store check DIR --accept-loss; or start \
-             without `store.strict`",
+            "look: weir doctor DIR; give it up: weir store accept-loss DIR LOG; or start without \
+             `store.strict`",
         ),
         OpenError::Io { .. } => Failure::new(Exit::DiskFailed, "io", message, HINT_DISK),
     }

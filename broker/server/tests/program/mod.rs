@@ -31,6 +31,8 @@ pub(crate) struct Broker {
     /// Where it listens.
     pub(crate) address: String,
     data: PathBuf,
+    /// Whether the folder outlives this.
+    is_kept: bool,
     log: Receiver<String>,
     reader: Option<JoinHandle<()>>,
 }
@@ -38,15 +40,12 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts one on a free port, with a folder named after the test.
     pub(crate) fn start(test: &str) -> Self {
-        let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
-        let _ = std::fs::remove_dir_all(&data);
-        std::fs::create_dir_all(&data).unwrap();
-        let mut process = weir(&["serve", "--listen", "127.0.0.1:0", "--shards", "2"])
-            .arg("--data")
-            .arg(&data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::over(&folder(test), &[])
+    }
+
+    /// Starts one over a folder that may have been used before.
+    pub(crate) fn over(data: &Path, arguments: &[&str]) -> Self {
+        let mut process = serve(data, arguments).stderr(Stdio::piped()).spawn().unwrap();
         let (tell, log) = sync_channel(10_000);
         let stderr = process.stderr.take().unwrap();
         // Reads on to the end, so that the broker never waits for its log.
@@ -55,11 +54,34 @@ impl Broker {
                 let _ = tell.try_send(line);
             }
         });
-        let mut broker = Self { process, address: String::new(), data, log, reader: Some(reader) };
+        let mut broker = Self {
+            process,
+            address: String::new(),
+            data: data.to_owned(),
+            is_kept: false,
+            log,
+            reader: Some(reader),
+        };
         let ready = broker.line("ready");
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("address="));
         broker.address = address.unwrap_or_else(|| panic!("no address in {ready:?}")).to_owned();
         broker
+    }
+
+    /// Kills it as nothing but a power cut is worse, and leaves its folder.
+    pub(crate) fn kill(mut self) -> PathBuf {
+        self.is_kept = true;
+        signal(&self.process, "KILL");
+        wait(&mut self.process);
+        self.data.clone()
+    }
+
+    /// As [`Broker::stop`], and leaves its folder.
+    pub(crate) fn stop_and_keep(mut self) -> PathBuf {
+        self.is_kept = true;
+        let data = self.data.clone();
+        assert_eq!(self.stop(), 0);
+        data
     }
 
     /// Its folder.
@@ -124,8 +146,31 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.data);
+        if !self.is_kept {
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
     }
+}
+
+/// An empty folder named after the test.
+pub(crate) fn folder(test: &str) -> PathBuf {
+    let data = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let _ = std::fs::remove_dir_all(&data);
+    std::fs::create_dir_all(&data).unwrap();
+    // Small files, and whatever else is on the disk is not looked at.
+    let config = "[store]\njournal-file-mib = 4\nfree-mib-min = 0\nfree-percent-min = 0\n";
+    std::fs::write(data.join("weir.toml"), config).unwrap();
+    data
+}
+
+/// The program that serves a folder on a free port.
+pub(crate) fn serve(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = weir(&["serve", "--listen", "127.0.0.1:0", "--shards", "2"]);
+    command.arg("--data").arg(data).args(arguments);
+    if !arguments.contains(&"--config") {
+        command.arg("--config").arg(data.join("weir.toml"));
+    }
+    command
 }
 
 /// Sends a signal by its name.

@@ -1,0 +1,111 @@
+//! `weir doctor`: how a data folder is, in sentences, and what to do about it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+use weir_journal::files::Files;
+use weir_journal::tools::Folder;
+use weir_journal::{OpenError, RecoveryReport};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::store;
+use crate::system::SystemClock;
+
+/// Arguments of `weir doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    weir doctor ./weir-data\n  weir doctor ./weir-data --json | jq .advice")]
+pub struct DoctorArgs {
+    /// Data folder; a broker may use it
+    #[arg(value_name = "DIR", default_value = "./weir-data")]
+    folder: PathBuf,
+}
+
+/// Looks and tells; changes nothing. Waits for the disk.
+pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
+    let path = &args.folder;
+    let files = store::files(path)?;
+    let mut advice = Vec::new();
+    let lock = store::lock(path, &files);
+    let is_running = matches!(lock, Err(OpenError::Locked));
+    let last = last_recovery(path);
+    let now = if is_running { None } else { Some(look(&files)) };
+    if let Some(Err(error)) = &now {
+        advice.push(format!("a broker would not start: {error}"));
+        advice.push("restore the folder's files from a copy".to_owned());
+    }
+    let found = match &now {
+        Some(Ok(report)) => Some(report),
+        _ => last.as_ref(),
+    };
+    for lost in found.into_iter().flat_map(RecoveryReport::lost) {
+        advice.push(format!(
+            "{} takes no messages while {}..{} is lost: restore {}, or give it up: weir store \
+             accept-loss {} {}",
+            lost.log,
+            lost.from,
+            lost.to,
+            path.display(),
+            path.display(),
+            lost.log
+        ));
+    }
+    let set_aside = set_aside(path);
+    if set_aside > 0 {
+        advice.push(format!(
+            "{set_aside} files that are not the broker's were set aside in {}",
+            path.join("quarantine").display()
+        ));
+    }
+    let space = files.free().ok();
+    if out.json {
+        return out.value(&json!({
+            "running": is_running, "last_start": last,
+            "next_start": now.as_ref().and_then(|now| now.as_ref().ok()),
+            "free_bytes": space.map(|space| space.free_bytes),
+            "advice": advice,
+        }));
+    }
+    out.line(if is_running { "a broker uses this folder" } else { "no broker uses this folder" })?;
+    if let Some(space) = space {
+        let (free, total) = (space.free_bytes >> 20, space.total_bytes >> 20);
+        out.line(&format!("{free} MiB of {total} MiB are free on its disk"))?;
+    }
+    if let Some(last) = &last {
+        section(&mut out, "what the last start found:", last)?;
+    }
+    if let Some(Ok(report)) = &now {
+        section(&mut out, "what a start would find now:", report)?;
+    }
+    for line in &advice {
+        out.line(&format!("to do: {line}"))?;
+    }
+    if advice.is_empty() {
+        out.line("nothing needs to be done")?;
+    }
+    out.flush()
+}
+
+fn section(out: &mut Output, head: &str, report: &RecoveryReport) -> Result<(), Failure> {
+    out.line(head)?;
+    store::explain(report).iter().try_for_each(|line| out.line(&format!("  {line}")))
+}
+
+/// What a start would find.
+fn look(files: &Arc<dyn Files>) -> Result<RecoveryReport, OpenError> {
+    let folder = Folder::open(files.clone(), Arc::new(SystemClock::default()))?;
+    Ok(folder.report().clone())
+}
+
+fn last_recovery(path: &Path) -> Option<RecoveryReport> {
+    let text = std::fs::read(path.join("last-recovery.json")).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Files that recovery has set aside.
+fn set_aside(path: &Path) -> usize {
+    std::fs::read_dir(path.join("quarantine")).map_or(0, Iterator::count)
+}

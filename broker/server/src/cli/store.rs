@@ -1,0 +1,399 @@
+//! `weir store`: a data folder without a broker. Nothing is changed but by
+//! `accept-loss` and `import`, which say so.
+
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use weir_core::env::Random;
+use weir_journal::files::{Files, OsFiles};
+use weir_journal::tools::{self, Folder, FolderFigures, ToolError};
+use weir_journal::{JournalConfig, OpenError, RecoveryReport};
+
+use super::failure::{Exit, Failure};
+use super::output::{Output, note};
+use super::{payload, serve, time};
+use crate::system::{SystemClock, SystemRandom};
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read everything and say whether it is sound; exit code 3 when messages are lost
+    #[command(after_help = "Examples:\n  \
+        weir store check ./weir-data\n  weir store check ./weir-data --json | jq .damage")]
+    Check(FolderArg),
+    /// Write the messages of logs, or list what the catalogue keeps
+    #[command(after_help = "Examples:\n  \
+        weir store dump ./weir-data queue/orders\n  \
+        weir store dump ./weir-data stream/flights/0 --json | jq .payload\n  \
+        weir store dump ./weir-data --catalogue")]
+    Dump(DumpArgs),
+    /// Figures of each log
+    #[command(after_help = "Example:\n  weir store stats ./weir-data")]
+    Stats(FolderArg),
+    /// Write everything as lines of JSON that `import` reads
+    #[command(after_help = "Examples:\n  \
+        weir store export ./weir-data everything.jsonl\n  \
+        weir store export ./weir-data | zstd > everything.zst")]
+    Export(ExportArgs),
+    /// Fill an empty folder from what `export` wrote
+    #[command(after_help = "Examples:\n  \
+        weir store import ./new-data everything.jsonl\n  \
+        zstdcat everything.zst | weir store import ./new-data")]
+    Import(ExportArgs),
+    /// Give up what is lost of a log: readers pass over it, and it takes messages again
+    #[command(after_help = "Examples:\n  \
+        weir store accept-loss ./weir-data queue/orders\n  \
+        weir store accept-loss ./weir-data stream/flights/0 --from 100 --to 120")]
+    AcceptLoss(LossArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FolderArg {
+    /// Data folder; no broker may use it now
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// Names of logs, as `stats` shows them [default: all]
+    #[arg(value_name = "LOG")]
+    logs: Vec<String>,
+    /// Write what the catalogue keeps, and no messages
+    #[arg(long)]
+    catalogue: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// File [default: standard output, or input]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct LossArgs {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// Name of the log, as `check` shows it
+    #[arg(value_name = "LOG")]
+    log: String,
+    /// First offset that may be given up
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    from: u64,
+    /// One past the last [default: all that is lost]
+    #[arg(long)]
+    to: Option<u64>,
+}
+
+/// Runs a command. Waits for the disk.
+pub(super) fn run(command: StoreCommand, mut out: Output) -> Result<(), Failure> {
+    match command {
+        StoreCommand::Check(FolderArg { folder }) => check(&folder, &mut out),
+        StoreCommand::Dump(args) => dump(&args, &mut out),
+        StoreCommand::Stats(FolderArg { folder }) => {
+            let opened = Opened::of(&folder)?;
+            stats(&opened.folder.figures(), &mut out)
+        }
+        StoreCommand::Export(args) => export(&args, &mut out),
+        StoreCommand::Import(args) => import(&args, &mut out),
+        StoreCommand::AcceptLoss(args) => accept_loss(&args, &mut out),
+    }
+}
+
+/// A folder that is looked at, and the lock that keeps a broker from starting
+/// meanwhile.
+pub(super) struct Opened {
+    pub(super) folder: Folder,
+    _lock: Option<Box<dyn Send>>,
+}
+
+impl Opened {
+    /// Opens a folder that is there.
+    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let cannot = |error: OpenError| serve::cannot_open(&name, &error);
+        let files = files(path)?;
+        let lock = lock(path, &files).map_err(cannot)?;
+        let clock = Arc::new(SystemClock::default());
+        let folder = Folder::open(files, clock).map_err(cannot)?;
+        Ok(Self { folder, _lock: lock })
+    }
+}
+
+/// The files of a folder that is there: to look at one must not make it.
+pub(super) fn files(path: &Path) -> Result<Arc<dyn Files>, Failure> {
+    if let Err(error) = std::fs::read_dir(path) {
+        return Err(Failure::file(path, &error).hint("name the folder that `weir serve` uses"));
+    }
+    match OsFiles::new(path) {
+        Ok(files) => Ok(Arc::new(files)),
+        Err(error) => Err(Failure::file(path, &error)),
+    }
+}
+
+/// Takes the folder's lock, where there is one. A folder without was never used.
+pub(super) fn lock(
+    path: &Path,
+    files: &Arc<dyn Files>,
+) -> Result<Option<Box<dyn Send>>, OpenError> {
+    if !path.join("lock").exists() {
+        return Ok(None);
+    }
+    files.lock().map(Some).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => OpenError::Io { path: "lock".into(), error },
+    })
+}
+
+fn config() -> JournalConfig {
+    let random = SystemRandom;
+    JournalConfig::new(u128::from(random.next()) << 64 | u128::from(random.next()))
+}
+
+/// What a tool says, as the command line does.
+fn failed(folder: &Path, error: ToolError) -> Failure {
+    match error {
+        ToolError::Open(error) => serve::cannot_open(&folder.display().to_string(), &error),
+        ToolError::NotThere(what) => {
+            let hint = "look: weir store check DIR, weir store stats DIR";
+            Failure::new(Exit::NotFound, "not_found", what, hint)
+        }
+        ToolError::Input { .. } => Failure::new(Exit::BadData, "bad_input", error.to_string(), ""),
+        ToolError::Store(error) => Failure::new(Exit::DiskFailed, "io", error.to_string(), ""),
+        ToolError::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Failure::broken_pipe()
+        }
+        ToolError::Io(error) => Failure::new(Exit::DiskFailed, "io", error.to_string(), ""),
+    }
+}
+
+fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
+    let opened = Opened::of(path)?;
+    let (report, json) = (opened.folder.report().clone(), out.json);
+    let (mut logs, mut messages) = (0_u64, 0);
+    let bad = opened.folder.check(&mut |_, count| {
+        logs += 1;
+        messages += count;
+    });
+    // What recovery has lost is not read again.
+    let mut lost: Vec<(String, u64, u64)> =
+        report.lost().map(|it| (it.log.clone(), it.from, it.to)).collect();
+    lost.extend(bad.into_iter().filter(|one| !lost.contains(one)).collect::<Vec<_>>());
+    let is_sound = report.damage.is_empty() && lost.is_empty();
+    if json {
+        let lost: Vec<_> = lost
+            .iter()
+            .map(|(log, from, to)| json!({ "log": log, "from": from, "to": to }))
+            .collect();
+        out.value(&json!({
+            "sound": is_sound, "logs": logs, "messages": messages, "clean": report.clean,
+            "torn": report.torn, "damage": report.damage, "lost": lost,
+        }))?;
+    } else {
+        out.line(&format!("{logs} logs with {messages} messages were read"))?;
+        for line in explain(&report) {
+            out.line(&line)?;
+        }
+        for (log, from, to) in &lost {
+            out.line(&format!("lost: {log} {from}..{to}"))?;
+        }
+        if is_sound {
+            out.line("everything is sound")?;
+        }
+        out.flush()?;
+    }
+    if is_sound {
+        return Ok(());
+    }
+    let text = match lost.len() {
+        0 => "changes of what there is may be lost".to_owned(),
+        1 => "a stretch of messages is lost".to_owned(),
+        count => format!("{count} stretches of messages are lost"),
+    };
+    let hint = "restore the files from a copy, or give it up: weir store accept-loss DIR LOG";
+    Err(Failure::new(Exit::NotFound, "data_loss", text, hint))
+}
+
+/// What a start found, in sentences.
+pub(super) fn explain(report: &RecoveryReport) -> Vec<String> {
+    let mut lines = vec![if report.clean {
+        "the last broker stopped in good order".to_owned()
+    } else {
+        "the last broker did not stop in good order: what was acknowledged is kept".to_owned()
+    }];
+    let (files, blocks, records) = (report.journal_files, report.blocks, report.records);
+    lines.push(format!(
+        "{} logs; {records} messages in {blocks} blocks of {files} journal files, behind \
+         checkpoint {}",
+        report.logs, report.checkpoint
+    ));
+    if let Some(why) = &report.checkpoint_fallback {
+        lines.push(format!("{why}; the one before it did, nothing is lost by that"));
+    }
+    if let Some(torn) = &report.torn {
+        lines.push(format!(
+            "an unfinished end: {} bytes of {} from byte {}; they were never acknowledged",
+            torn.bytes, torn.file, torn.at
+        ));
+    }
+    for damage in &report.damage {
+        let (file, from, to) = (&damage.file, damage.from, damage.to);
+        lines.push(format!("damage: {file}, bytes {from}..{to}: {}", damage.what));
+        if damage.lost.is_empty() {
+            lines.push("  no message is known to be lost by it, but changes may be".to_owned());
+        }
+        let lost = damage.lost.iter();
+        lines.extend(lost.map(|it| format!("  lost by it: {} {}..{}", it.log, it.from, it.to)));
+    }
+    lines
+}
+
+fn stats(figures: &FolderFigures, out: &mut Output) -> Result<(), Failure> {
+    if out.json {
+        for log in &figures.logs {
+            out.json_line(&json!({
+                "log": log.name, "start": log.start, "end": log.end, "messages": log.live,
+                "bytes": log.bytes, "settled_stretches": log.settled_stretches,
+                "segments": log.segments, "lost": log.damage,
+            }))?;
+        }
+        return out.flush();
+    }
+    let head = ["LOG", "START", "END", "MESSAGES", "BYTES", "SEGMENTS", "LOST"];
+    let row = |log: &tools::LogFigures| {
+        let lost: u64 = log.damage.iter().map(|(from, to)| to - from).sum();
+        let numbers = [log.start, log.end, log.live, log.bytes, log.segments as u64, lost];
+        let numbers = numbers.into_iter().map(|number| number.to_string());
+        std::iter::once(log.name.clone()).chain(numbers).collect()
+    };
+    let rows: Vec<Vec<String>> = figures.logs.iter().map(row).collect();
+    out.table(&head, &rows)?;
+    let (keys, files) = (figures.catalogue_keys, figures.journal_files);
+    note(false, &format!("{keys} entries in the catalogue, {files} journal files to replay"));
+    Ok(())
+}
+
+fn dump(args: &DumpArgs, out: &mut Output) -> Result<(), Failure> {
+    let opened = Opened::of(&args.folder.folder)?;
+    if args.catalogue {
+        for (key, value) in opened.folder.catalogue() {
+            let text = String::from_utf8_lossy(&value).into_owned();
+            if out.json {
+                let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+                out.json_line(&json!({ "key": key, "value": value }))?;
+            } else {
+                out.line(&format!("{key}  {text}"))?;
+            }
+        }
+        return out.flush();
+    }
+    let names = opened.folder.names();
+    if let Some(unknown) = args.logs.iter().find(|log| !names.contains(log)) {
+        return Err(Failure::new(
+            Exit::NotFound,
+            "not_found",
+            format!("there is no log {unknown}"),
+            "list them: weir store stats DIR",
+        ));
+    }
+    let wanted = if args.logs.is_empty() { &names } else { &args.logs };
+    for log in wanted {
+        let mut written = Ok(());
+        opened.folder.records(log, &mut |records| {
+            if written.is_ok() {
+                written = match records {
+                    Err((from, to)) => lost(out, log, from, to),
+                    Ok(records) => {
+                        (0..records.batch.len()).try_for_each(|row| message(out, log, records, row))
+                    }
+                };
+            }
+        });
+        written?;
+    }
+    out.flush()
+}
+
+fn lost(out: &mut Output, log: &str, from: u64, to: u64) -> Result<(), Failure> {
+    if out.json {
+        return out.json_line(&json!({ "log": log, "lost": { "from": from, "to": to } }));
+    }
+    out.line(&format!("{log} {from}..{to}  lost"))
+}
+
+fn message(
+    out: &mut Output,
+    log: &str,
+    records: &weir_core::store::Records,
+    row: usize,
+) -> Result<(), Failure> {
+    let view = records.batch.view(row);
+    let offset = records.offset + row as u64;
+    if !out.json {
+        out.bytes(format!("{log} {offset}  {}  ", view.subject).as_bytes())?;
+        out.bytes(&payload::printable(view.payload))?;
+        return out.bytes(b"\n");
+    }
+    let mut object = Map::new();
+    object.insert("log".into(), log.into());
+    object.insert("offset".into(), offset.into());
+    object.insert("time".into(), time::text(records.time_ms).into());
+    if records.due_ms > 0 {
+        object.insert("due".into(), time::text(records.due_ms).into());
+    }
+    payload::put_message(&mut object, &view);
+    out.json_line(&Value::from(object))
+}
+
+fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure> {
+    let path = &args.folder.folder;
+    let opened = Opened::of(path)?;
+    let wrong = |error: ToolError| failed(path, error);
+    let Some(file) = &args.file else {
+        let mut into = std::io::BufWriter::new(std::io::stdout().lock());
+        let written = opened.folder.export(&mut into).and_then(|()| Ok(into.flush()?));
+        return written.map_err(wrong);
+    };
+    let made = std::fs::File::create_new(file).map_err(|error| Failure::file(file, &error))?;
+    let mut into = std::io::BufWriter::new(made);
+    opened.folder.export(&mut into).map_err(wrong)?;
+    let made = into.into_inner().map_err(|error| Failure::file(file, error.error()))?;
+    made.sync_all().map_err(|error| Failure::file(file, &error))?;
+    let name = file.display().to_string();
+    out.done(&format!("everything is in {name}"), &json!({ "exported": name }))
+}
+
+fn import(args: &ExportArgs, out: &mut Output) -> Result<(), Failure> {
+    let path = &args.folder.folder;
+    let files = OsFiles::new(path).map_err(|error| Failure::file(path, &error))?;
+    let (files, clock) = (Arc::new(files), Arc::new(SystemClock::default()));
+    let count = match &args.file {
+        None => tools::import(files, clock, config(), &mut BufReader::new(std::io::stdin().lock())),
+        Some(file) => {
+            let opened = std::fs::File::open(file).map_err(|error| Failure::file(file, &error))?;
+            tools::import(files, clock, config(), &mut BufReader::new(opened))
+        }
+    };
+    let count = count.map_err(|error| failed(path, error))?;
+    let text = format!("{count} messages are in {}", path.display());
+    out.done(&text, &json!({ "messages": count }))
+}
+
+fn accept_loss(args: &LossArgs, out: &mut Output) -> Result<(), Failure> {
+    let path = &args.folder.folder;
+    let (files, clock) = (files(path)?, Arc::new(SystemClock::default()));
+    let range = args.from..args.to.unwrap_or(u64::MAX);
+    let given_up = tools::accept_loss(files, clock, config(), &args.log, range);
+    let given_up = given_up.map_err(|error| failed(path, error))?;
+    let stretches: Vec<String> =
+        given_up.iter().map(|(from, to)| format!("{from}..{to}")).collect();
+    let text = format!("{} of {} is given up", stretches.join(", "), args.log);
+    out.done(&text, &json!({ "log": args.log, "given_up": given_up }))
+}

@@ -1,0 +1,221 @@
+//! The data folder as an operator meets it: a broker that was killed starts again
+//! over it, a second one does not, and what cannot be read is told with a code of its
+//! own and can be given up.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod program;
+
+use std::path::{Path, PathBuf};
+
+use program::{Broker, Ran, folder, serve, weir};
+use serde_json::{Value, json};
+
+fn error(ran: &Ran) -> Value {
+    let error: Value = serde_json::from_str(&ran.err).unwrap_or_else(|_| panic!("{ran:?}"));
+    error["error"].clone()
+}
+
+fn store(arguments: &[&str], data: &Path) -> Ran {
+    let data = data.to_str().unwrap();
+    let mut all = vec!["store", arguments[0], data];
+    all.extend(&arguments[1..]);
+    Ran::of(weir(&all).output().unwrap())
+}
+
+/// A start that must fail.
+fn refused(data: &Path, arguments: &[&str]) -> Ran {
+    let ran =
+        Ran::of(serve(data, arguments).arg("--json").arg("--log").arg("off").output().unwrap());
+    assert!(!ran.err.is_empty(), "{ran:?}");
+    ran
+}
+
+fn lines(broker: &Broker, subject: &str, numbers: std::ops::Range<usize>) {
+    let text: String = numbers.map(|number| format!("message {number}\n")).collect();
+    broker.run_with(&["pub", subject, "--file", "-"], &text).ok();
+}
+
+fn payloads(ran: &Ran) -> Vec<String> {
+    let text = |line: &Value| line["payload"].as_str().unwrap().to_owned();
+    ran.json_lines().iter().map(text).collect()
+}
+
+#[test]
+fn a_broker_that_was_killed_starts_again_with_everything() {
+    let broker = Broker::start("store-killed");
+    broker.run(&["queue", "create", "orders"]).ok();
+    lines(&broker, "orders", 0..100);
+    let taken = ["queue", "consume", "orders", "--count", "40", "--wait", "10s"];
+    broker.run(&taken).ok();
+    let data = broker.kill();
+    let broker = Broker::over(&data, &[]);
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!((&info["messages"], &info["level"]), (&json!(60), &json!("disk")));
+    let rest =
+        broker.run(&["queue", "consume", "orders", "--count", "60", "--wait", "10s", "--json"]);
+    let expected: Vec<String> = (40..100).map(|number| format!("message {number}")).collect();
+    assert_eq!(payloads(&rest.ok()), expected);
+    // One folder, one broker; the one that has it is not disturbed.
+    let second = refused(&data, &[]);
+    assert_eq!((second.code, &error(&second)["code"]), (75, &json!("locked")), "{second:?}");
+    let looked = store(&["check", "--json"], &data);
+    assert_eq!((looked.code, &error(&looked)["code"]), (75, &json!("locked")), "{looked:?}");
+    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
+    let told = doctor.ok().json();
+    assert_eq!((&told["running"], &told["last_start"]["clean"]), (&json!(true), &json!(false)));
+    assert_eq!(told["advice"], json!([]));
+    broker.run(&["queue", "info", "orders"]).ok();
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn a_folder_can_be_looked_at_written_out_and_read_in() {
+    let broker = Broker::start("store-tools");
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["stream", "create", "flights", "--partitions", "2"]).ok();
+    broker.run(&["group", "create", "flights", "audit"]).ok();
+    lines(&broker, "orders", 0..20);
+    lines(&broker, "flights", 0..10);
+    broker.run(&["queue", "consume", "orders", "--count", "5", "--wait", "10s"]).ok();
+    let data = broker.stop_and_keep();
+    let checked = store(&["check", "--json"], &data).ok().json();
+    assert_eq!((&checked["sound"], &checked["clean"]), (&json!(true), &json!(true)));
+    assert_eq!(checked["messages"], 25);
+    let stats = store(&["stats", "--json"], &data).ok().json_lines();
+    let orders = stats.iter().find(|log| log["log"] == "queue/orders").unwrap();
+    assert_eq!((&orders["end"], &orders["messages"]), (&json!(20), &json!(15)));
+    assert!(store(&["stats"], &data).ok().out.contains("group/flights/audit/1"));
+    let dumped = store(&["dump", "queue/orders", "--json"], &data).ok();
+    assert_eq!(payloads(&dumped), (5..20).map(|it| format!("message {it}")).collect::<Vec<_>>());
+    let catalogue = store(&["dump", "--catalogue", "--json"], &data).ok().json_lines();
+    let keys: Vec<&str> = catalogue.iter().map(|it| it["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["group/flights/audit", "queue/orders", "stream/flights"]);
+    assert_eq!(store(&["dump", "queue/nothing"], &data).code, 3);
+    assert_eq!(store(&["check"], Path::new("/nowhere/at/all")).code, 3);
+    // Out and in again: the copy serves the same.
+    let exported = store(&["export"], &data).ok().out;
+    let copy = folder("store-tools-copy");
+    let file = copy.join("everything.jsonl");
+    std::fs::write(&file, &exported).unwrap();
+    store(&["import", file.to_str().unwrap()], &copy).ok();
+    let broker = Broker::over(&copy, &[]);
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!(info["messages"], 15);
+    let info = broker.run(&["stream", "info", "flights", "--json"]).ok().json();
+    assert_eq!((&info["messages"], &info["groups"][0]["name"]), (&json!(10), &json!("audit")));
+    assert_eq!(broker.stop(), 0);
+    // What looked has changed nothing.
+    let broker = Broker::over(&data, &[]);
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!(info["messages"], 15);
+    assert_eq!(broker.stop(), 0);
+}
+
+/// The journal file that holds `text`, and where.
+fn find(data: &Path, text: &str) -> (PathBuf, usize) {
+    for entry in std::fs::read_dir(data.join("journal")).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|it| it == text.as_bytes()) {
+            return (path, at);
+        }
+    }
+    panic!("{text:?} is in no journal file");
+}
+
+fn spoil(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_loss_is_named_and_can_be_given_up() {
+    let broker = Broker::start("store-loss");
+    for queue in ["orders", "mail"] {
+        broker.run(&["queue", "create", queue]).ok();
+        broker.run(&["pub", queue, "before"]).ok();
+        broker.run(&["pub", queue, &format!("damaged {queue}")]).ok();
+        broker.run(&["pub", queue, "behind"]).ok();
+    }
+    let data = broker.kill();
+    let (path, at) = find(&data, "damaged orders");
+    spoil(&path, at);
+    let checked = store(&["check", "--json"], &data);
+    assert_eq!(checked.code, 3, "{checked:?}");
+    let told: Value = serde_json::from_str(checked.out.trim()).unwrap();
+    assert_eq!(told["lost"], json!([{ "log": "queue/orders", "from": 1, "to": 2 }]));
+    let strict = data.join("strict.toml");
+    let text = std::fs::read_to_string(data.join("weir.toml")).unwrap();
+    std::fs::write(&strict, format!("{text}strict = true\n")).unwrap();
+    let strict = refused(&data, &["--config", strict.to_str().unwrap()]);
+    assert_eq!((strict.code, &error(&strict)["code"]), (3, &json!("data_loss")), "{strict:?}");
+    // A broker that starts names the range, refuses what would hide it, and goes on.
+    let broker = Broker::over(&data, &[]);
+    let refused = broker.run(&["pub", "orders", "more", "--json"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.err.contains("data_loss") || refused.out.contains("data_loss"), "{refused:?}");
+    broker.run(&["pub", "mail", "more"]).ok();
+    assert_eq!(broker.stop_and_keep(), data);
+    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
+    let advice = doctor.ok().json()["advice"].to_string();
+    assert!(advice.contains("weir store accept-loss"), "{advice}");
+    let nothing = store(&["accept-loss", "queue/mail"], &data);
+    assert_eq!(nothing.code, 3, "{nothing:?}");
+    let given_up = store(&["accept-loss", "queue/orders", "--json"], &data).ok().json();
+    assert_eq!(given_up["given_up"], json!([[1, 2]]));
+    let broker = Broker::over(&data, &[]);
+    broker.run(&["pub", "orders", "more"]).ok();
+    let taken = ["queue", "consume", "orders", "--count", "3", "--wait", "10s", "--json"];
+    assert_eq!(payloads(&broker.run(&taken).ok()), ["before", "behind", "more"]);
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_refused_and_left_alone() {
+    let broker = Broker::start("store-unreadable");
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["pub", "orders", "kept"]).ok();
+    let data = broker.stop_and_keep();
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(data.join("journal"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|it| it == "wj"))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let first = before.first().unwrap();
+    let head = std::fs::read(first).unwrap();
+    // The version is said right behind the magic word.
+    let mut newer = head.clone();
+    newer[8] = 9;
+    std::fs::write(first, &newer).unwrap();
+    let ran = refused(&data, &[]);
+    assert_eq!((ran.code, &error(&ran)["code"]), (65, &json!("bad_data")), "{ran:?}");
+    assert!(ran.err.contains("newer weir"), "{ran:?}");
+    assert_eq!(std::fs::read(first).unwrap(), newer, "it was left alone");
+    assert_eq!(files(), before);
+    std::fs::write(first, head).unwrap();
+    let broker = Broker::over(&data, &[]);
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!(info["messages"], 1);
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn in_memory_nothing_is_left() {
+    let broker = Broker::over(&folder("store-memory"), &["--memory"]);
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["pub", "orders", "gone"]).ok();
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!((&info["messages"], &info["level"]), (&json!(1), &json!("memory")));
+    let data = broker.stop_and_keep();
+    assert!(!data.join("journal").exists());
+    let broker = Broker::over(&data, &["--memory"]);
+    assert_eq!(broker.run(&["queue", "info", "orders"]).code, 3);
+    assert_eq!(broker.stop(), 0);
+}
