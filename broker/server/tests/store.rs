@@ -33,7 +33,7 @@ fn refused(data: &Path, arguments: &[&str]) -> Ran {
 
 fn lines(broker: &Broker, subject: &str, numbers: std::ops::Range<usize>) {
     let text: String = numbers.map(|number| format!("message {number}\n")).collect();
-    broker.run_with(&["pub", subject, "--file", "-"], &text).ok();
+    broker.run_with(&["pub", subject, "--lines"], &text).ok();
 }
 
 fn payloads(ran: &Ran) -> Vec<String> {
@@ -190,14 +190,15 @@ fn a_folder_that_cannot_be_read_is_refused_and_left_alone() {
     let before = files();
     let first = before.first().unwrap();
     let head = std::fs::read(first).unwrap();
-    // The version is said right behind the magic word.
-    let mut newer = head.clone();
-    newer[8] = 9;
-    std::fs::write(first, &newer).unwrap();
+    let mut spoiled = head.clone();
+    spoiled[8] ^= 1;
+    std::fs::write(first, &spoiled).unwrap();
     let ran = refused(&data, &[]);
     assert_eq!((ran.code, &error(&ran)["code"]), (65, &json!("bad_data")), "{ran:?}");
-    assert!(ran.err.contains("newer weir"), "{ran:?}");
-    assert_eq!(std::fs::read(first).unwrap(), newer, "it was left alone");
+    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
+    let advice = doctor.ok().json()["advice"].to_string();
+    assert!(advice.contains("would not start"), "{advice}");
+    assert_eq!(std::fs::read(first).unwrap(), spoiled, "it was left alone");
     assert_eq!(files(), before);
     std::fs::write(first, head).unwrap();
     let broker = Broker::over(&data, &[]);
@@ -213,6 +214,8 @@ fn in_memory_nothing_is_left() {
     broker.run(&["pub", "orders", "gone"]).ok();
     let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
     assert_eq!((&info["messages"], &info["level"]), (&json!(1), &json!("memory")));
+    let ran = broker.run(&["queue", "create", "safe", "--level", "disk", "--json"]);
+    assert_eq!((ran.code, &error(&ran)["code"]), (4, &json!("level_unsupported")), "{ran:?}");
     let data = broker.stop_and_keep();
     assert!(!data.join("journal").exists());
     let broker = Broker::over(&data, &["--memory"]);

@@ -83,7 +83,7 @@ pub(super) fn cannot_open(data: &str, error: &OpenError) -> Failure {
             Failure::new(Exit::BadData, "bad_data", message, "use the newer weir")
         }
         OpenError::Foreign { .. } | OpenError::Metadata { .. } => {
-            let hint = "nothing was changed; look: weir store check DIR, weir doctor DIR";
+            let hint = "look: weir doctor DIR; then restore the folder from a copy";
             Failure::new(Exit::BadData, "bad_data", message, hint)
         }
         OpenError::Strict { .. } => Failure::new(
