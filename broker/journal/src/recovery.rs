@@ -139,30 +139,33 @@ pub(crate) fn recover(
     let mut replay = Replay::new(&content);
     open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
     let end = walk::replay(&mut loaded, &content, store_id, &mut replay, &mut report);
-    if mode == Mode::ReadWrite
-        && let Some(torn) = &report.torn
-    {
-        cut(&**files, torn, &loaded)?;
+    if mode == Mode::ReadWrite {
+        if unclean {
+            let synced = walk::synced(&loaded, &content, store_id);
+            loaded.iter().try_for_each(|file| write_again(&**files, file, store_id, synced))?;
+        }
+        if let Some(torn) = &report.torn {
+            cut(&**files, torn, &loaded)?;
+        }
     }
     let mut journal_files = BTreeMap::new();
     for file in &loaded {
         let kept = report.torn.as_ref().is_none_or(|torn| file.sequence <= torn.sequence);
         if kept {
             let handle = files.open(&file.path).map_err(io(&file.path))?;
-            if mode == Mode::ReadWrite {
-                // A process that was killed leaves blocks that were never synced; from
-                // here on they count as safe.
-                handle.sync_data().map_err(io(&file.path))?;
-            }
             let (first_block, chain_crc) = (file.first_block, file.chain_crc);
             let entry = JournalFile { file: handle, first_block, chain_crc };
             journal_files.insert(file.sequence, entry);
         }
     }
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
+    report.damage.retain(|damage| is_of_use(&damage.file, &logs));
     if mode == Mode::ReadWrite {
         remove_strays(&**files, &logs)?;
     }
+    // Without a gap behind those kept: what was cut off is gone.
+    let last = journal_files.keys().next_back().or(journal.last());
+    let next_sequence = last.map_or(1, |last| last + 1).max(content.replay_from);
     // The newest two may be needed; what came before them is history.
     let two = checkpoints.iter().rev().take(2).filter_map(|(_, read)| read.as_ref().ok());
     let previous_replay_from = two.map(|(_, content)| content.replay_from).min().unwrap_or(1);
@@ -173,7 +176,7 @@ pub(crate) fn recover(
     report.took_ms = clock.now().steady_ms.saturating_sub(started);
     Ok(Recovered {
         store_id,
-        next_sequence: journal.last().map_or(1, |last| last + 1).max(content.replay_from),
+        next_sequence,
         next_block: end.0,
         chain_crc: end.1,
         replay_from: content.replay_from,
@@ -320,6 +323,22 @@ fn load(
     Ok(loaded)
 }
 
+/// Brings to the disk what an earlier process may have left unsynced: from here on
+/// it counts as safe. A sync alone would not do: after one that failed, the
+/// operating system shows what the disk does not have and takes it for synced.
+fn write_again(
+    files: &dyn Files,
+    file: &Loaded,
+    store_id: u128,
+    synced: u64,
+) -> Result<(), OpenError> {
+    let handle = files.open(&file.path).map_err(io(&file.path))?;
+    if let Some(range) = walk::unsure(file, store_id, synced) {
+        handle.write_at(&file.bytes[range.clone()], range.start as u64).map_err(io(&file.path))?;
+    }
+    handle.sync_data().map_err(io(&file.path))
+}
+
 /// Zeroes a torn end, so that nothing of it is ever met again, and removes what
 /// lies in files behind it.
 fn cut(files: &dyn Files, torn: &Torn, loaded: &[Loaded]) -> Result<(), OpenError> {
@@ -372,6 +391,15 @@ fn open_segments(
         }
     }
     Ok(())
+}
+
+/// Whether anything needs the file: a segment that the checkpoint names may have
+/// been emptied since, and its file be gone.
+fn is_of_use(path: &str, logs: &HashMap<u64, Log>) -> bool {
+    let has = |log: &Log| {
+        log.segments.iter().any(|segment| segment::path(log.number, segment.base) == path)
+    };
+    !path.starts_with("logs/") || logs.values().any(has)
 }
 
 /// Removes segments that no log has: of removed logs, or half filed.

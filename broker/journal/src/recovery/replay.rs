@@ -90,26 +90,44 @@ impl Replay {
         }
     }
 
-    /// Blocks are missing here: each log's next append tells what it has lost.
+    /// Blocks are missing here: each log's next append tells what it has lost. One
+    /// that has no next append may have lost its end.
     pub(super) fn suspect(&mut self) {
-        for &number in self.logs.keys() {
+        for (&number, log) in &self.logs {
             let met = self.met.get(&number).copied().unwrap_or(0);
-            self.suspects.entry(number).or_insert(met);
+            self.suspects.entry(number).or_insert(met.max(log.start));
         }
     }
 
-    /// Nothing behind the missing blocks can be read: every log may have lost its
-    /// end. None may be written to before the loss is accepted.
-    pub(super) fn suspect_all(&mut self, report: &mut RecoveryReport) {
-        let lost = self.logs.values_mut().map(|log| {
-            log.damage.insert(log.end, log.end + 1);
-            let (from, to) = (log.end, log.end + 1);
-            log.end += 1;
-            LostRange { log: log.name.clone(), from, to }
-        });
-        let lost: Vec<LostRange> = lost.collect();
+    /// A log goes on at `base`: what lies between there and its end before the
+    /// missing blocks is lost.
+    fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
+        let Some(expected) = self.suspects.remove(&number).filter(|&expected| base > expected)
+        else {
+            return;
+        };
+        self.lose(number, expected, base);
+        let lost = LostRange { log: self.name_of(number), from: expected, to: base };
         if let Some(damage) = report.damage.last_mut() {
-            damage.what.push_str("; how much is lost at the end of each log is not known");
+            damage.lost.push(lost);
+        }
+    }
+
+    /// Closes the logs that may have lost their end: none may be written to before
+    /// the loss is accepted, or offsets would be given twice.
+    fn close_suspects(&mut self, report: &mut RecoveryReport) {
+        let mut lost = Vec::new();
+        for (number, log) in &mut self.logs {
+            let Some(&from) = self.suspects.get(number) else { continue };
+            let from = from.clamp(log.start, log.end);
+            let to = log.end + 1;
+            log.damage.insert(from, to);
+            (log.end, log.stable) = (to, to);
+            lost.push(LostRange { log: log.name.clone(), from, to });
+        }
+        if let Some(damage) = report.damage.last_mut().filter(|_| !lost.is_empty()) {
+            damage.what.push_str("; how much is lost at the end of some logs is not known");
+            lost.sort_by(|one, two| one.log.cmp(&two.log));
             damage.lost.extend(lost);
         }
     }
@@ -131,6 +149,7 @@ impl Replay {
             let mut lost = Vec::new();
             if entry.kind == EntryKind::Append {
                 let (from, to) = (entry.a, entry.a + entry.b);
+                self.meet(entry.log, from, report);
                 lost.push(LostRange { log: self.name_of(entry.log), from, to });
                 self.lose(entry.log, from, to);
                 self.met.insert(entry.log, to);
@@ -157,6 +176,9 @@ impl Replay {
                 self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name));
             }
             EntryKind::RemoveLog => {
+                let name = self.name_of(entry.log);
+                // What it had lost is no loss any more.
+                report.damage.iter_mut().for_each(|one| one.lost.retain(|lost| lost.log != name));
                 self.logs.remove(&entry.log);
                 self.ends.remove(&entry.log);
                 self.suspects.remove(&entry.log);
@@ -181,7 +203,14 @@ impl Replay {
                     EntryKind::Release => drop(log.release(entry.a, entry.b)),
                     EntryKind::Trim => drop(log.trim(entry.a)),
                     EntryKind::Reset => log.reset(entry.a),
-                    EntryKind::LossAccepted => accept(log, entry.a, entry.b),
+                    EntryKind::LossAccepted => {
+                        accept(log, entry.a, entry.b);
+                        // Where it goes on was known then.
+                        let expected = self.suspects.get(&entry.log);
+                        if expected.is_some_and(|at| (entry.a..entry.b).contains(at)) {
+                            self.suspects.remove(&entry.log);
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -196,17 +225,11 @@ impl Replay {
             let name = format!("lost+found/{}", entry.log);
             self.next_log = self.next_log.max(entry.log + 1);
             self.logs.insert(entry.log, Log::new(entry.log, name));
+            // And so may be its first records.
+            self.suspects.insert(entry.log, 0);
         }
+        self.meet(entry.log, base, report);
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
-        if let Some(expected) = self.suspects.remove(&entry.log)
-            && base > expected
-        {
-            log.damage.insert(expected, base);
-            let lost = LostRange { log: log.name.clone(), from: expected, to: base };
-            if let Some(damage) = report.damage.last_mut() {
-                damage.lost.push(lost);
-            }
-        }
         let below = log.start.clamp(base, end) - base;
         let inside = log.released.within(base.max(log.start), end);
         let released = below + inside.iter().map(|(from, to)| to - from).sum::<u64>();
@@ -238,6 +261,9 @@ impl Replay {
         for (number, log) in &mut self.logs {
             log.end = log.end.max(self.ends.get(number).copied().unwrap_or(0)).max(log.start);
             log.stable = log.end;
+        }
+        self.close_suspects(report);
+        for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
             log.damage = log.damage.minus(&log.released, log.start);
         }

@@ -1,6 +1,8 @@
 //! Going through the journal's files block by block: where they end, and whether
 //! that is an end, a torn one or damage.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::replay::Replay;
@@ -95,6 +97,25 @@ pub(super) fn replay(
     (walk.number, walk.chain_crc)
 }
 
+/// Which bytes of a file hold blocks that nothing says were synced: those that the
+/// operating system may show and the disk not have.
+pub(super) fn unsure(file: &Loaded, store_id: u128, synced: u64) -> Option<Range<usize>> {
+    let identity = Identity { store_tag: writer::tag(store_id), file_sequence: file.sequence };
+    let (from, _) = format::next_block(&file.bytes, FILE_HEAD_BYTES, identity, synced)?;
+    let end = file.bytes.iter().rposition(|&byte| byte != 0)? + 1;
+    (from < end).then_some(from..end)
+}
+
+/// Number of the last block that anything says was synced.
+pub(super) fn synced(files: &[Loaded], content: &CheckpointContent, store_id: u128) -> u64 {
+    let tag = writer::tag(store_id);
+    let of_file = |file: &Loaded| {
+        let identity = Identity { store_tag: tag, file_sequence: file.sequence };
+        format::scan_witness(&file.bytes, FILE_HEAD_BYTES, identity)
+    };
+    files.iter().filter_map(of_file).fold(content.durable, u64::max)
+}
+
 impl Walk<'_> {
     fn identity(&self, file: usize) -> Identity {
         Identity { store_tag: self.tag, file_sequence: self.files[file].sequence }
@@ -157,7 +178,7 @@ impl Walk<'_> {
         let Some((next, at, block)) = self.next_sound() else {
             // It was synced, and nothing behind it can be read.
             report.damage.push(damage);
-            replay.suspect_all(report);
+            replay.suspect();
             return Break::End;
         };
         if next == self.file {

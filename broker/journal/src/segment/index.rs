@@ -169,12 +169,25 @@ impl Opening<'_> {
         }
     }
 
+    /// The first good block of this log in `bytes` whose number is `number` or
+    /// above. One of another log's segment has come there by a disk's mistake.
+    fn next_of_log(&self, bytes: &[u8], number: u64) -> Option<(usize, Block)> {
+        let mut from = 0;
+        loop {
+            let (at, block) = next_block(bytes, from, self.identity, number - 1)?;
+            if block.entries.first().is_some_and(|entry| entry.log == self.state.log) {
+                return Some((at, block));
+            }
+            from = at + block.len;
+        }
+    }
+
     /// The first good block in `bytes` of the file whose number is `number` or
     /// above. What lies before it is damaged.
     fn resume(&mut self, file: &dyn File, bytes: Range<u64>, number: u64) -> Option<(u64, Block)> {
         let what = "a block is not as written";
         let rest = load_what_can_be_read(file, &bytes);
-        let Some((skipped, block)) = next_block(&rest, 0, self.identity, number - 1) else {
+        let Some((skipped, block)) = self.next_of_log(&rest, number) else {
             self.damaged(self.end()..self.state.end, bytes, what);
             return None;
         };
