@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use weir_core::command::Level;
 use weir_core::env::{Clock, Now};
-use weir_core::store::{Catalogue, LogId, Stamp, Store};
+use weir_core::store::{Bounds, Catalogue, LogId, Stamp, Store, StoreError};
 use weir_journal::sim::{Seeded, SimFiles};
-use weir_journal::{Journal, JournalCatalogue, JournalConfig, JournalStore};
+use weir_journal::{Journal, JournalCatalogue, JournalConfig, JournalStore, OpenError};
 use weir_message::BatchBuilder;
 
 /// Time that moves when it is told to.
@@ -51,10 +51,19 @@ pub struct ModelLog {
     pub end: u64,
     /// Released offsets: position and level of the release.
     pub released: BTreeMap<u64, (u64, Level)>,
+    /// Position at which it was removed.
+    pub removed: Option<u64>,
 }
 
-/// A catalogue key's history: value and whether the put had returned.
+/// A catalogue key's value.
 pub type Keys = BTreeMap<String, Option<Vec<u8>>>;
+
+/// What a turn has asked for.
+enum Asked {
+    Append(String, u64, u64),
+    Release(String, u64, u64),
+    Remove(String),
+}
 
 pub struct World {
     pub seed: u64,
@@ -67,26 +76,46 @@ pub struct World {
     pub logs: BTreeMap<String, ModelLog>,
     pub open: BTreeMap<String, LogId>,
     pub keys: Keys,
+    /// Values of puts that failed: they may be there or not.
+    pub maybe: Vec<(String, Vec<u8>)>,
     pub config: JournalConfig,
-    /// Appends and releases of the turn that is open.
-    turn: Vec<(String, u64, u64, Level, bool)>,
+    /// What the turn that is open has asked for.
+    turn: Vec<Asked>,
 }
 
 pub fn config() -> JournalConfig {
-    let mut config = JournalConfig::new(0x5eed_5eed);
+    let mut config = JournalConfig::new(STORE);
     config.journal_file_bytes = 128 << 10;
+    config.segment_bytes = 96 << 10;
     config.resident_bytes_max = 64 << 10;
     (config.free_bytes_min, config.free_percent_min) = (0, 0);
     config.scrub_period_ms = 0;
     config
 }
 
+/// What is safe when everything that was handed over is.
+pub const EVERYTHING: (u64, u64) = (u64::MAX - 1, u64::MAX - 1);
+
+/// Number of the data folders.
+pub const STORE: u128 = 0x5eed_5eed;
+
 impl World {
     pub fn new(seed: u64) -> Self {
-        let mut world = Self {
+        Self::with(seed, config())
+    }
+
+    pub fn with(seed: u64, config: JournalConfig) -> Self {
+        let mut world = Self::over(SimFiles::new(seed ^ 0xd15c), seed, config);
+        world.start();
+        world
+    }
+
+    /// A world that knows of nothing, over that disk, and not started.
+    pub fn over(files: SimFiles, seed: u64, config: JournalConfig) -> Self {
+        Self {
             seed,
             random: Seeded::new(seed),
-            files: SimFiles::new(seed ^ 0xd15c),
+            files,
             clock: Arc::default(),
             journal: None,
             store: None,
@@ -94,10 +123,19 @@ impl World {
             logs: BTreeMap::new(),
             open: BTreeMap::new(),
             keys: Keys::new(),
-            config: config(),
+            maybe: Vec::new(),
+            config,
             turn: Vec::new(),
-        };
-        world.start();
+        }
+    }
+
+    /// The same disk and the same knowledge once more, not started.
+    pub fn fork(&self) -> Self {
+        let mut world = Self::over(self.files.fork(), self.seed, self.config.clone());
+        world.logs.clone_from(&self.logs);
+        world.keys.clone_from(&self.keys);
+        world.maybe.clone_from(&self.maybe);
+        world.clock.advance(self.clock.now().steady_ms);
         world
     }
 
@@ -106,14 +144,19 @@ impl World {
     }
 
     pub fn start(&mut self) {
+        let seed = self.seed;
+        self.try_start().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+
+    pub fn try_start(&mut self) -> Result<(), OpenError> {
         let files = Arc::new(self.files.clone());
-        let journal = Journal::open_stepped(files, self.clock.clone(), self.config.clone(), 1);
-        let journal = journal.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let journal = Journal::open_stepped(files, self.clock.clone(), self.config.clone(), 1)?;
         self.store = Some(journal.store(Box::new(|| {})));
         self.catalogue = Some(journal.catalogue());
         self.journal = Some(journal);
         self.open.clear();
         self.turn.clear();
+        Ok(())
     }
 
     /// Drops the process without a goodbye.
@@ -123,28 +166,52 @@ impl World {
         self.journal = None;
     }
 
+    pub fn journal(&self) -> &Journal {
+        self.journal.as_ref().unwrap()
+    }
+
     pub fn store(&mut self) -> &mut JournalStore {
         self.store.as_mut().unwrap()
     }
 
     pub fn log(&mut self, name: &str) -> LogId {
+        let seed = self.seed;
+        self.try_log(name).unwrap_or_else(|error| panic!("seed {seed}: {name}: {error}"))
+    }
+
+    pub fn try_log(&mut self, name: &str) -> Result<LogId, StoreError> {
         if let Some(&log) = self.open.get(name) {
-            return log;
+            return Ok(log);
         }
-        let log = self.store().open(name).unwrap();
+        let log = self.store().open(name)?;
         self.open.insert(name.to_owned(), log);
         self.logs.entry(name.to_owned()).or_default();
-        log
+        Ok(log)
+    }
+
+    pub fn bounds(&mut self, name: &str) -> Bounds {
+        let log = self.log(name);
+        self.store().bounds(log)
     }
 
     /// Appends `count` records; false when the store refuses.
     pub fn append(&mut self, name: &str, count: u64, level: Level) -> bool {
-        let log = self.log(name);
+        let lengths: Vec<usize> = (0..count).map(|_| self.below(1_500) as usize).collect();
+        self.try_append(name, &lengths, level).is_ok()
+    }
+
+    /// Appends records of those lengths.
+    pub fn try_append(
+        &mut self,
+        name: &str,
+        lengths: &[usize],
+        level: Level,
+    ) -> Result<(), StoreError> {
+        let log = self.try_log(name)?;
         let base = self.store().bounds(log).end;
         let mut batch = BatchBuilder::default();
         let mut payloads = Vec::new();
-        for offset in base..base + count {
-            let len = self.below(1_500) as usize;
+        for (offset, len) in (base..).zip(lengths) {
             let mut payload = format!("{name}@{offset}:{}:", self.seed).into_bytes();
             let fill = self.below(256) as u8;
             payload.resize(payload.len() + len, fill);
@@ -156,26 +223,56 @@ impl World {
         let now = self.clock.now();
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
         let taken = batch.take();
-        if self.store().append(log, base, stamp, &taken, level).is_err() {
-            return false;
-        }
+        self.store().append(log, base, stamp, &taken, level)?;
+        let end = base + lengths.len() as u64;
         let model = self.logs.get_mut(name).unwrap();
         for (offset, payload) in (base..).zip(payloads) {
             model.records.insert(offset, Known { payload, position: u64::MAX, level });
         }
-        model.end = base + count;
-        self.turn.push((name.to_owned(), base, base + count, level, true));
-        true
+        model.end = end;
+        self.turn.push(Asked::Append(name.to_owned(), base, end));
+        Ok(())
     }
 
     pub fn release(&mut self, name: &str, from: u64, to: u64, level: Level) {
         let log = self.log(name);
         self.store().release(log, from, to, level);
+        self.note_released(name, from, to, level);
+    }
+
+    pub fn trim(&mut self, name: &str, to: u64) {
+        let log = self.log(name);
+        let from = self.store().bounds(log).start;
+        self.store().trim(log, to);
+        self.note_released(name, from, to, Level::Os);
+    }
+
+    fn note_released(&mut self, name: &str, from: u64, to: u64, level: Level) {
         let model = self.logs.get_mut(name).unwrap();
         for offset in from..to {
             model.released.entry(offset).or_insert((u64::MAX, level));
         }
-        self.turn.push((name.to_owned(), from, to, level, false));
+        self.turn.push(Asked::Release(name.to_owned(), from, to));
+    }
+
+    /// Removes a log; its name is free again when that is safe.
+    pub fn remove(&mut self, name: &str) {
+        let log = self.log(name);
+        if self.store().remove(log).is_ok() {
+            self.open.remove(name);
+            self.logs.get_mut(name).unwrap().removed = Some(u64::MAX);
+            self.turn.push(Asked::Remove(name.to_owned()));
+        }
+    }
+
+    /// Whether a log can be used: it was not removed, or for good.
+    pub fn is_usable(&mut self, name: &str) -> bool {
+        let Some(removed) = self.logs.get(name).and_then(|log| log.removed) else { return true };
+        let is_safe = removed <= self.store().safe(Level::Disk);
+        if is_safe {
+            self.logs.remove(name);
+        }
+        is_safe
     }
 
     /// Ends the turn.
@@ -184,16 +281,19 @@ impl World {
             return false;
         }
         let position = self.store().position();
-        for (name, from, to, _, is_append) in std::mem::take(&mut self.turn) {
-            let model = self.logs.get_mut(&name).unwrap();
-            for offset in from..to {
-                if is_append {
-                    model.records.get_mut(&offset).unwrap().position = position;
-                } else if let Some(known) = model.released.get_mut(&offset)
-                    && known.0 == u64::MAX
-                {
-                    known.0 = position;
+        for asked in std::mem::take(&mut self.turn) {
+            let logs = &mut self.logs;
+            match asked {
+                Asked::Append(name, from, to) => {
+                    let records = &mut logs.get_mut(&name).unwrap().records;
+                    records.range_mut(from..to).for_each(|(_, known)| known.position = position);
                 }
+                Asked::Release(name, from, to) => {
+                    let released = &mut logs.get_mut(&name).unwrap().released;
+                    let new = released.range_mut(from..to).filter(|(_, known)| known.0 == u64::MAX);
+                    new.for_each(|(_, known)| known.0 = position);
+                }
+                Asked::Remove(name) => logs.get_mut(&name).unwrap().removed = Some(position),
             }
         }
         true
@@ -205,8 +305,96 @@ impl World {
         let done = catalogue.put(key, Some(Bytes::copy_from_slice(value)), revision).is_ok();
         if done {
             self.keys.insert(key.to_owned(), Some(value.to_vec()));
+        } else {
+            self.maybe.push((key.to_owned(), value.to_vec()));
         }
         done
+    }
+
+    /// One step of a busy store. False when the store has stopped.
+    pub fn step(&mut self) -> bool {
+        let name = format!("queue/{}", self.below(4));
+        match self.below(20) {
+            0..8 => {
+                let count = 1 + self.below(6);
+                let level = if self.below(3) == 0 { Level::Os } else { Level::Disk };
+                self.append(&name, count, level)
+            }
+            8..11 => {
+                let Ok(log) = self.try_log(&name) else { return false };
+                let bounds = self.store().bounds(log);
+                if bounds.stable > bounds.start {
+                    let from = bounds.start + self.below(bounds.stable - bounds.start);
+                    let to = (from + 1 + self.below(8)).min(bounds.stable);
+                    let level = if self.below(2) == 0 { Level::Os } else { Level::Disk };
+                    self.release(&name, from, to, level);
+                }
+                true
+            }
+            11 => {
+                let (key, value) = (format!("key/{}", self.below(5)), self.below(1_000));
+                self.commit() && self.put(&key, value.to_string().as_bytes())
+            }
+            12..16 => self.commit(),
+            16 | 17 => {
+                let _more = self.journal().step_writer();
+                true
+            }
+            _ => {
+                self.clock.advance(3);
+                self.journal().step().is_ok() && self.commit()
+            }
+        }
+    }
+
+    /// A number of steps in which nothing may fail.
+    pub fn run(&mut self, steps: u64) {
+        for _ in 0..steps {
+            if !self.step() {
+                let why = self.store().commit();
+                panic!("seed {}: nothing was to fail: {why:?}", self.seed);
+            }
+        }
+    }
+
+    /// Lets writer and keeper finish what they can. False when the journal stopped.
+    pub fn settle(&mut self) -> bool {
+        (0..8).all(|_| {
+            self.clock.advance(1_100);
+            self.commit() && self.journal().step().is_ok()
+        }) && self.commit()
+    }
+
+    /// Random turns in which logs are also trimmed, removed and made again, until
+    /// one fails or `steps` are done.
+    pub fn churn(&mut self, steps: u64) -> bool {
+        (0..steps).all(|_| {
+            let name = format!("queue/{}", self.below(4));
+            let is_other = self.below(12) > 0;
+            if is_other || !self.is_usable(&name) || !self.logs.contains_key(&name) {
+                return self.usable_step();
+            }
+            let Ok(log) = self.try_log(&name) else { return false };
+            let bounds = self.store().bounds(log);
+            match self.below(5) {
+                0 => self.remove(&name),
+                _ => {
+                    let to = bounds.start + self.below(bounds.stable - bounds.start + 1);
+                    self.trim(&name, to);
+                }
+            }
+            true
+        })
+    }
+
+    /// A step, unless it is about a log that cannot be used now.
+    fn usable_step(&mut self) -> bool {
+        let is_usable = (0..4).all(|number| self.is_usable(&format!("queue/{number}")));
+        if is_usable {
+            return self.step();
+        }
+        self.clock.advance(1_100);
+        self.commit() && self.journal().step().is_ok() && self.commit()
     }
 
     /// What is safe now at a level, as the store says.
@@ -223,9 +411,15 @@ impl World {
         let names: Vec<String> = self.logs.keys().cloned().collect();
         for name in names {
             let was = self.logs[&name].clone();
+            if was.removed.is_some_and(promised) {
+                assert!(!self.store().has(&name), "seed {seed}: {name} was removed and is back");
+                self.logs.remove(&name);
+                continue;
+            }
             let any_promised = was.records.values().any(|known| promised(known.position));
             if !self.store().has(&name) {
-                assert!(!any_promised, "seed {seed}: {name} is gone");
+                let may_be_gone = !any_promised || was.removed.is_some();
+                assert!(may_be_gone, "seed {seed}: {name} is gone");
                 self.logs.remove(&name);
                 continue;
             }
@@ -284,6 +478,12 @@ impl World {
             );
             self.logs.insert(name, now);
         }
+        for (key, value) in std::mem::take(&mut self.maybe) {
+            let found = self.catalogue.as_ref().unwrap().get(&key).map(|entry| entry.value);
+            if found.is_some_and(|found| found == value) {
+                self.keys.insert(key, Some(value));
+            }
+        }
         for (key, value) in &self.keys {
             let found = self.catalogue.as_ref().unwrap().get(key).map(|entry| entry.value.to_vec());
             assert_eq!(&found, value, "seed {seed}: catalogue {key}");
@@ -315,11 +515,106 @@ impl World {
     }
 }
 
-/// How many seeds a test runs: all of `default`, what the environment says, or one.
-pub fn seeds(default: u64) -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("WEIR_DURABILITY_SEED") {
+/// What a store holds, as it tells itself.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    pub logs: BTreeMap<String, HeldLog>,
+    pub keys: Keys,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HeldLog {
+    pub bounds: Bounds,
+    pub records: BTreeMap<u64, Vec<u8>>,
+    /// What it says is damaged when it is read.
+    pub damaged: Vec<(u64, u64)>,
+}
+
+impl World {
+    /// Everything the store holds of the logs that are known, and of those that a
+    /// start names.
+    pub fn held(&mut self) -> Held {
+        let mut names: BTreeSet<String> = self.journal().unopened().into_iter().collect();
+        let known = self.logs.keys().filter(|name| self.store.as_ref().unwrap().has(name));
+        names.extend(known.cloned());
+        let mut held = Held::default();
+        for name in names {
+            let log = self.held_log(&name);
+            held.logs.insert(name, log);
+        }
+        for number in 0..5 {
+            let key = format!("key/{number}");
+            let value = self.catalogue.as_ref().unwrap().get(&key).map(|e| e.value.to_vec());
+            held.keys.insert(key, value);
+        }
+        held
+    }
+
+    fn held_log(&mut self, name: &str) -> HeldLog {
+        let bounds = self.bounds(name);
+        let log = self.log(name);
+        let mut held = HeldLog { bounds, ..HeldLog::default() };
+        let mut at = bounds.start;
+        while at < bounds.stable {
+            let mut records = Vec::new();
+            match self.store().read(log, at, 8 << 10, &mut records) {
+                Ok(()) if records.is_empty() => break,
+                Ok(()) => {
+                    for piece in &records {
+                        let rows = (piece.offset..).zip(piece.batch.iter());
+                        held.records.extend(rows.map(|(offset, row)| (offset, row.to_vec())));
+                        at = piece.offset + piece.batch.len() as u64;
+                    }
+                }
+                Err(StoreError::Damaged { from, to }) => {
+                    assert!(from < to && to > at, "seed {}: {name} {from}..{to}", self.seed);
+                    held.damaged.push((from, to));
+                    at = to;
+                }
+                Err(error) => panic!("seed {}: {name}@{at}: {error}", self.seed),
+            }
+        }
+        held
+    }
+
+    /// A store of some age: journal files, checkpoints, active and sealed segments,
+    /// and a last life that was not ended cleanly. All of it is synced.
+    pub fn aged(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for _life in 0..2 {
+            let steps = 700 + world.below(300);
+            world.run(steps);
+            assert!(world.settle());
+            let safe = world.safe();
+            world.stop();
+            world.files.kill();
+            world.start();
+            world.check(safe, false);
+        }
+        world.run(250);
+        // The last block tells that those before it are synced.
+        for _ in 0..2 {
+            assert!(world.append("queue/0", 1, Level::Disk) && world.commit());
+            assert!(world.journal().step().is_ok() && world.commit());
+        }
+        world.stop();
+        world.files.kill();
+        world
+    }
+}
+
+/// How often a test does what it does: `ci` times, `full` with
+/// `WEIR_DURABILITY=full`, or as `WEIR_DURABILITY_SEEDS` says.
+pub fn count(ci: u64, full: u64) -> u64 {
+    let said = std::env::var("WEIR_DURABILITY_SEEDS").ok().and_then(|text| text.parse().ok());
+    let is_full = std::env::var("WEIR_DURABILITY").is_ok_and(|kind| kind == "full");
+    said.unwrap_or(if is_full { full } else { ci })
+}
+
+/// The seeds a test runs: as many as [`count`] says, or `WEIR_DURABILITY_SEED` only.
+pub fn seeds(ci: u64, full: u64) -> Vec<u64> {
+    match std::env::var("WEIR_DURABILITY_SEED").ok().and_then(|text| text.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (1..=number("WEIR_DURABILITY_SEEDS").unwrap_or(default)).collect(),
+        None => (1..=count(ci, full)).collect(),
     }
 }

@@ -1,0 +1,35 @@
+//! D13: the power goes while logs are released, trimmed, removed and made again,
+//! and while the keeper files, checkpoints and deletes. No record that was kept is
+//! gone, and what was removed does not come back once that was promised.
+
+use crate::world::{World, seeds};
+
+#[test]
+fn retention_crash() {
+    let (mut cuts, mut removed) = (0, 0);
+    for seed in seeds(200, 5_000) {
+        let mut world = World::new(seed);
+        for life in 0..4 {
+            let before = world.files.operations();
+            let steps = 100 + world.below(500);
+            // Somewhere in this life, so far as one can tell.
+            let nth = 1 + world.below(3 * steps);
+            world.files.cut_power_at(nth);
+            let done = world.churn(steps) && (world.below(2) > 0 || world.settle());
+            assert!(done || !world.files.has_power(), "seed {seed} life {life}");
+            cuts += u64::from(!world.files.has_power());
+            removed += world.logs.values().filter(|log| log.removed.is_some()).count();
+            assert!(world.files.operations() > before);
+            let safe = world.safe();
+            world.stop();
+            let crash = world.below(u64::MAX);
+            world.files.crash(crash);
+            world.start();
+            let report = world.journal().report().clone();
+            assert!(report.damage.is_empty(), "seed {seed} life {life}: {}", report.summary());
+            world.check(safe, true);
+        }
+    }
+    println!("retention_crash: {cuts} power cuts, {removed} removals under way");
+    assert!(cuts > 0 && removed > 0);
+}
