@@ -26,6 +26,8 @@ pub struct JournalConfig {
     pub journal_file_bytes: u64,
     /// Where a segment is full, bytes.
     pub segment_bytes: u64,
+    /// Sealed journal files that wait before the oldest is filed.
+    pub kept_journal_files: usize,
     /// Most bytes of message bodies that all stores keep in memory.
     pub resident_bytes_max: u64,
     /// Refuse to start on damage.
@@ -50,6 +52,7 @@ impl JournalConfig {
         Self {
             journal_file_bytes: limits::JOURNAL_FILE_BYTES,
             segment_bytes: policy.sizes.segment_bytes,
+            kept_journal_files: policy.kept_journal_files,
             resident_bytes_max: limits::RESIDENT_BYTES,
             strict: false,
             free_bytes_min: policy.free_bytes_min,
@@ -167,6 +170,7 @@ impl Journal {
             next_log: found.next_log,
         };
         let policy = KeeperPolicy {
+            kept_journal_files: config.kept_journal_files,
             sizes: Sizes { segment_bytes: config.segment_bytes, ..KeeperPolicy::default().sizes },
             free_bytes_min: config.free_bytes_min,
             free_percent_min: config.free_percent_min,

@@ -50,3 +50,6 @@ pub const BLOB_BYTES_MAX: usize = 64 << 20;
 pub const NEWS_LINES_MAX: usize = 64;
 /// Read at once when looking for a time in a segment, bytes.
 pub const SEARCH_BYTES: usize = 256 << 10;
+/// Sealed journal files that wait before the oldest is filed: what is settled
+/// meanwhile is never copied, and a start reads them.
+pub const KEPT_JOURNAL_FILES: usize = 8;

@@ -18,6 +18,11 @@ use crate::keeper::{Collected, CollectedBody, CollectedChunk};
 use crate::ranges::Ranges;
 use crate::segment::Segment;
 
+/// Chunks at a log's end that are looked at before all are searched.
+const RECENT_CHUNKS: usize = 8;
+/// What a chunk takes beside its messages, bytes, roughly.
+const CHUNK_BYTES: usize = 256;
+
 /// Where an entry's block lies in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -69,10 +74,15 @@ impl Chunk {
     /// Bytes of memory its body takes.
     pub(crate) fn resident(&self) -> u64 {
         match &self.body {
-            Body::Memory(batch, _) => batch.bytes.len() as u64,
+            Body::Memory(batch, _) => resident(batch),
             _ => 0,
         }
     }
+}
+
+/// Bytes of memory a batch takes, with what is kept beside it.
+pub(crate) fn resident(batch: &Batch) -> u64 {
+    (batch.bytes.len() + 4 * batch.len() + CHUNK_BYTES) as u64
 }
 
 /// What a release or trim has freed.
@@ -166,6 +176,16 @@ impl Log {
 
     /// Index of the chunk that holds `offset`, or the first one behind it.
     pub(crate) fn chunk_at(&self, offset: u64) -> usize {
+        // Mostly one of the first or of the last.
+        if self.chunks.front().is_some_and(|chunk| offset < chunk.end()) {
+            return 0;
+        }
+        let ends = self.chunks.iter().enumerate().rev().take(RECENT_CHUNKS);
+        for (at, chunk) in ends {
+            if chunk.base <= offset {
+                return if offset < chunk.end() { at } else { at + 1 };
+            }
+        }
         self.chunks.partition_point(|chunk| chunk.end() <= offset)
     }
 

@@ -20,7 +20,7 @@ use weir_message::Batch;
 use crate::format::{EntryKind, named_body};
 use crate::keeper::{Ask, FiledLog, Told};
 use crate::limits;
-use crate::log::{Body, Chunk, Freed, Log, Place};
+use crate::log::{Body, Chunk, Freed, Log, Place, resident};
 use crate::read;
 use crate::shared::{Inbox, Order, Shared};
 
@@ -195,7 +195,7 @@ impl JournalStore {
                 {
                     // Not written yet: nor is what was appended after it.
                     let Some(place) = *place else { return };
-                    self.resident_bytes -= (batch.bytes.len() as u64).min(self.resident_bytes);
+                    self.resident_bytes -= resident(batch).min(self.resident_bytes);
                     chunk.body = Body::Journal(place);
                     merge_with_previous(&mut log.chunks, at);
                 }
@@ -331,9 +331,9 @@ impl Store for JournalStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let bytes = batch.bytes.len() as u64;
+        let (bytes, taken) = (batch.bytes.len() as u64, resident(batch));
         let full = match level {
-            Level::Memory => self.pinned_bytes + bytes > self.resident_max,
+            Level::Memory => self.pinned_bytes + taken > self.resident_max,
             _ => self.shared.has_no_space(),
         };
         if full {
@@ -345,10 +345,10 @@ impl Store for JournalStore {
         let end = target.end;
         self.appended.push((log, base, end, level));
         if level == Level::Memory {
-            self.pinned_bytes += bytes;
+            self.pinned_bytes += taken;
             return Ok(());
         }
-        self.resident_bytes += bytes;
+        self.resident_bytes += taken;
         self.resident.push_back((log, base));
         let Stamp { time_ms, due_ms } = stamp;
         let batch = batch.clone();

@@ -2,6 +2,8 @@
 
 use crate::segment::Sizes;
 
+use crate::limits;
+
 /// How the keeper behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct KeeperPolicy {
@@ -28,7 +30,7 @@ pub(crate) struct KeeperPolicy {
 impl Default for KeeperPolicy {
     fn default() -> Self {
         Self {
-            kept_journal_files: 2,
+            kept_journal_files: limits::KEPT_JOURNAL_FILES,
             sizes: Sizes { block_bytes: 256 << 10, segment_bytes: 64 << 20 },
             free_bytes_min: 1 << 30,
             free_percent_min: 5,
