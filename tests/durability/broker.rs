@@ -166,6 +166,16 @@ impl Broker {
     }
 }
 
+/// Has the program read a folder that nobody uses: whatever happened to it, a crash
+/// damages nothing.
+#[track_caller]
+pub(crate) fn check_folder(data: &Path) {
+    let mut command = Command::new(program());
+    let output = command.args(["store", "check"]).arg(data).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{}: {text}", data.display());
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.process.kill();

@@ -7,8 +7,7 @@ use std::time::Instant;
 use weir_client::{Client, ErrorCode, Level, Message, Start};
 use weir_tests::Random;
 
-use crate::broker::{Broker, STORE_FAILED, Setup};
-use crate::check::Faults;
+use crate::broker::{Broker, STORE_FAILED, Setup, check_folder};
 use crate::disk::Disk;
 use crate::load::{Load, Producing, pause};
 use crate::proof::{DEADLINE, Proof};
@@ -41,6 +40,7 @@ fn dir_entry_durable() {
             Kind::Checkpoint => grows(&disk, &setup, &mut random, "", "checkpoint-"),
             _ => is_made(&disk, &setup, kind),
         }
+        check_folder(&setup.data);
         std::fs::remove_dir_all(&setup.data).unwrap();
     }
     proof.figure(format!("{} cuts, behind each of {KINDS:?} in turn", proof.runs()));
@@ -148,7 +148,6 @@ fn grows(disk: &Disk, setup: &Setup, random: &mut Random, folder: &str, begins: 
     story.check(&broker, begins);
     story.finish(&broker, begins);
     broker.stop();
-    Faults::default().none(begins);
 }
 
 fn names(folder: &Path, begins: &str) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_client::{ConsumeOptions, Level, Message};
 use weir_tests::Random;
 
-use crate::broker::{Broker, STORE_FAILED, Setup};
+use crate::broker::{Broker, STORE_FAILED, Setup, check_folder};
 use crate::check::{self, Faults};
 use crate::consumers::{Book, Consumers, Manners};
 use crate::disk::Disk;
@@ -92,6 +92,7 @@ fn queue_conservation() {
         sums.add(&lines, &book);
         conserved(&broker, &lines, &book, &format!("up to run {}", run - 1));
         broker.stop();
+        check_folder(&setup.data);
         std::fs::remove_dir_all(&setup.data).unwrap();
     }
     proof.figure(format!("{sums}, 0 unaccounted"));
@@ -197,6 +198,7 @@ fn one_life(place: &Place, data: &Path, run: u32, random: &mut Random) -> (usize
         (drain(&client, WORK).await.unwrap(), drain(&client, QUICK).await.unwrap())
     });
     broker.stop();
+    check_folder(data);
     let mut faults = Faults::default();
     for complaint in book.complaints.drain(..) {
         faults.add(|| complaint.clone());

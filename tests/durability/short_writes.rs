@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use weir_tests::Random;
 
-use crate::broker::{Broker, Setup};
+use crate::broker::{Broker, Setup, check_folder};
 use crate::disk::{Disk, run};
 use crate::load::Load;
 use crate::proof::Proof;
@@ -51,6 +51,7 @@ fn short_write_eintr() {
         story.check(&broker, &format!("run {run}"));
         story.finish(&broker, &format!("the queues of run {run}"));
         broker.stop();
+        check_folder(&data);
         acknowledged += story.acknowledged();
         std::fs::remove_dir_all(&data).unwrap();
     }

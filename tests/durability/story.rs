@@ -9,7 +9,7 @@ use weir_client::{
 };
 use weir_tests::Random;
 
-use crate::broker::{Broker, Setup};
+use crate::broker::{Broker, Setup, check_folder};
 use crate::check::{self, Faults, History, Settled};
 use crate::load::{Line, Load, Producing};
 use crate::message::{Id, identity};
@@ -164,6 +164,7 @@ pub(crate) fn lives(
         }
         story.finish(&broker, &format!("the queues behind run {}", run - 1));
         broker.stop();
+        check_folder(&data);
         acknowledged += story.acknowledged();
         lost_os += story.lost_os;
         std::fs::remove_dir_all(&data).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use weir_client::{Client, ConsumeOptions, Error, Level, Start};
 use weir_tests::Random;
 
-use crate::broker::{Broker, Setup, block_on, connect};
+use crate::broker::{Broker, Setup, block_on, check_folder, connect};
 use crate::check::{self, Faults, History};
 use crate::load::{Line, Load, Producing, pause};
 use crate::message::{Id, identity};
@@ -73,6 +73,7 @@ fn stream_checker() {
         }
         broker.with(async |client| consume_rest(&client, &seen).await);
         broker.stop();
+        check_folder(&data);
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
         records += histories.iter().map(|history| history.records.len()).sum::<usize>();
         delivered += seen.delivered.len();

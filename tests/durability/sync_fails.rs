@@ -4,7 +4,7 @@
 use weir_client::Level;
 use weir_tests::Random;
 
-use crate::broker::{Broker, STORE_FAILED, Setup};
+use crate::broker::{Broker, STORE_FAILED, Setup, check_folder};
 use crate::disk::Disk;
 use crate::load::{Line, Load, Producing};
 use crate::proof::Proof;
@@ -88,6 +88,7 @@ fn fails_at(disk: &Disk, number: u32, random: &mut Random) -> (u64, bool) {
     story.check(&broker, &format!("sync {number} failed"));
     story.finish(&broker, &format!("the queues, where sync {number} failed"));
     broker.stop();
+    check_folder(&data);
     std::fs::remove_dir_all(&data).unwrap();
     (story.acknowledged(), at_start)
 }
@@ -118,5 +119,6 @@ fn runs_out(disk: &Disk, random: &mut Random) -> u64 {
     story.check(&broker, "the disk had run out of room");
     story.finish(&broker, "the queues, where the disk had run out of room");
     broker.stop();
+    check_folder(&setup.data);
     story.acknowledged()
 }
