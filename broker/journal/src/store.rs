@@ -146,6 +146,10 @@ impl JournalStore {
         }
         for (log, base, end, level) in std::mem::take(&mut self.appended) {
             let position = if level == Level::Memory { 0 } else { self.position };
+            if level != Level::Memory {
+                // The writer tells places of a log removed in this turn, too.
+                self.unplaced.push_back(Unplaced { log, base });
+            }
             let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
             if target.waits.is_empty() {
                 self.unstable.push(log);
@@ -153,9 +157,6 @@ impl JournalStore {
             match target.waits.back_mut() {
                 Some(wait) if (wait.1, wait.2) == (position, level) => wait.0 = end,
                 _ => target.waits.push_back((end, position, level)),
-            }
-            if level != Level::Memory {
-                self.unplaced.push_back(Unplaced { log, base });
             }
         }
         self.tell_gone();
