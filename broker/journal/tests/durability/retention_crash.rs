@@ -2,6 +2,8 @@
 //! and while the keeper files, checkpoints and deletes. No record that was kept is
 //! gone, and what was removed does not come back once that was promised.
 
+use weir_core::store::Store;
+
 use crate::world::{World, seeds};
 
 #[test]
@@ -16,7 +18,9 @@ fn retention_crash() {
             let nth = 1 + world.below(3 * steps);
             world.files.cut_power_at(nth);
             let done = world.churn(steps) && (world.below(2) > 0 || world.settle());
-            assert!(done || !world.files.has_power(), "seed {seed} life {life}");
+            if !done && world.files.has_power() {
+                panic!("seed {seed} life {life}: {:?}", world.store().commit());
+            }
             cuts += u64::from(!world.files.has_power());
             removed += world.logs.values().filter(|log| log.removed.is_some()).count();
             assert!(world.files.operations() > before);
