@@ -182,7 +182,7 @@ impl Journal {
         let writer =
             Writer::start(shared.clone(), found.next_sequence, found.next_block, found.chain_crc)
                 .map_err(io(&writer::path(found.next_sequence)))?;
-        *Shared::lock(&shared.stepper) = Some(writer);
+        *Shared::lock(&shared.writer) = Some(writer);
         let news = Arc::new(KeeperNews::default());
         let rest = Arc::new(crate::rest::Link::new(shared.clone(), news.clone()));
         let keeper = Keeper::new(KeeperStart {
@@ -209,11 +209,11 @@ impl Journal {
     }
 
     fn start_threads(&mut self) -> Result<(), OpenError> {
-        if let Some(writer) = Shared::lock(&self.shared.stepper).take() {
-            let thread = std::thread::Builder::new().name("weir-journal".into());
-            let thread = thread.spawn(move || writer.run()).map_err(io("journal"))?;
-            self.threads.push(thread);
-        }
+        self.shared.has_thread_now();
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("weir-journal".into());
+        let thread = thread.spawn(move || writer::run(&shared)).map_err(io("journal"))?;
+        self.threads.push(thread);
         if let Some(keeper) = self.keeper.take() {
             let keeper = keeper.into_inner().expect("no panic under this lock");
             let shared = self.shared.clone();
@@ -277,8 +277,8 @@ impl Journal {
     /// # Errors
     /// The journal has stopped.
     pub fn step(&self) -> Result<(), StoreError> {
-        if let Some(writer) = Shared::lock(&self.shared.stepper).as_mut() {
-            writer.step_all();
+        if let Some(writer) = Shared::lock(&self.shared.writer).as_mut() {
+            writer.step_all(None);
         }
         if let Some(keeper) = &self.keeper {
             // A fault fences; `check` tells.
@@ -290,7 +290,7 @@ impl Journal {
     /// Writes one block, when there is one. Only without threads.
     #[must_use]
     pub fn step_writer(&self) -> bool {
-        Shared::lock(&self.shared.stepper).as_mut().is_some_and(Writer::step)
+        Shared::lock(&self.shared.writer).as_mut().is_some_and(Writer::step)
     }
 
     /// Waits until everything handed over is synced.
@@ -312,6 +312,7 @@ impl Journal {
         orders: impl IntoIterator<Item = Order>,
     ) -> Result<(), StoreError> {
         self.shared.hand_over(None, orders)?;
+        self.shared.ring_writer();
         self.sync()
     }
 

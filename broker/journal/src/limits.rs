@@ -53,3 +53,8 @@ pub const SEARCH_BYTES: usize = 256 << 10;
 /// Sealed journal files that wait before the oldest is filed: what is settled
 /// meanwhile is never copied, and a start reads them.
 pub const KEPT_JOURNAL_FILES: usize = 8;
+/// Longest a write with its sync takes, us, for the owner of a store to do it by
+/// itself instead of handing it to the writer's thread and being woken after.
+pub const QUICK_SYNC_US: u64 = 400;
+/// The most of it, bytes.
+pub const QUICK_BYTES: usize = 256 << 10;

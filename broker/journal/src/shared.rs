@@ -21,6 +21,7 @@ use crate::keeper::{Ask, Told};
 use crate::limits;
 use crate::log::Log;
 use crate::segment::Handles;
+use crate::writer::Writer;
 use weir_message::Batch;
 
 /// One journal file as readers need it.
@@ -87,7 +88,7 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         limits::TABLE_ENTRY_BYTES
             + match self {
                 Self::Append { batch, .. } => batch.bytes.len() + 4 * batch.len(),
@@ -95,7 +96,7 @@ impl Order {
             }
     }
 
-    fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         match self {
             Self::Append { level, .. } | Self::Plain { level, .. } => *level,
         }
@@ -134,8 +135,13 @@ pub(crate) struct Shared {
     pub(crate) handles: Mutex<Handles>,
     told: Mutex<VecDeque<Told>>,
     told_work: Condvar,
-    /// Steps the writer where no thread does.
-    pub(crate) stepper: Mutex<Option<crate::writer::Writer>>,
+    /// Held by whoever writes: the writer's thread, or for a moment an owner of a
+    /// store. Taken before `pending`.
+    pub(crate) writer: Mutex<Option<Writer>>,
+    /// Whether a thread writes; else whoever steps does.
+    has_thread: AtomicBool,
+    /// How long syncs took lately, us.
+    sync_us: AtomicU64,
 }
 
 pub(crate) struct Start {
@@ -182,7 +188,9 @@ impl Shared {
             handles: Mutex::default(),
             told: Mutex::default(),
             told_work: Condvar::new(),
-            stepper: Mutex::new(None),
+            writer: Mutex::new(None),
+            has_thread: AtomicBool::new(false),
+            sync_us: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -254,9 +262,37 @@ impl Shared {
             block.position = position;
         }
         self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
-        drop(pending);
-        self.work.notify_one();
         Ok(position)
+    }
+
+    /// Lets the writer know of what was handed over.
+    pub(crate) fn ring_writer(&self) {
+        self.work.notify_one();
+    }
+
+    /// The writer, when it rests and the disk is quicker than a change of threads
+    /// and back: then the owner of a store writes by itself what it hands over.
+    pub(crate) fn resting_writer(&self) -> Option<MutexGuard<'_, Option<Writer>>> {
+        let is_quick = self.sync_us.load(Ordering::Relaxed) <= limits::QUICK_SYNC_US;
+        if !is_quick || !self.has_thread.load(Ordering::Relaxed) || self.pending_bytes() > 0 {
+            return None;
+        }
+        self.writer.try_lock().ok()
+    }
+
+    /// Notes how long a write with its sync took. Real time, which nothing hangs on
+    /// but the choice above: where no thread writes, it is never looked at.
+    pub(crate) fn note_sync(&self, took: std::time::Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.sync_us.load(Ordering::Relaxed);
+        // One that takes long counts at once, quick ones bring it down slowly.
+        let now = if before == u64::MAX { took } else { took.max(before - before / 8) };
+        self.sync_us.store(now, Ordering::Relaxed);
+    }
+
+    /// From now on a thread writes.
+    pub(crate) fn has_thread_now(&self) {
+        self.has_thread.store(true, Ordering::Relaxed);
     }
 
     /// Bytes handed over and not written.
@@ -264,25 +300,33 @@ impl Shared {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes the next block to write; waits for one when told to. `None`: stopped.
-    pub(crate) fn take_work(&self, wait: bool) -> Option<Work> {
+    /// Waits until there is something to write. False: it is time to stop.
+    pub(crate) fn wait_for_work(&self) -> bool {
         let mut pending = Self::lock(&self.pending);
         loop {
-            if let Some(block) = pending.blocks.pop_front() {
-                pending.bytes -= block.bytes.min(pending.bytes);
-                self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
-                let sync =
-                    block.sync || pending.blocks.is_empty() && std::mem::take(&mut pending.sync);
-                return Some(Work::Block(Box::new(block), sync));
+            if self.is_fenced() {
+                return false;
             }
-            if std::mem::take(&mut pending.sync) {
-                return Some(Work::Sync);
+            if !pending.blocks.is_empty() || pending.sync {
+                return true;
             }
-            if pending.stop || !wait || self.is_fenced() {
-                return None;
+            if pending.stop {
+                return false;
             }
             pending = self.work.wait(pending).expect("no panic under this lock");
         }
+    }
+
+    /// Takes the next block to write.
+    pub(crate) fn take_work(&self) -> Option<Work> {
+        let mut pending = Self::lock(&self.pending);
+        if let Some(block) = pending.blocks.pop_front() {
+            pending.bytes -= block.bytes.min(pending.bytes);
+            self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
+            let sync = block.sync || pending.blocks.is_empty() && std::mem::take(&mut pending.sync);
+            return Some(Work::Block(Box::new(block), sync));
+        }
+        std::mem::take(&mut pending.sync).then_some(Work::Sync)
     }
 
     /// Lets the writer end when it has written everything.
@@ -324,15 +368,14 @@ impl Shared {
             self.check()?;
             pending.sync = true;
             self.work.notify_one();
-            let mut stepper = Self::lock(&self.stepper);
-            if let Some(writer) = stepper.as_mut() {
+            if !self.has_thread.load(Ordering::Relaxed) {
                 drop(pending);
-                writer.step_all();
-                drop(stepper);
+                if let Some(writer) = Self::lock(&self.writer).as_mut() {
+                    writer.step_all(None);
+                }
                 pending = Self::lock(&self.pending);
                 continue;
             }
-            drop(stepper);
             pending = self.progress.wait(pending).expect("no panic under this lock");
         }
         Ok(())

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use crate::files::File;
 use crate::format::{self, BlockHead, FILE_HEAD_BYTES, FileHead, Kind};
@@ -31,6 +32,18 @@ pub(crate) struct Writer {
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
     buffer: Vec<u8>,
+}
+
+/// The writer's thread: writes until it is stopped.
+pub(crate) fn run(shared: &Shared) {
+    while shared.wait_for_work() {
+        if let Some(writer) = Shared::lock(&shared.writer).as_mut() {
+            writer.step_all(None);
+        }
+    }
+    if let Some(writer) = Shared::lock(&shared.writer).as_mut() {
+        writer.finish();
+    }
 }
 
 /// Name of a journal file.
@@ -69,22 +82,11 @@ impl Writer {
         })
     }
 
-    /// Writes until it is stopped.
-    pub(crate) fn run(mut self) {
-        while let Some(work) = self.shared.take_work(true) {
-            if !self.work(work) {
-                return;
-            }
-        }
-        if self.unsynced {
-            self.work(Work::Sync);
-        }
-    }
-
-    /// Writes what is there.
-    pub(crate) fn step_all(&mut self) {
-        while let Some(work) = self.shared.take_work(false) {
-            if !self.work(work) {
+    /// Writes what is there; `here` is the store whose owner waits for it and need
+    /// not be woken.
+    pub(crate) fn step_all(&mut self, here: Option<usize>) {
+        while let Some(work) = self.shared.take_work() {
+            if !self.work(work, here) {
                 return;
             }
         }
@@ -92,14 +94,21 @@ impl Writer {
 
     /// Writes one block, when there is one. Whether there was.
     pub(crate) fn step(&mut self) -> bool {
-        match self.shared.take_work(false) {
-            Some(work) => self.work(work),
+        match self.shared.take_work() {
+            Some(work) => self.work(work, None),
             None => false,
         }
     }
 
+    /// Syncs what is not.
+    pub(crate) fn finish(&mut self) {
+        if self.unsynced {
+            self.work(Work::Sync, None);
+        }
+    }
+
     /// False when the journal has stopped.
-    fn work(&mut self, work: Work) -> bool {
+    fn work(&mut self, work: Work, here: Option<usize>) -> bool {
         if self.shared.is_fenced() {
             return false;
         }
@@ -114,10 +123,10 @@ impl Writer {
             Ok(synced) => {
                 self.shared.advance(position, synced);
                 let inboxes = self.shared.inboxes();
-                // A sync concerns whoever waited for one.
-                let told = inboxes.iter().enumerate();
-                told.filter(|(number, _)| synced || stores.iter().any(|one| one.0 == *number))
-                    .for_each(|(_, inbox)| inbox.wake());
+                // Whoever waits for a sync has a hand-over that ends in this block.
+                for &(store, _) in stores.iter().filter(|(store, _)| Some(*store) != here) {
+                    inboxes[store].wake();
+                }
                 true
             }
             Err(error) => {
@@ -144,6 +153,7 @@ impl Writer {
             previous_crc: self.chain_crc,
         };
         let finished = block.builder.finish(head, &mut self.buffer);
+        let started = Instant::now();
         if !sync || is_out(Guard::Sync) {
             self.file.write_at(&self.buffer, self.at)?;
             self.unsynced = true;
@@ -165,6 +175,7 @@ impl Writer {
         counts.bytes.fetch_add(finished.len as u64, Relaxed);
         if sync {
             counts.syncs.fetch_add(1, Relaxed);
+            self.shared.note_sync(started.elapsed());
             self.unsynced = false;
             self.durable = self.number;
             self.shared.set_durable_block(self.durable);
