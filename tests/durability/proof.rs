@@ -36,6 +36,7 @@ impl Proof {
     /// Waits for its turn. `number` is the test's in the list of promises; `runs`
     /// are the trimmed and the full count.
     pub(crate) fn begin(name: &'static str, runs: (u32, u32)) -> Self {
+        report::begin();
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = match std::env::var("WEIR_DURABILITY_SEED") {
             Ok(seed) => seed.parse().expect("WEIR_DURABILITY_SEED is a number"),

@@ -18,6 +18,8 @@ use crate::story::{QUICK, WORK, drain, queue};
 
 /// Lives over one folder.
 const LIVES_PER_FOLDER: u32 = 6;
+/// Batches of level `os` that are settled between two syncs of their consumer's own.
+const BATCHES_A_SYNC: u32 = 4;
 /// Where rejected messages go.
 const DEAD: &str = "work/dead";
 
@@ -240,6 +242,7 @@ async fn consume_quick(address: &str) -> Quick {
     let Ok(mut consumer) = client.consume_with(QUICK, ConsumeOptions::credit(0)).await else {
         return quick;
     };
+    let mut batches = 0;
     while let Ok(batch) = consumer.pull(32, Duration::from_millis(50)).await {
         let Some(batch) = batch else { continue };
         let ids: Vec<Id> =
@@ -248,6 +251,10 @@ async fn consume_quick(address: &str) -> Quick {
         let Ok(answer) = consumer.flush().await else { return quick };
         if answer.done == ids.len() as u64 {
             quick.confirmed.extend(ids);
+        }
+        batches += 1;
+        if batches % BATCHES_A_SYNC != 0 {
+            continue;
         }
         let id = Id { producer: 9, number: quick.line.fates.len() as u64 };
         quick.line.fates.push(crate::load::Fate::Unknown);

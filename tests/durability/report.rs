@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::proof::is_full;
 
@@ -66,7 +66,14 @@ const STREAMS: (&str, &str, &str) = (
     "offsets have no gap, a replay is identical, no reader skips or goes back, each producer's order is kept",
 );
 
+/// The commit at which the tests began; it may move on under them.
+static COMMIT: OnceLock<String> = OnceLock::new();
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
+
+/// Notes what is tested.
+pub(crate) fn begin() {
+    COMMIT.get_or_init(|| said("git", &["rev-parse", "--short", "HEAD"]));
+}
 
 /// Adds a row, and writes the report when the full counts were asked for.
 pub(crate) fn add(row: Row) {
@@ -91,7 +98,7 @@ fn text(rows: &[Row]) -> String {
          | | test | what must hold | runs | result | figures | s | seed |\n\
          |---|---|---|---|---|---|---|---|\n",
         date = said("date", &["-u", "+%F"]),
-        commit = said("git", &["rev-parse", "--short", "HEAD"]),
+        commit = COMMIT.get().map_or("?", String::as_str),
         kernel = said("uname", &["-r"]),
         cores = std::thread::available_parallelism().map_or(0, usize::from),
         disk = said("findmnt", &["-n", "-o", "FSTYPE", "-T", env!("CARGO_TARGET_TMPDIR")]),
