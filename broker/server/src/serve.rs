@@ -26,9 +26,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let StoreError::Fenced(_) = failure else { return };
         std::process::exit(i32::from(EXIT_IO));
     };
-    let mut server = Server::start_guarded(config, Arc::new(on_fault)).await?;
+    // Before the line "ready": whoever reads that may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut server = Server::start_guarded(config, Arc::new(on_fault)).await?;
     let failure = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
