@@ -17,10 +17,6 @@ use weir_message::BatchBuilder;
 use weir_server::system::SystemClock;
 use weir_tests::{TestBroker, at_hand, now_ms, soon, until};
 
-/// No policy decides for any queue or group: the level of each is as it was made.
-const NO_POLICY: (&str, &str) =
-    ("default-delivery", "policy = \"at-least-once\"\nqueues = [\"nobodys\"]");
-
 /// Publishes these numbers and has them confirmed as safe as can be.
 async fn publish(client: &Client, subject: &str, numbers: std::ops::Range<usize>) {
     let texts: Vec<String> = numbers.map(|number| number.to_string()).collect();
@@ -170,7 +166,7 @@ async fn delays_outlive_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_made_changed_and_removed_is_so_after_a_restart() {
-    let broker = TestBroker::bound(&[NO_POLICY]).await;
+    let broker = TestBroker::start().await;
     let client = broker.client().await;
     let queue = CreateQueue {
         name: "orders".into(),
@@ -330,13 +326,41 @@ async fn logs_without_an_entry_are_taken_up_when_they_hold_dead_letters_and_else
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn generations_go_on_and_what_was_rolled_back_stays_out() {
+    let broker = TestBroker::bound(&[("mine", &to("a"))]).await;
+    let client = broker.client().await;
+    client.create_queue("a").await.unwrap();
+    client.create_queue("b").await.unwrap();
+    broker.put_binding("mine", &to("b"));
+    broker.active_after(&client, "mine", 1).await;
+    client.policy_rollback("mine").await.unwrap();
+    drop(client);
+    let broker = broker.restart().await;
+    let client = broker.client().await;
+    let status = broker.status(&client, "mine").await.unwrap();
+    assert_eq!((status.state.as_str(), status.generation), ("rolled-back", 3));
+    publish(&client, "in", 0..1).await;
+    assert_eq!(client.queue_info("a").await.unwrap().messages, 1);
+    assert_eq!(client.queue_info("b").await.unwrap().messages, 0);
+    broker.put_binding("mine", &format!("{}# meant\n", to("b")));
+    let status = broker.active_after(&client, "mine", 3).await;
+    assert_eq!(status.generation, 4);
+}
+
+/// A binding that sends what comes on `in` there.
+fn to(queue: &str) -> String {
+    format!(
+        "policy = 'subject-router'\nsubjects = ['in']\npowers = ['retarget']\n\
+         config.rules = [{{ pattern = 'in', to = '{queue}' }}]\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_in_memory_only_comes_back_empty() {
-    let broker = TestBroker::bound(&[NO_POLICY]).await;
-    let broker = broker
-        .restart_with(|config| {
-            config.store.default_level = Some(weir_core::command::Level::Memory);
-        })
-        .await;
+    let broker = TestBroker::start_with(|config| {
+        config.store.default_level = Some(weir_core::command::Level::Memory);
+    })
+    .await;
     let client = broker.client().await;
     client.create_queue("fleeting").await.unwrap();
     let stream = CreateStream {

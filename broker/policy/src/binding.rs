@@ -38,7 +38,7 @@ pub(crate) const DEFAULTS: [(&str, &str); 2] = [
 ];
 
 /// Where a binding comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// A file in the bindings folder.
@@ -75,6 +75,10 @@ pub(crate) struct Binding {
     pub(crate) grant: Grant,
     pub(crate) limits: CallLimits,
     pub(crate) config: Value,
+    /// Whether the policy's state outlives the process.
+    pub(crate) keep_kv: bool,
+    /// The file's text; "" where there is none.
+    pub(crate) text: Arc<str>,
     /// Tells one content of the file from another.
     pub(crate) digest: Arc<str>,
 }
@@ -101,6 +105,7 @@ impl Binding {
         }
         let order = fields.number("order", i32::MIN.into()..=i32::MAX.into())?;
         let on_failure = one_of(fields.text("on-failure")?, "on-failure", &FAILURE_RULES)?;
+        let keep_kv = fields.flag("keep-kv")?.unwrap_or(false);
         let powers = powers(&fields.texts("powers")?.unwrap_or_default())?;
         let limits = limits(Fields::new(fields.table("limits")?, "limits."))?;
         let config = serde_json::to_value(fields.table("config")?)
@@ -125,6 +130,8 @@ impl Binding {
             grant: Grant::Listed(powers),
             limits,
             config,
+            keep_kv,
+            text: text.into(),
             digest: sha256_hex(text.as_bytes()).into(),
         };
         if let Some(role) = role {
@@ -152,6 +159,8 @@ impl Binding {
             grant: Grant::Wanted,
             limits: CallLimits::default(),
             config: Value::Object(serde_json::Map::new()),
+            keep_kv: false,
+            text: "".into(),
             digest: "automatic".into(),
         }
     }

@@ -59,6 +59,18 @@ impl Fields {
         self.text(key)?.ok_or_else(|| format!("`{prefix}{key}` is missing"))
     }
 
+    /// `true` or `false`, absent or not.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(crate) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, String> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Boolean(flag)) => Ok(Some(flag)),
+            Some(other) => Err(self.wrong(key, "true or false", &other)),
+        }
+    }
+
     /// A list of texts, absent or not.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 const ENTRIES_MAX: usize = 4_096;
 
 /// Where a plugin comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// A folder with a `plugin.toml`.
@@ -106,6 +106,11 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
+    /// Whether components without a manifest are loaded.
+    pub(crate) fn takes_bare(&self) -> bool {
+        self.development
+    }
+
     /// Makes the folders when they are missing.
     ///
     /// # Errors

@@ -157,7 +157,10 @@ impl Fallback {
 }
 
 /// What is known of a generation that ran; the better, the greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Merit {
     /// It failed, or somebody went back from it.
     Failed,
@@ -233,6 +236,11 @@ pub(crate) struct Record {
     /// Sum of what fell out of the history.
     pub(crate) earlier: CountersSnapshot,
     pub(crate) numbers_used: u64,
+    /// What `numbers_used` goes on from when a generation of an earlier process has
+    /// its number again.
+    pub(crate) numbers_resumed: Option<u64>,
+    /// State that was kept over a restart, and the policy it is of.
+    pub(crate) recalled: Option<(String, Arc<[Arc<Kv>]>)>,
     /// The last candidate that was refused, and why.
     pub(crate) refused: Option<(Key, String)>,
     /// What was rolled back and still lies on disk.
@@ -259,6 +267,8 @@ impl Record {
             history: VecDeque::new(),
             earlier: CountersSnapshot::default(),
             numbers_used: 0,
+            numbers_resumed: None,
+            recalled: None,
             refused: None,
             withdrawn: None,
             state: BindingState::Waiting,
@@ -327,14 +337,18 @@ impl Record {
         self.kept.remove(at)
     }
 
-    /// State for a generation of `policy`: what the running or a kept one has.
-    pub(crate) fn kv_of(&self, policy: &str, shards: u32) -> Arc<[Arc<Kv>]> {
+    /// State for a generation of `policy`: what the running or a kept one has. With
+    /// `keeps` also what was kept over a restart.
+    pub(crate) fn kv_of(&self, policy: &str, shards: u32, keeps: bool) -> Arc<[Arc<Kv>]> {
         let active = self.active.as_ref().map(|active| &active.good);
         let kept = self.kept.iter().rev().map(|kept| &kept.good);
         let mut known = active.into_iter().chain(kept);
-        match known.find(|good| good.component.manifest().name == policy) {
-            Some(good) => Arc::clone(&good.kv),
-            None => (0..shards.max(1)).map(|_| Arc::default()).collect(),
+        let known = known.find(|good| good.component.manifest().name == policy);
+        let recalled = self.recalled.as_ref().filter(|(name, _)| keeps && name == policy);
+        match (known, recalled) {
+            (Some(good), _) => Arc::clone(&good.kv),
+            (None, Some((_, kv))) => Arc::clone(kv),
+            (None, None) => (0..shards.max(1)).map(|_| Arc::default()).collect(),
         }
     }
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Mutex;
 
+use weir_core::env::Now;
+
 use crate::limits::{KV_BYTES_MAX, KV_KEY_BYTES_MAX, KV_VALUE_BYTES_MAX};
 
 /// State of one binding in one shard.
@@ -24,6 +26,8 @@ struct State {
     entries: BTreeMap<String, Entry>,
     /// Keys and values together, bytes.
     bytes: usize,
+    /// Rises with every call that wrote something.
+    changes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +194,7 @@ impl Kv {
             return 0;
         }
         let mut state = self.lock();
+        state.changes += 1;
         let mut refused = 0;
         pending.bytes = 0;
         for (key, write) in std::mem::take(&mut pending.writes) {
@@ -216,6 +221,70 @@ impl Kv {
         }
         refused
     }
+}
+
+/// How state is kept over a restart: name of the policy, then key, value, and when it
+/// ends in ms since the epoch (0: never), all with their lengths in front.
+impl Kv {
+    /// Rises whenever something was written.
+    pub(crate) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// All that is there, for [`Kv::import`].
+    pub(crate) fn export(&self, policy: &str, now: Now) -> Vec<u8> {
+        let state = self.lock();
+        let mut out = Vec::with_capacity(state.bytes + 20 * state.entries.len() + policy.len());
+        put(&mut out, policy.as_bytes());
+        for (key, entry) in state.entries.iter().filter(|(_, it)| it.is_live(now.steady_ms)) {
+            put(&mut out, key.as_bytes());
+            put(&mut out, &entry.value);
+            let left_ms = entry.ends_ms.saturating_sub(now.steady_ms);
+            let ends_ms = if entry.ends_ms == 0 { 0 } else { now.wall_ms + left_ms };
+            out.extend(ends_ms.to_le_bytes());
+        }
+        out
+    }
+
+    /// Takes up what was exported, but for what has ended since. Returns the policy
+    /// it is of; `None` when it cannot be read, then nothing was taken up.
+    pub(crate) fn import(&self, mut bytes: &[u8], now: Now) -> Option<String> {
+        let policy = take_text(&mut bytes)?;
+        let mut entries = BTreeMap::new();
+        let mut sum = 0;
+        while !bytes.is_empty() {
+            let key = take_text(&mut bytes)?;
+            let value = take(&mut bytes)?.to_vec();
+            let (moment, rest) = bytes.split_first_chunk()?;
+            bytes = rest;
+            let ends_ms = match u64::from_le_bytes(*moment) {
+                0 => 0,
+                ends_ms if ends_ms <= now.wall_ms => continue,
+                ends_ms => ends(now.steady_ms, ends_ms - now.wall_ms),
+            };
+            sum += key.len() + value.len();
+            entries.insert(key, Entry { value, ends_ms });
+        }
+        let mut state = self.lock();
+        (state.entries, state.bytes) = (entries, sum);
+        Some(policy)
+    }
+}
+
+fn put(out: &mut Vec<u8>, part: &[u8]) {
+    out.extend((part.len() as u32).to_le_bytes());
+    out.extend(part);
+}
+
+fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    *bytes = rest;
+    Some(part)
+}
+
+fn take_text(bytes: &mut &[u8]) -> Option<String> {
+    std::str::from_utf8(take(bytes)?).ok().map(str::to_owned)
 }
 
 impl Transaction {
@@ -293,6 +362,34 @@ mod tests {
         assert_eq!(kv.commit(&mut call, 0), 0);
         assert_eq!(kv.get(&call, 0, "a"), Some(vec![2]));
         assert_eq!(kv.bytes(), 2);
+    }
+
+    #[test]
+    fn what_is_exported_comes_back_but_for_what_has_ended() {
+        let now = |steady_ms, wall_ms| Now { steady_ms, wall_ms };
+        let kv = Kv::default();
+        let mut call = Transaction::default();
+        assert!(kv.put(&mut call, 10, key("a"), vec![1, 2], 0));
+        assert!(kv.put(&mut call, 10, key("soon"), vec![3], 100));
+        assert!(kv.put(&mut call, 10, key("later"), vec![], 1_000));
+        let before = kv.changes();
+        assert_eq!(kv.commit(&mut call, 10), 0);
+        assert!(kv.changes() > before);
+        let kept = kv.export("counter", now(50, 10_000));
+        // Another process: its steady time has nothing to do with the one before.
+        let again = Kv::default();
+        assert_eq!(again.import(&kept, now(7, 10_500)).as_deref(), Some("counter"));
+        let get = |at_ms, key| again.get(&Transaction::default(), at_ms, key);
+        assert_eq!(get(7, "a"), Some(vec![1, 2]));
+        assert_eq!(get(7, "soon"), None);
+        assert_eq!((get(7, "later"), get(467, "later")), (Some(vec![]), None));
+        assert_eq!(again.bytes(), 3 + 5);
+        for cut in 0..kept.len() {
+            let unread = Kv::default();
+            if unread.import(&kept[..cut], now(7, 10_500)).is_none() {
+                assert_eq!(unread.bytes(), 0);
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! components within limits; the lifecycle half finds, checks and swaps them.
 //! The only crate that names wasmtime.
 
+pub mod archive;
 mod asking;
 mod binding;
 mod bindings;

@@ -7,6 +7,7 @@
 //! clock and its own memory only: tests run passes by hand.
 
 mod report;
+mod resume;
 mod retreat;
 mod swap;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use weir_core::command::Command;
 
+use crate::archive::Archive;
 use crate::binding::{Binding, DEFAULTS, Origin};
 use crate::chain::PublishChain;
 use crate::fields::did_you_mean;
@@ -28,6 +30,7 @@ use crate::status::{Board, HostCounters};
 use crate::workshop::{Candidate, Workshop};
 
 use report::announce;
+use resume::Saved;
 pub use retreat::RollbackError;
 
 /// Removed bindings remembered with their counters.
@@ -78,6 +81,15 @@ pub(crate) struct Loader {
     last_scan: Scan,
     /// What the last pass found wrong with files: all of it has been told.
     faults: HashSet<FileProblem>,
+    archive: Arc<dyn Archive>,
+    /// Bindings of an earlier process that this one has not come to yet.
+    saved: BTreeMap<Arc<str>, Saved>,
+    /// What the archive has of bindings, by key.
+    archived: BTreeMap<String, bytes::Bytes>,
+    /// Of which change the archive has state, by key.
+    archived_state: BTreeMap<String, u64>,
+    /// Digests of components that the archive has.
+    kept_components: HashSet<Arc<str>>,
 }
 
 impl Loader {
@@ -87,6 +99,7 @@ impl Loader {
         workshop: Workshop,
         shipped: Vec<ShippedComponent>,
         install: Install,
+        archive: Arc<dyn Archive>,
     ) -> Self {
         let shipped: BTreeMap<_, _> =
             shipped.into_iter().map(|shipped| (shipped.name.clone(), plugin(shipped))).collect();
@@ -97,7 +110,7 @@ impl Loader {
             let known = shipped.contains_key(&binding.policy);
             known.then(|| (Arc::clone(&binding.name), Arc::new(binding)))
         });
-        Self {
+        let mut loader = Self {
             folders,
             workshop,
             install,
@@ -112,7 +125,14 @@ impl Loader {
             blind: false,
             last_scan: Scan::default(),
             faults: HashSet::new(),
-        }
+            archive,
+            saved: BTreeMap::new(),
+            archived: BTreeMap::new(),
+            archived_state: BTreeMap::new(),
+            kept_components: HashSet::new(),
+        };
+        loader.recall();
+        loader
     }
 
     /// Where the current publish chain is found.
@@ -160,6 +180,7 @@ impl Loader {
         for name in gone {
             self.remove(&name);
         }
+        self.resume_removed();
         self.tell_faults(&scan);
         let now_ms = self.workshop.clock.now().steady_ms;
         let wait_ms = scan.due_ms.map(|due_ms| due_ms.saturating_sub(now_ms).max(1));
@@ -215,12 +236,20 @@ impl Loader {
     /// Brings one binding as far as its files allow.
     fn advance(&mut self, name: &Arc<str>, wanted: &Wanted<'_>, scan: &Scan) {
         let wall_ms = self.workshop.clock.now().wall_ms;
-        let mut record =
-            self.records.remove(name).unwrap_or_else(|| Record::new(Arc::clone(name), wall_ms));
+        let mut record = self.records.remove(name).unwrap_or_else(|| {
+            let mut record = Record::new(Arc::clone(name), wall_ms);
+            self.recall_state(&mut record);
+            record
+        });
         if record.failing.is_some() && !record.fails() {
             record.failing = None;
             announce(&record);
         }
+        let first = match self.choices(&record, wanted, scan).into_iter().next() {
+            Some(Choice::Candidate(candidate)) => Some(candidate.key),
+            _ => None,
+        };
+        self.resume(&mut record, first.as_ref());
         let mut verdict: Option<(BindingState, Option<String>)> = None;
         for choice in self.choices(&record, wanted, scan) {
             let refused = match choice {

@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use weir_core::command::Command;
 use weir_core::env::{Clock, Disk, Random};
 
+use crate::archive::Archive;
 use crate::chain::PublishChain;
 use crate::engine::Engine;
 use crate::error::LoadError;
@@ -32,6 +33,8 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const DEBOUNCE_MAX: Duration = Duration::from_millis(250);
 /// A look without any hint: some file systems give none.
 const RESCAN: Duration = Duration::from_secs(30);
+/// How often state that outlives the process is kept, where it has changed.
+const STATE: Duration = Duration::from_secs(1);
 /// What may wait for the loader. Hints count once, so that these are requests
 /// and failures: more than there are bindings would have to fail at once.
 const ASKS_MAX: usize = 4_096;
@@ -63,6 +66,8 @@ pub struct HostEnv {
     pub random: Arc<dyn Random>,
     /// The folders.
     pub disk: Arc<dyn Disk>,
+    /// What outlives the process.
+    pub archive: Arc<dyn Archive>,
 }
 
 impl std::fmt::Debug for HostEnv {
@@ -283,7 +288,7 @@ fn loader(
         trouble,
         compiled: std::collections::HashMap::new(),
     };
-    Ok(Loader::new(folders, workshop, config.shipped.clone(), install))
+    Ok(Loader::new(folders, workshop, config.shipped.clone(), install, env.archive))
 }
 
 /// Leaves word of a failure without waiting. When the inbox is full or the loader
@@ -346,8 +351,14 @@ fn run(
         *steps.lock().expect("no panic under this lock") += 1;
         stepped.notify_all();
         let wait = watching.then(|| due.saturating_duration_since(Instant::now()));
-        let ask = match asked.next(wait) {
+        let keeps = loader.keeps_state();
+        let state_first = keeps && wait.is_none_or(|wait| wait > STATE);
+        let ask = match asked.next(if state_first { Some(STATE) } else { wait }) {
             Ok(ask) => ask,
+            Err(RecvTimeoutError::Timeout) if state_first => {
+                loader.save_state();
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 due = look(&mut loader, &mut watch, false);
                 continue;
@@ -356,12 +367,12 @@ fn run(
         };
         match ask {
             Ask::Look => {
-                let Some(other) = settle_down(asked) else { return };
+                let Some(other) = settle_down(asked) else { return loader.save_state() };
                 // A rollback must not wait for whatever the look has to compile.
                 let _ = answer(&mut loader, &mut watch, other);
                 due = look(&mut loader, &mut watch, false);
             }
-            Ask::Stop => return,
+            Ask::Stop => return loader.save_state(),
             ask => due = answer(&mut loader, &mut watch, ask).unwrap_or(due),
         }
     }

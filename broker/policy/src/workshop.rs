@@ -108,7 +108,7 @@ impl Workshop {
             role,
             powers,
             source: candidate.source,
-            kv: record.kv_of(&manifest.name, self.shards),
+            kv: record.kv_of(&manifest.name, self.shards, binding.keep_kv),
             component: Arc::clone(&component),
         };
         let mut scratch = self.setup(record, &good, record.numbers_used + 1, 0, Arc::default());

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use common::{Messages, TestClock, random, show};
 use weir_core::env::{Clock, DirEntry, Disk, FileKind, Place};
 use weir_guests::Guests;
+use weir_policy::archive::NoArchive;
 use weir_policy::judge::Judged;
 use weir_policy::status::{BindingState, BindingStatus};
 use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
@@ -75,7 +76,12 @@ fn start(folder: &Path) -> (PolicyHost, Arc<TestClock>) {
             })
             .collect(),
     };
-    let env = HostEnv { clock: clock.clone(), random: random(), disk: Arc::new(RealDisk) };
+    let env = HostEnv {
+        clock: clock.clone(),
+        random: random(),
+        disk: Arc::new(RealDisk),
+        archive: Arc::new(NoArchive),
+    };
     (PolicyHost::start(config, env, Box::new(|_, _| {})).unwrap(), clock)
 }
 

@@ -9,14 +9,64 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tracing::error;
+use tracing::{error, warn};
 use weir_core::store::{Catalogue, StoreError};
+use weir_policy::archive::Archive;
 use weir_protocol::{ErrorCode, WireError};
 
 /// Told once when the store has failed: nothing may be acknowledged from then on.
 pub type OnFault = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
 type Shelf = Arc<Mutex<Box<dyn Catalogue>>>;
+
+/// The catalogue as the policies' loader uses it, on a thread that may wait.
+pub struct PolicyArchive {
+    shelf: Shelf,
+    on_fault: OnFault,
+}
+
+impl Archive for PolicyArchive {
+    fn list(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let found = open(&self.shelf).list(prefix).into_iter();
+        found.map(|(key, entry)| (key, entry.value)).collect()
+    }
+
+    fn put(&self, key: &str, value: Option<Bytes>) {
+        let put = put(&self.shelf, key, value);
+        self.done(key, put.map(|_| ()));
+    }
+
+    fn blob(&self, digest: &str) -> Option<Bytes> {
+        open(&self.shelf).blob(digest)
+    }
+
+    fn put_blob(&self, digest: &str, bytes: Bytes) -> bool {
+        let put = open(&self.shelf).put_blob(digest, bytes);
+        self.done(digest, put)
+    }
+}
+
+impl PolicyArchive {
+    fn done(&self, what: &str, put: Result<(), StoreError>) -> bool {
+        match put {
+            Ok(()) => return true,
+            Err(failure @ StoreError::Fenced(_)) => {
+                error!(%failure, "the store failed, nothing more is acknowledged");
+                (self.on_fault)(&failure);
+            }
+            Err(failure) => {
+                warn!(what, %failure, "what policies left cannot be kept over a restart");
+            }
+        }
+        false
+    }
+}
+
+fn put(shelf: &Shelf, key: &str, value: Option<Bytes>) -> Result<u64, StoreError> {
+    let mut catalogue = open(shelf);
+    let revision = catalogue.get(key).map_or(0, |entry| entry.revision);
+    catalogue.put(key, value, revision)
+}
 
 /// See the file's head.
 pub struct Books {
@@ -49,6 +99,12 @@ impl Books {
             unlisted: Mutex::default(),
             has_unlisted: Notify::new(),
         }
+    }
+
+    /// What the policies' loader keeps its share with.
+    #[must_use]
+    pub fn policy_archive(&self) -> PolicyArchive {
+        PolicyArchive { shelf: self.shelf.clone(), on_fault: self.on_fault.clone() }
     }
 
     /// Waits for the turn to change something.
@@ -96,12 +152,7 @@ impl Turn<'_> {
     /// What a client is told; nothing was changed.
     pub async fn put(&self, key: &str, value: Option<Bytes>) -> Result<(), WireError> {
         let (shelf, key) = (self.books.shelf.clone(), key.to_owned());
-        let put = move || {
-            let mut catalogue = open(&shelf);
-            let revision = catalogue.get(&key).map_or(0, |entry| entry.revision);
-            catalogue.put(&key, value, revision)
-        };
-        match self.wait(put).await {
+        match self.wait(move || put(&shelf, &key, value)).await {
             Ok(_) => Ok(()),
             Err(StoreError::NoSpace) => {
                 let text = "the disk is full: nothing can be made or changed";

@@ -21,6 +21,7 @@ use weir_core::command::Command;
 use weir_core::env::Clock;
 use weir_core::shard::Shard;
 use weir_core::store::{Store, StoreError};
+use weir_policy::archive::Archive;
 use weir_policy::{HostConfig, HostEnv, PolicyHost, ShippedComponent};
 use weir_protocol::{ErrorCode, WireError};
 
@@ -137,14 +138,16 @@ impl Server {
         }
         drop(notices);
         let tasks = spawn_shards(tasks, commands).await?;
-        let policies = start_policies(&config, shards.clone(), clock.clone()).await?;
+        let books = Books::new(storage.catalogue, on_fault);
+        let archive = Arc::new(books.policy_archive());
+        let policies = start_policies(&config, shards.clone(), clock.clone(), archive).await?;
         let broker = Arc::new(Broker::new(
             shards,
             connections,
             policies,
             clock,
             (level_max, level_default),
-            Books::new(storage.catalogue, on_fault),
+            books,
             directory,
         ));
         let journal: SharedJournal = Arc::new(Mutex::new(storage.journal));
@@ -263,6 +266,7 @@ async fn start_policies(
     config: &Config,
     shards: Arc<Shards>,
     clock: Arc<dyn Clock>,
+    archive: Arc<dyn Archive>,
 ) -> anyhow::Result<PolicyHost> {
     let host = HostConfig {
         plugins: config.plugins.clone(),
@@ -272,7 +276,8 @@ async fn start_policies(
         watch: config.watch,
         shipped: weir_shipped::SHIPPED.iter().map(shipped).collect(),
     };
-    let env = HostEnv { clock, random: Arc::new(SystemRandom), disk: Arc::new(SystemDisk) };
+    let (random, disk) = (Arc::new(SystemRandom), Arc::new(SystemDisk));
+    let env = HostEnv { clock, random, disk, archive };
     let install = move |shard: u32, command| {
         if shards.send_blocking(shard, command).is_err() {
             debug!(shard, "a policy came too late, the broker stops");

@@ -46,6 +46,8 @@ impl Loader {
             counters: self.counters,
         };
         self.board.store(Arc::new(board));
+        // Last, since it waits for the disk: nobody's message waits for it.
+        self.save();
     }
 
     /// Counts every file that cannot be used, once, and tells the log of those that

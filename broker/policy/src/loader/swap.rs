@@ -37,10 +37,15 @@ impl Loader {
             return Err(why.clone());
         }
         let tried = self.workshop.check(record, candidate);
-        match tried.and_then(|good| self.start(record, good, None)) {
+        let started = tried.and_then(|good| self.start(record, good, None));
+        if let Some(used) = record.numbers_resumed.take() {
+            record.numbers_used = record.numbers_used.max(used);
+        }
+        match started {
             Ok(()) => {
                 record.refused = None;
                 record.withdrawn = None;
+                self.keep_component(candidate);
                 Ok((BindingState::Active, None))
             }
             Err(why) => {

@@ -3,8 +3,12 @@
 //! adding a custom section to it.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Mutex;
+mod restarts;
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
 use weir_core::env::{Clock, Disk};
 
 use super::*;
@@ -21,6 +25,7 @@ struct Desk {
     /// What the shards were told: "0 +delivery@2", "1 -delivery".
     installed: Arc<Mutex<Vec<String>>>,
     loader: Loader,
+    shelf: Arc<Shelf>,
 }
 
 fn desk() -> Desk {
@@ -30,6 +35,14 @@ fn desk() -> Desk {
 fn desk_with(development: bool, shipped: Vec<ShippedComponent>) -> Desk {
     let clock = Arc::new(ManualClock::default());
     let disk = Arc::new(MemoryDisk::new(Arc::clone(&clock)));
+    desk_over(development, shipped, (clock, disk, Arc::default()))
+}
+
+fn desk_over(
+    development: bool,
+    shipped: Vec<ShippedComponent>,
+    (clock, disk, shelf): (Arc<ManualClock>, Arc<MemoryDisk>, Arc<Shelf>),
+) -> Desk {
     let port: Arc<dyn Disk> = Arc::<MemoryDisk>::clone(&disk);
     let folders = Folders::open(port, "/d/plugins".into(), "/d/bindings".into(), development);
     let workshop = Workshop {
@@ -53,11 +66,55 @@ fn desk_with(development: bool, shipped: Vec<ShippedComponent>) -> Desk {
         };
         log.lock().unwrap().push(line);
     });
-    let loader = Loader::new(folders.unwrap(), workshop, shipped, install);
-    Desk { disk, clock, installed, loader }
+    let archive: Arc<dyn Archive> = Arc::<Shelf>::clone(&shelf);
+    let loader = Loader::new(folders.unwrap(), workshop, shipped, install, archive);
+    Desk { disk, clock, installed, loader, shelf }
+}
+
+/// An archive in memory.
+#[derive(Default)]
+struct Shelf {
+    values: Mutex<BTreeMap<String, Bytes>>,
+    blobs: Mutex<BTreeMap<String, Bytes>>,
+    puts: AtomicUsize,
+}
+
+impl Archive for Shelf {
+    fn list(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let values = self.values.lock().unwrap();
+        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        found.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    fn put(&self, key: &str, value: Option<Bytes>) {
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        let mut values = self.values.lock().unwrap();
+        match value {
+            Some(value) => values.insert(key.to_owned(), value),
+            None => values.remove(key),
+        };
+    }
+
+    fn blob(&self, digest: &str) -> Option<Bytes> {
+        self.blobs.lock().unwrap().get(digest).cloned()
+    }
+
+    fn put_blob(&self, digest: &str, bytes: Bytes) -> bool {
+        self.blobs.lock().unwrap().insert(digest.to_owned(), bytes);
+        true
+    }
 }
 
 impl Desk {
+    /// Another process over the same folders and archive.
+    fn restart(self) -> Self {
+        let over = (self.clock, self.disk, self.shelf);
+        let mut desk = desk_over(true, shipped(), over);
+        desk.clock.advance(200);
+        desk.loader.pass(true);
+        desk
+    }
+
     /// Lets files grow old enough and makes a pass.
     fn pass(&mut self) {
         self.clock.advance(200);

@@ -26,6 +26,7 @@ fn start(folder: &Path, watch: bool) -> PolicyHost {
         clock: Arc::new(MachineClock::default()),
         random: Arc::new(CountingRandom::default()),
         disk: Arc::new(FileDisk),
+        archive: Arc::new(crate::archive::NoArchive),
     };
     PolicyHost::start(config, env, Box::new(|_, _| {})).unwrap()
 }
