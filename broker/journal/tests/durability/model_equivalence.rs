@@ -209,7 +209,7 @@ impl Pair {
                     _ => Verb::Ack,
                 };
                 let words = || {
-                    let one = |got: &Got| settle(connection, got.tag, got.tag, verb.clone());
+                    let one = |got: &Got| settle(connection, got.tag, got.tag, verb);
                     some.iter().map(one).collect()
                 };
                 self.both(what, &words, 0);
