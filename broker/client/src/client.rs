@@ -68,6 +68,13 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    /// For tests that are the driver themselves.
+    #[cfg(test)]
+    pub(crate) fn without_driver(shared: Arc<Shared>) -> Self {
+        let driver = Mutex::new(None);
+        Self { shared, driver, hello: HelloAnswer::default(), replies: OnceCell::new() }
+    }
+
     /// Sends a request and waits for its answer: the usual time, and `extra`.
     /// Dropping the call forgets the request.
     pub(crate) async fn ask(
@@ -87,13 +94,7 @@ impl Handle {
             self.shared.wake_writer(state);
             id
         };
-        let _forget = Forget { shared: &self.shared, id };
-        let after = self.shared.options.request_timeout + extra;
-        match tokio::time::timeout(after, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Closed),
-            Err(_) => Err(Error::Timeout { what, after }),
-        }
+        Asked::new(&self.shared, id, answer).answer(what, extra).await
     }
 
     pub(crate) async fn request_for(
@@ -108,12 +109,38 @@ impl Handle {
     }
 }
 
-struct Forget<'a> {
+/// A request that was asked. Dropping it forgets the request.
+pub(crate) struct Asked<'a> {
     shared: &'a Shared,
     id: u32,
+    answer: oneshot::Receiver<Result<Reply, Error>>,
 }
 
-impl Drop for Forget<'_> {
+impl<'a> Asked<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        id: u32,
+        answer: oneshot::Receiver<Result<Reply, Error>>,
+    ) -> Self {
+        Self { shared, id, answer }
+    }
+
+    /// Waits for the answer: the usual time, and `extra`.
+    pub(crate) async fn answer(
+        mut self,
+        what: &'static str,
+        extra: Duration,
+    ) -> Result<Reply, Error> {
+        let after = self.shared.options.request_timeout + extra;
+        match tokio::time::timeout(after, &mut self.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::Closed),
+            Err(_) => Err(Error::Timeout { what, after }),
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.shared.lock().pending.remove(&self.id);
     }

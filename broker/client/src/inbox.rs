@@ -120,6 +120,7 @@ impl Inbox {
         self.established.store(true, Ordering::Release);
     }
 
+    /// For [`crate::shared::State::add_credit`] alone, which holds the lock.
     pub(crate) fn add_credit(&self, amount: u32) {
         self.credit_added.fetch_add(amount, Ordering::Relaxed);
     }
@@ -299,6 +300,11 @@ impl Inbox {
         for (verb, ranges) in self.take_settlements() {
             encode_settle(out, RequestId(0), self.id, verb, &ranges);
         }
+    }
+
+    /// Whether something was noted and not taken.
+    pub(crate) fn has_settlements(&self) -> bool {
+        !lock(&self.settlements).verbs.is_empty()
     }
 
     /// What was noted, ordered and joined, in portions that fit a frame.

@@ -4,9 +4,14 @@
 //! comes next (the writer, another publisher, a full frame) closes it. So batches
 //! form from what is there, and nobody waits for one to fill.
 //!
+//! Control frames outlive a lost connection if the writer had not taken them, but for
+//! those that mean something to this connection alone: settlements, whose tags would
+//! be other deliveries' on the next one, and credit, which the next one begins with.
+//!
 //! Invariant: an open frame is the last thing in `publish`, holds one message at
 //! least between calls, and becomes valid when it is closed.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use weir_protocol::{PublishBuilder, RequestId};
@@ -53,8 +58,10 @@ pub(crate) struct Outgoing {
     pub(crate) unconfirmed: u64,
     /// Control frames.
     pub(crate) control: Vec<u8>,
-    /// Ids of the requests in `control`.
+    /// Ids of the requests in `control` that outlive the connection.
     pub(crate) control_ids: Vec<u32>,
+    /// Where in `control` there are frames for this connection alone, in order.
+    bound: Vec<Range<usize>>,
 }
 
 impl Outgoing {
@@ -146,6 +153,32 @@ impl Outgoing {
         std::mem::swap(&mut self.publish, out);
         self.publish.clear();
         self.publish_ids.clear();
+    }
+
+    /// Writes control frames that are for this connection alone.
+    pub(crate) fn bind(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.control.len();
+        encode(&mut self.control);
+        self.bound.push(start..self.control.len());
+    }
+
+    /// Moves every control frame behind what is in `out`.
+    pub(crate) fn take_control(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.control);
+        self.control_ids.clear();
+        self.bound.clear();
+    }
+
+    /// The connection is gone: drops the control frames that were for it alone.
+    pub(crate) fn drop_bound(&mut self) {
+        let mut kept = Vec::new();
+        let mut end = 0;
+        for frames in self.bound.drain(..) {
+            kept.extend_from_slice(&self.control[end..frames.start]);
+            end = frames.end;
+        }
+        kept.extend_from_slice(&self.control[end..]);
+        self.control = kept;
     }
 
     /// Puts a closed confirmed frame in front of everything that waits.

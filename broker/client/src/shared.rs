@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 use weir_protocol::{
-    Body, HelloAnswer, Published, Records, RequestId, SubscriptionId, encode_request,
+    Body, HelloAnswer, Published, Records, RequestId, SubscriptionId, encode_credit, encode_request,
 };
 
 use crate::inbox::Inbox;
@@ -107,6 +107,28 @@ impl State {
         self.outgoing.control_ids.push(id);
         self.pending.insert(id, pending);
         id
+    }
+
+    /// As [`State::ask`], of this connection alone: when it breaks before the answer,
+    /// the question is withdrawn, and whoever waits is told.
+    pub(crate) fn ask_bound(
+        &mut self,
+        pending: Pending,
+        encode: impl FnOnce(&mut Vec<u8>, u32),
+    ) -> u32 {
+        let id = self.next_id();
+        self.outgoing.bind(|out| encode(out, id));
+        self.pending.insert(id, pending);
+        id
+    }
+
+    /// Gives a consumer credit. A connection that stands is told; the next one begins
+    /// with it. Both under one lock, so that no connection is given it twice.
+    pub(crate) fn add_credit(&mut self, inbox: &Inbox, amount: u32) {
+        inbox.add_credit(amount);
+        if self.connected {
+            self.outgoing.bind(|out| encode_credit(out, inbox.id, amount));
+        }
     }
 
     /// Closes the open publish frame and remembers it until it is confirmed.
@@ -224,8 +246,7 @@ impl Shared {
         for inbox in settling {
             inbox.write_settlements(buffer);
         }
-        buffer.append(&mut state.outgoing.control);
-        state.outgoing.control_ids.clear();
+        state.outgoing.take_control(buffer);
         if !buffer.is_empty() {
             Taken::Bytes
         } else if state.closing {
@@ -243,7 +264,8 @@ impl Shared {
     }
 
     /// The connection is gone. Whoever waits for an answer that cannot come is
-    /// told; what was not yet written stays for the next connection.
+    /// told; what was not yet written stays for the next connection, unless it was
+    /// for this one alone.
     pub(crate) fn connection_lost(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -256,6 +278,7 @@ impl Shared {
             tracing::warn!(messages = swallowed, "published without confirmation, may be lost");
         }
         self.settle_frames(state);
+        state.outgoing.drop_bound();
         let unsent = &state.outgoing.control_ids;
         let lost: Vec<u32> =
             state.pending.keys().filter(|id| !unsent.contains(id)).copied().collect();

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::sync::oneshot;
 use weir_protocol::{
     Consume, DeliveredCount, Pull, Request, RequestId, SettleCount, Subscribe, SubscriptionId,
-    Unsubscribe, Verb, encode_credit, encode_request, encode_settle,
+    TagRange, Unsubscribe, Verb, encode_request, encode_settle,
 };
 
-use crate::client::Handle;
+use crate::client::{Asked, Handle};
 use crate::delivery::BatchIntoIter;
 use crate::inbox::{Inbox, Source, TagRun};
 use crate::shared::{Pending, Reply};
@@ -314,13 +315,10 @@ impl Consumer {
 
     /// Lets the broker hand over `amount` more deliveries than now.
     pub fn add_credit(&self, amount: u32) {
-        self.receiver.inbox.add_credit(amount);
         let shared = &self.receiver.handle.shared;
         let mut state = shared.lock();
-        if state.connected {
-            encode_credit(&mut state.outgoing.control, self.receiver.inbox.id, amount);
-            shared.wake_writer(state);
-        }
+        state.add_credit(&self.receiver.inbox, amount);
+        shared.wake_writer(state);
     }
 
     /// Writes what was settled so far and waits until the broker has done it.
@@ -328,19 +326,17 @@ impl Consumer {
     /// run out.
     ///
     /// Counts only what had not been written when this was called: settlements
-    /// leave by themselves, as soon as the writer looks.
+    /// leave by themselves, as soon as the writer looks. When the connection breaks
+    /// before the answer, what was not done comes again: a settlement is never
+    /// carried over to the next connection.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].
+    /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`],
+    /// [`Error::Closed`].
     pub async fn flush(&mut self) -> Result<SettleCount, Error> {
         let mut total = SettleCount::default();
-        for (verb, ranges) in self.receiver.inbox.take_settlements() {
-            let sub = self.receiver.inbox.id;
-            let encode =
-                |out: &mut Vec<u8>, id| encode_settle(out, RequestId(id), sub, verb, &ranges);
-            let handle = &self.receiver.handle;
-            let reply = handle.ask("settle", encode, None, Duration::ZERO).await?;
-            let Reply::Ok(body) = reply else {
+        for asked in self.ask_to_settle()? {
+            let Reply::Ok(body) = asked.answer("settle", Duration::ZERO).await? else {
                 return Err(Error::Protocol("records answer a settlement".into()));
             };
             let count: SettleCount = body.decode()?;
@@ -348,6 +344,34 @@ impl Consumer {
             total.unknown += count.unknown;
         }
         Ok(total)
+    }
+
+    /// Asks, all at once, for everything that was noted. Under the lock a connection
+    /// that stands is the one whose deliveries the noted tags are: a loss is seen here
+    /// first, and what was noted before it is void before the next one stands.
+    fn ask_to_settle(&self) -> Result<Vec<Asked<'_>>, Error> {
+        let inbox = &self.receiver.inbox;
+        let shared = &self.receiver.handle.shared;
+        let mut state = shared.lock();
+        if !inbox.has_settlements() {
+            return Ok(Vec::new());
+        }
+        if state.closing {
+            return Err(Error::Closed);
+        }
+        if !state.connected {
+            return Err(Error::ConnectionLost { unconfirmed: 0 });
+        }
+        let ask = |(verb, ranges): (Verb, Vec<TagRange>)| {
+            let (caller, answer) = oneshot::channel();
+            let id = state.ask_bound(Pending::Caller(caller, None), |out, id| {
+                encode_settle(out, RequestId(id), inbox.id, verb, &ranges);
+            });
+            Asked::new(shared, id, answer)
+        };
+        let asked = inbox.take_settlements().into_iter().map(ask).collect();
+        shared.wake_writer(state);
+        Ok(asked)
     }
 
     /// How often the connection was lost.
@@ -376,3 +400,6 @@ impl Stream for Consumer {
         as_item(self.receiver.poll_next(context))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! Losing the connection: what is told, what is kept, what is asked for again.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use weir_client::{
     Client, ConnectOptions, ConnectionState, ConsumeOptions, Error, ErrorCode, Message,
 };
-use weir_protocol::{Published, Request, TagRange, Verb, WireError, answer};
+use weir_protocol::{Published, Request, SettleCount, TagRange, Verb, WireError, answer};
 
 use crate::peer::{Listener, soon};
 
@@ -192,4 +194,39 @@ async fn an_error_without_id_ends_the_connection_and_a_lasting_one_the_client() 
     let mut state = client.state();
     soon(state.wait_for(|state| matches!(state, ConnectionState::Closed))).await.unwrap();
     assert!(matches!(client.publish("subject", "x").await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_flush_in_two_parts_settles_nothing_on_the_next_connection() {
+    let listener = Listener::bind().await;
+    let (client, mut peer) = listener.client(ConnectOptions::default()).await;
+    let (consumer, sub) =
+        soon(async { tokio::join!(client.consume("orders"), peer.grant()) }).await;
+    let mut consumer = consumer.unwrap();
+    peer.deliver(sub, 1, &["done", "not done"]).await;
+    let batch = soon(consumer.next_batch()).await.unwrap().unwrap();
+    let deliveries: Vec<_> = batch.iter().collect();
+    deliveries[0].ack();
+    deliveries[1].nack(0);
+
+    // The first part is answered, then the connection breaks, and only when the next
+    // one stands does the caller come to see the answer.
+    let mut flush = pin!(consumer.flush());
+    assert!(flush.as_mut().now_or_never().is_none());
+    let (id, first) = peer.next().await;
+    assert!(matches!(first, Request::Settle(_)) && id.0 != 0, "{first:?}");
+    let count = SettleCount { done: 1, unknown: 0 };
+    peer.send(|out| answer::encode_ok(out, id, &count)).await;
+    drop(peer);
+    let mut peer = listener.accept().await;
+    assert_eq!(peer.grant().await, sub);
+    // Messages of the new series, with the numbers of the old one.
+    peer.deliver(sub, 1, &["other", "one more"]).await;
+    let flushed = tokio::select! {
+        flushed = soon(flush) => flushed,
+        (_, request) = peer.next() => panic!("on the wrong connection: {request:?}"),
+    };
+    assert!(matches!(flushed, Err(Error::ConnectionLost { .. })), "{flushed:?}");
+    client.publish("subject", "behind it").await.unwrap();
+    peer.published(1).await;
 }

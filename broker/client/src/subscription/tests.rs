@@ -1,0 +1,126 @@
+//! What a consumer asks for while its connection breaks, at the points in between
+//! that no socket can be held at: after the question, before the writer looks.
+
+use std::pin::pin;
+use std::task::Waker;
+
+use bytes::BytesMut;
+use weir_protocol::{HelloAnswer, TagRange, decode_request, limits, next_frame};
+
+use super::*;
+use crate::ConnectOptions;
+use crate::shared::Shared;
+
+/// A consumer whose broker has said yes, over a connection without a socket.
+fn consumer() -> (Consumer, Arc<Shared>) {
+    let shared = Arc::new(Shared::new(ConnectOptions::default()));
+    shared.connection_made(&HelloAnswer::default());
+    let queue = Some("orders".to_owned());
+    let body = Consume { credit: 3, sub: SubscriptionId(1), queue, ..Consume::default() };
+    let inbox = Arc::new(Inbox::new(SubscriptionId(1), Source::Consumer(body), 0, &shared));
+    inbox.established();
+    shared.lock().inboxes.insert(1, inbox.clone());
+    let handle = Arc::new(Handle::without_driver(shared.clone()));
+    (Consumer { receiver: Receiver { handle, inbox, current: None, auto_ack: None } }, shared)
+}
+
+/// What the writer takes now.
+fn written(shared: &Shared) -> Vec<(RequestId, Request)> {
+    let mut buffer = Vec::new();
+    shared.take_outgoing(&mut buffer);
+    let mut bytes = BytesMut::from(&buffer[..]);
+    let mut requests = Vec::new();
+    while let Some(frame) =
+        next_frame(&mut bytes, limits::FRAME_BYTES_MAX).expect("written by the codec")
+    {
+        requests.push(decode_request(&frame).expect("written by the codec"));
+    }
+    requests
+}
+
+fn note(consumer: &Consumer, verb: Verb, tag: u64) {
+    let epoch = consumer.interruptions();
+    consumer.receiver.inbox.settle(epoch, verb, [TagRun { first: tag, count: 1 }]);
+}
+
+fn reconnect(shared: &Shared) {
+    shared.connection_lost();
+    shared.connection_made(&HelloAnswer::default());
+}
+
+fn assert_resumes_only(requests: &[(RequestId, Request)], credit: u32) {
+    let [(_, Request::Consume(body))] = requests else {
+        panic!("not the resumed consumer alone: {requests:?}")
+    };
+    assert_eq!(body.credit, credit);
+}
+
+#[tokio::test]
+async fn a_settlement_the_writer_never_took_is_not_for_the_next_connection() {
+    let (mut consumer, shared) = consumer();
+    note(&consumer, Verb::Ack, 1);
+    {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut flush = pin!(consumer.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+        reconnect(&shared);
+        assert_resumes_only(&written(&shared), 3);
+        let told = flush.as_mut().poll(&mut context);
+        assert!(matches!(told, Poll::Ready(Err(Error::ConnectionLost { .. }))), "{told:?}");
+    }
+    // The new connection's own are asked for as ever.
+    note(&consumer, Verb::Ack, 7);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut flush = pin!(consumer.flush());
+    assert!(flush.as_mut().poll(&mut context).is_pending());
+    let requests = written(&shared);
+    let [(id, Request::Settle(settle))] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(settle.ranges, [TagRange { first: 7, last: 7 }]);
+    shared.connection_lost();
+    assert!(id.0 != 0 && flush.as_mut().poll(&mut context).is_ready(), "told of the loss");
+}
+
+#[tokio::test]
+async fn a_flush_between_two_connections_asks_for_nothing() {
+    let (mut consumer, shared) = consumer();
+    note(&consumer, Verb::Ack, 1);
+    // Lost for the client, and not yet for its inboxes.
+    shared.lock().connected = false;
+    let mut context = Context::from_waker(Waker::noop());
+    let told = pin!(consumer.flush()).poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Err(Error::ConnectionLost { .. }))), "{told:?}");
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), 3);
+}
+
+#[tokio::test]
+async fn credit_the_writer_never_took_is_given_once() {
+    let (consumer, shared) = consumer();
+    consumer.add_credit(4);
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), 7);
+    consumer.add_credit(2);
+    let requests = written(&shared);
+    let [(_, Request::Credit(credit))] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(credit.amount, 2);
+}
+
+#[tokio::test]
+async fn other_requests_the_writer_never_took_wait_for_the_next_connection() {
+    let (consumer, shared) = consumer();
+    let ask = |request: &Request| {
+        shared.lock().ask(Pending::Nobody, |out, id| encode_request(out, RequestId(id), request));
+    };
+    ask(&Request::Ping);
+    consumer.add_credit(1);
+    let unsubscribe = Request::Unsubscribe(Unsubscribe { sub: SubscriptionId(9) });
+    ask(&unsubscribe);
+    consumer.add_credit(1);
+    reconnect(&shared);
+    let requests = written(&shared);
+    let kept: Vec<_> = requests.iter().map(|(_, request)| request).collect();
+    let [Request::Consume(body), Request::Ping, Request::Unsubscribe(left)] = kept[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!((body.credit, left.sub), (5, SubscriptionId(9)));
+}
