@@ -10,6 +10,11 @@
 //! flights work --name m1 --log m1.log --stream flights-history --group audit
 //! ```
 //!
+//! Both come back by themselves when the broker does. What was published and not
+//! confirmed is then published again, by whole batches, and said on standard output.
+//! With `--confirm yes` a worker waits for the broker's answer to each batch of acks
+//! and writes a line for it as well.
+//!
 //! Invariant that the count rests on: a delivery's line is with the operating system
 //! before its ack is handed to the client, so a line may be without its ack (the
 //! process was killed in between), never an ack without its line.
@@ -20,14 +25,18 @@
     reason = "a program that reports to who started it"
 )]
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinSet;
-use weir_client::{Client, ConnectOptions, ConsumeOptions, Consumer, DeliveryBatch, Message};
+use weir_client::{
+    Client, Confirmation, ConnectOptions, ConsumeOptions, Consumer, DeliveryBatch, Error,
+    ErrorCode, Message, Publisher, Receipt,
+};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -37,6 +46,12 @@ const BATCH_RECORDS: usize = 500;
 const BATCHES_OPEN: usize = 32;
 /// Deliveries that may be with a worker per queue, unsettled.
 const CREDIT: u32 = 1000;
+/// Longest wait between two attempts to reach a broker that is away.
+const RECONNECT_MAX: Duration = Duration::from_millis(200);
+/// How often a batch is published before the program gives up, and the pause before
+/// one that was refused is published again.
+const TRIES_MAX: u32 = 50;
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the command line said.
 #[derive(Default)]
@@ -55,6 +70,7 @@ struct Arguments {
     nack_percent: u64,
     seed: u64,
     ack_after_ms: u64,
+    confirm: bool,
 }
 
 impl Arguments {
@@ -79,6 +95,7 @@ impl Arguments {
                 "--nack-percent" => read.nack_percent = value.parse()?,
                 "--seed" => read.seed = value.parse()?,
                 "--ack-after-ms" => read.ack_after_ms = value.parse()?,
+                "--confirm" => read.confirm = value == "yes",
                 _ => return Err(format!("there is no option {option}").into()),
             }
         }
@@ -96,28 +113,40 @@ async fn main() -> Outcome<()> {
     }
 }
 
+async fn connect(arguments: &Arguments, name: &str) -> Result<Client, Error> {
+    let mut options = ConnectOptions::default().named(name);
+    options.reconnect.max = RECONNECT_MAX;
+    Client::connect_with(&arguments.server, options).await
+}
+
 /// Publishes every line of the file, its row number as key, and says on standard
-/// output how far it is. With several parts it waits after each but the last for a
-/// line on standard input; with `--seconds` it spreads the records over that time.
+/// output how far it is: `published` rows sent, `confirmed` rows confirmed, and
+/// `again` with first row and count for a batch that is published another time. With
+/// several parts it waits after each but the last for a line on standard input; with
+/// `--seconds` it spreads the records over that time.
 async fn publish(arguments: &Arguments) -> Outcome<()> {
     let text = std::fs::read_to_string(&arguments.file)?;
     let records: Vec<&str> = text.lines().collect();
-    let client = Client::connect(&arguments.server).await?;
+    let client = connect(arguments, "flights-publisher").await?;
     let mut orders = input_lines();
-    let pause = arguments.seconds / records.len().max(1) as f64;
     let part_records = records.len().div_ceil(arguments.parts).max(1);
+    let pause_s = arguments.seconds / records.len().max(1) as f64;
     let start = Instant::now();
-    let (mut stored, mut unrouted, mut refused) = (0, 0, 0);
-    for (number, part) in records.chunks(part_records).enumerate() {
+    let mut batches = Batches {
+        publisher: client.publisher(),
+        subject: &arguments.subject,
+        records: &records,
+        open: VecDeque::new(),
+        totals: Totals::default(),
+    };
+    for number in 0..records.len().div_ceil(part_records) {
         if number > 0 {
             orders.recv().await.ok_or("told to go no further")?;
         }
         let first = number * part_records;
-        let receipts = publish_part(&client, &arguments.subject, first, part, pause).await?;
-        stored += receipts.0;
-        unrouted += receipts.1;
-        refused += receipts.2;
+        batches.publish(first, (first + part_records).min(records.len()), pause_s).await?;
     }
+    let Totals { stored, unrouted, refused, .. } = batches.totals;
     let took_ms = start.elapsed().as_millis();
     println!(
         "done {} stored {stored} unrouted {unrouted} refused {refused} took_ms {took_ms}",
@@ -127,46 +156,103 @@ async fn publish(arguments: &Arguments) -> Outcome<()> {
     Ok(())
 }
 
-/// Copies stored, messages that reached nobody, messages refused.
-async fn publish_part(
-    client: &Client,
-    subject: &str,
-    first: usize,
-    records: &[&str],
-    pause_s: f64,
-) -> Outcome<(u64, u64, u64)> {
-    let mut publisher = client.publisher();
-    let mut open = std::collections::VecDeque::new();
-    let mut totals = (0, 0, 0);
-    let start = Instant::now();
-    for (number, batch) in records.chunks(BATCH_RECORDS).enumerate() {
-        let row = first + number * BATCH_RECORDS;
-        let due = Duration::from_secs_f64(pause_s * (row - first) as f64);
-        if let Some(early) = due.checked_sub(start.elapsed()).filter(|early| !early.is_zero()) {
-            tokio::time::sleep(early).await;
-        }
-        for (index, record) in batch.iter().enumerate() {
-            let key = (row + index).to_string();
-            publisher.send(&Message::new(subject).key(&key).payload(record)).await?;
-        }
-        open.push_back(publisher.take());
-        // Paced: few are open, and what is printed is nearly what has happened.
-        let open_max = if pause_s > 0.0 { 1 } else { BATCHES_OPEN };
-        while open.len() > open_max {
-            add(&mut totals, open.pop_front().expect("longer than none").await?);
-        }
-        println!("published {}", row + batch.len());
-    }
-    for confirmation in open {
-        add(&mut totals, confirmation.await?);
-    }
-    Ok(totals)
+/// What receipts told: rows confirmed, copies stored, messages that reached nobody,
+/// messages refused.
+#[derive(Default)]
+struct Totals {
+    confirmed: usize,
+    stored: u64,
+    unrouted: u64,
+    refused: u64,
 }
 
-fn add(totals: &mut (u64, u64, u64), receipt: weir_client::Receipt) {
-    totals.0 += receipt.stored;
-    totals.1 += receipt.unrouted;
-    totals.2 += receipt.refused();
+/// A batch on its way.
+struct Batch {
+    first: usize,
+    count: usize,
+    tries: u32,
+    confirmation: Confirmation,
+}
+
+/// Publishes records by batches. A batch is confirmed as a whole, or not at all.
+struct Batches<'a> {
+    publisher: Publisher,
+    subject: &'a str,
+    records: &'a [&'a str],
+    open: VecDeque<Batch>,
+    totals: Totals,
+}
+
+impl Batches<'_> {
+    /// Publishes the rows `first..end`, and returns when all are confirmed.
+    async fn publish(&mut self, first: usize, end: usize, pause_s: f64) -> Outcome<()> {
+        let start = Instant::now();
+        for row in (first..end).step_by(BATCH_RECORDS) {
+            let due = Duration::from_secs_f64(pause_s * (row - first) as f64);
+            if let Some(early) = due.checked_sub(start.elapsed()).filter(|early| !early.is_zero()) {
+                tokio::time::sleep(early).await;
+            }
+            let count = BATCH_RECORDS.min(end - row);
+            self.send(row, count, 1).await?;
+            // Paced: few are open, and what is printed is nearly what has happened.
+            self.confirm(if pause_s > 0.0 { 1 } else { BATCHES_OPEN }).await?;
+            println!("published {}", row + count);
+        }
+        self.confirm(0).await
+    }
+
+    async fn send(&mut self, first: usize, count: usize, tries: u32) -> Outcome<()> {
+        for row in first..first + count {
+            let key = row.to_string();
+            let message = Message::new(self.subject).key(&key).payload(self.records[row]);
+            self.publisher.send(&message).await?;
+        }
+        let confirmation = self.publisher.take();
+        self.open.push_back(Batch { first, count, tries, confirmation });
+        Ok(())
+    }
+
+    /// Waits for the oldest batches until only so many are open. A batch that nobody
+    /// confirmed is published again, and is then the youngest.
+    async fn confirm(&mut self, open_max: usize) -> Outcome<()> {
+        while self.open.len() > open_max {
+            let batch = self.open.pop_front().expect("longer than none");
+            let (first, count) = (batch.first, batch.count);
+            match batch.confirmation.await {
+                Ok(receipt) if !may_pass(&receipt) => {
+                    add(&mut self.totals, receipt);
+                    self.totals.confirmed += count;
+                    println!("confirmed {}", self.totals.confirmed);
+                    continue;
+                }
+                Ok(receipt) => {
+                    let refusal = &receipt.refusals[0];
+                    eprintln!("{first}: refused: {} {}", refusal.code, refusal.message);
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                Err(Error::ConnectionLost { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if batch.tries == TRIES_MAX {
+                return Err(format!("row {first} was published {TRIES_MAX} times in vain").into());
+            }
+            println!("again {first} {count}");
+            self.send(first, count, batch.tries + 1).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether something of the batch was refused because the broker is ending.
+fn may_pass(receipt: &Receipt) -> bool {
+    let passing = [ErrorCode::ShuttingDown, ErrorCode::Internal];
+    receipt.refusals.iter().any(|refusal| passing.contains(&refusal.code))
+}
+
+fn add(totals: &mut Totals, receipt: Receipt) {
+    totals.stored += receipt.stored;
+    totals.unrouted += receipt.unrouted;
+    totals.refused += receipt.refused();
     for refusal in receipt.refusals {
         eprintln!("{} refused: {} {}", refusal.count, refusal.code, refusal.message);
     }
@@ -175,8 +261,7 @@ fn add(totals: &mut (u64, u64, u64), receipt: weir_client::Receipt) {
 /// Settles what the named queues, or the stream's group, hand out, until standard
 /// input ends.
 async fn work(arguments: Arguments) -> Outcome<()> {
-    let options = ConnectOptions::default().named(arguments.name.clone());
-    let client = Client::connect_with(&arguments.server, options).await?;
+    let client = connect(&arguments, &arguments.name).await?;
     let consume = ConsumeOptions {
         credit: CREDIT,
         name: Some(arguments.name.clone()),
@@ -194,9 +279,12 @@ async fn work(arguments: Arguments) -> Outcome<()> {
     println!("ready");
     let mut tasks = JoinSet::new();
     for (source, consumer) in consumers {
-        let nack = Nack { percent: arguments.nack_percent, seed: arguments.seed };
-        let pause = Duration::from_millis(arguments.ack_after_ms);
-        tasks.spawn(settle(source, consumer, log.clone(), nack, pause));
+        let manners = Manners {
+            nack: Nack { percent: arguments.nack_percent, seed: arguments.seed },
+            pause: Duration::from_millis(arguments.ack_after_ms),
+            confirm: arguments.confirm,
+        };
+        tasks.spawn(settle(source, consumer, log.clone(), manners));
     }
     let mut input = input_lines();
     tokio::select! {
@@ -241,19 +329,28 @@ impl Nack {
     }
 }
 
-/// `pause` lies between the line and the ack: the time in which a kill makes a
-/// duplicate.
+/// How a worker settles.
+#[derive(Clone, Copy)]
+struct Manners {
+    nack: Nack,
+    /// Lies between the line and the ack: the time in which a kill makes a duplicate.
+    pause: Duration,
+    /// Whether to wait for the broker's answer to every batch.
+    confirm: bool,
+}
+
 async fn settle(
     source: String,
     mut consumer: Consumer,
     log: Arc<File>,
-    nack: Nack,
-    pause: Duration,
+    manners: Manners,
 ) -> Outcome<()> {
+    let mut number = 0;
     while let Some(batch) = consumer.next_batch().await? {
-        let verdicts = write_lines(&source, &batch, &log, nack)?;
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+        number += 1;
+        let verdicts = write_lines(&source, number, &batch, &log, manners.nack)?;
+        if !manners.pause.is_zero() {
+            tokio::time::sleep(manners.pause).await;
         }
         if verdicts.contains(&true) {
             for (delivery, give_back) in batch.iter().zip(verdicts) {
@@ -262,25 +359,50 @@ async fn settle(
         } else {
             batch.ack();
         }
+        // The only thread has not gone elsewhere, so the settlements are still here
+        // and leave with the request that asks for their answer.
+        if manners.confirm && confirmed(&mut consumer, batch.len()).await? {
+            let time_ms = unix_ms();
+            (&*log)
+                .write_all(format!("{source} 0 0 confirmed 0 0 {number} {time_ms}\n").as_bytes())?;
+        }
     }
     Ok(())
 }
 
-/// Writes a line per delivery, in one call to the system, and tells which to nack.
+/// Whether the broker answers that it has settled all of a batch. When the connection
+/// broke, nobody knows.
+async fn confirmed(consumer: &mut Consumer, count: usize) -> Outcome<bool> {
+    match consumer.flush().await {
+        Ok(settled) => Ok(settled.done == count as u64),
+        Err(Error::ConnectionLost { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unix_ms() -> u128 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_millis())
+}
+
+/// Writes a line per delivery, in one call to the system, and tells which to nack:
+/// source, row, attempt, verb, partition, offset, number of the batch, time in ms.
 fn write_lines(
     source: &str,
+    number: u64,
     batch: &DeliveryBatch,
     mut log: &File,
     nack: Nack,
 ) -> Outcome<Vec<bool>> {
-    let mut lines = Vec::with_capacity(batch.len() * 40);
+    let mut lines = Vec::with_capacity(batch.len() * 64);
     let mut verdicts = Vec::with_capacity(batch.len());
+    let time_ms = unix_ms();
     for delivery in batch {
         let key = std::str::from_utf8(delivery.view().key)?;
-        let (row, attempt) = (key.parse()?, delivery.attempt());
+        let (row, attempt): (u64, u16) = (key.parse()?, delivery.attempt());
+        let (partition, offset) = (delivery.to_owned().partition, delivery.offset());
         let give_back = nack.chooses(row, attempt);
         let verb = if give_back { "nack" } else { "ack" };
-        writeln!(lines, "{source} {row} {attempt} {verb}")?;
+        writeln!(lines, "{source} {row} {attempt} {verb} {partition} {offset} {number} {time_ms}")?;
         verdicts.push(give_back);
     }
     log.write_all(&lines)?;
