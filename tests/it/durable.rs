@@ -207,7 +207,6 @@ async fn what_was_made_changed_and_removed_is_so_after_a_restart() {
         name: "live".into(),
         order: Some(Order::All),
         options: Some(options.clone()),
-        ..AlterGroup::default()
     };
     client.alter(Alter::Group(altered)).await.unwrap();
     let before = client.list(None).await.unwrap();

@@ -29,7 +29,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the line "ready": whoever reads that may stop the broker at once.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let mut server = Server::start_guarded(config, Arc::new(on_fault)).await?;
+    let mut server = tokio::select! {
+        // First, so that a broker that is ready is stopped in good order.
+        biased;
+        started = Server::start_guarded(config, Arc::new(on_fault)) => started?,
+        // Nobody was served yet: the next start begins where this one did.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let failure = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,

@@ -63,7 +63,7 @@ fn a_broken_file_does_not_take_away_what_ran_before_the_restart() {
     let digest = desk.status("in").digest;
     desk.disk.write("/d/plugins/extra.wasm", &b"\0asm is not enough"[..]);
     desk.disk.write("/d/bindings/in.toml", "policy = 'no");
-    let mut desk = desk.restart();
+    let desk = desk.restart();
     assert_eq!(desk.stand("in"), "kept@1");
     assert_eq!(desk.status("in").digest, digest, "its component comes from the archive");
     // Replaced while nothing ran: the number after, and a way back.
