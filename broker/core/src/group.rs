@@ -247,6 +247,15 @@ impl Group {
         group
     }
 
+    /// Whether more messages change nothing: nobody is there to get them, and the
+    /// policy wants to hear of none.
+    pub(crate) fn rests(&self) -> bool {
+        self.consumers.is_empty()
+            && self.plan.interest == 0
+            && self.events.is_empty()
+            && self.dying.is_empty()
+    }
+
     /// Messages taken and not settled.
     pub(crate) fn live(&self) -> usize {
         self.counts.iter().sum()

@@ -28,6 +28,10 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// Sealed journal files that wait before the oldest is filed.
     pub kept_journal_files: usize,
+    /// Where syncs took no longer than that lately, us, the owner of a store writes
+    /// its own short turns, and waits for the disk; 0: the writer's thread always
+    /// does.
+    pub quick_sync_us: u64,
     /// Most bytes of message bodies that all stores keep in memory.
     pub resident_bytes_max: u64,
     /// Refuse to start on damage.
@@ -53,6 +57,7 @@ impl JournalConfig {
             journal_file_bytes: limits::JOURNAL_FILE_BYTES,
             segment_bytes: policy.sizes.segment_bytes,
             kept_journal_files: policy.kept_journal_files,
+            quick_sync_us: limits::QUICK_SYNC_US,
             resident_bytes_max: limits::RESIDENT_BYTES,
             strict: false,
             free_bytes_min: policy.free_bytes_min,
@@ -342,7 +347,8 @@ impl Journal {
 /// The keeper's thread.
 fn keep(mut keeper: Keeper, shared: &Shared) {
     loop {
-        if Shared::lock(&shared.spares).is_empty() && !shared.is_fenced() {
+        let wants_spare = Shared::lock(&shared.spares).is_empty();
+        if wants_spare && !shared.is_fenced() && !shared.has_no_space() {
             // The next roll does not wait for zeros.
             if let Ok(name) = writer::make_spare(shared) {
                 Shared::lock(&shared.spares).push(name);

@@ -162,6 +162,9 @@ pub(crate) trait Rest: Send + Sync {
     /// Whether publishes are to be refused for want of space.
     fn set_no_space(&self, on: bool);
 
+    /// So many bytes may be taken before little is left.
+    fn note_room(&self, _bytes: u64) {}
+
     /// Stops the journal for good.
     fn fence(&self, why: String);
 

@@ -114,6 +114,8 @@ pub(crate) struct Log {
     pub(crate) filed_live: u64,
     pub(crate) filed_bytes: u64,
     pub(crate) chunks: VecDeque<Chunk>,
+    /// Index of the chunk that is likely to leave memory next.
+    pub(crate) leaving: usize,
     /// Appends that are not as safe as they are to be: end, position, level.
     pub(crate) waits: VecDeque<(u64, u64, Level)>,
     pub(crate) time_max_ms: u64,
@@ -134,6 +136,7 @@ impl Log {
             filed_live: 0,
             filed_bytes: 0,
             chunks: VecDeque::new(),
+            leaving: 0,
             waits: VecDeque::new(),
             time_max_ms: 0,
             damage: Ranges::default(),
@@ -176,9 +179,13 @@ impl Log {
 
     /// Index of the chunk that holds `offset`, or the first one behind it.
     pub(crate) fn chunk_at(&self, offset: u64) -> usize {
-        // Mostly one of the first or of the last.
+        // Mostly the first, the one that leaves memory next, or one of the last.
         if self.chunks.front().is_some_and(|chunk| offset < chunk.end()) {
             return 0;
+        }
+        let hinted = self.chunks.get(self.leaving);
+        if hinted.is_some_and(|chunk| chunk.base <= offset && offset < chunk.end()) {
+            return self.leaving;
         }
         let ends = self.chunks.iter().enumerate().rev().take(RECENT_CHUNKS);
         for (at, chunk) in ends {
@@ -306,6 +313,7 @@ impl Log {
             }
             // What lies behind in the journal is not needed by anyone.
             self.chunks.pop_front();
+            self.leaving = self.leaving.saturating_sub(1);
         }
         while let Some(segment) = self.segments.first() {
             if segment.end > self.start {
@@ -354,6 +362,7 @@ impl Log {
             self.filed_live += u64::from(chunk.live);
             self.filed_bytes += chunk.bytes;
             self.chunks.pop_front();
+            self.leaving = self.leaving.saturating_sub(1);
         }
         for new in segments {
             match self.segments.iter_mut().find(|segment| segment.base == new.base) {

@@ -135,6 +135,10 @@ impl Rest for Link {
         self.shared.set_no_space(on);
     }
 
+    fn note_room(&self, bytes: u64) {
+        self.shared.note_room(bytes);
+    }
+
     fn fence(&self, why: String) {
         self.shared.fence(why);
     }
@@ -142,7 +146,14 @@ impl Rest for Link {
     fn report(&self, event: KeeperEvent) {
         match event {
             KeeperEvent::Damage(damage) => self.news.add(damage.to_string()),
-            KeeperEvent::NoSpace { what } => self.news.add(format!("no space left: {what}")),
+            KeeperEvent::NoSpace { what } => {
+                self.news.add(format!("no space left: {what}"));
+                // A prepared file makes room for a checkpoint, which frees more.
+                let spare = Shared::lock(&self.shared.spares).pop();
+                if let Some(path) = spare {
+                    drop(self.shared.files.remove(&path));
+                }
+            }
             KeeperEvent::NotDeleted { path, what } => {
                 self.news.add(format!("{path} could not be deleted: {what}"));
             }

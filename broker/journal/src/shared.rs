@@ -6,7 +6,7 @@
 //! rise; after a fence neither moves again.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use weir_core::command::Level;
@@ -122,6 +122,10 @@ pub(crate) struct Shared {
     fenced: AtomicBool,
     fence: Mutex<Option<String>>,
     no_space: AtomicBool,
+    /// Bytes that may be taken before the keeper has looked at the disk again.
+    room: AtomicI64,
+    /// It was used up.
+    is_short: AtomicBool,
     inboxes: Mutex<Vec<Arc<Inbox>>>,
     pub(crate) journal_files: Mutex<BTreeMap<u64, JournalFile>>,
     /// Prepared files that the writer may take.
@@ -177,6 +181,8 @@ impl Shared {
             fenced: AtomicBool::new(false),
             fence: Mutex::new(None),
             no_space: AtomicBool::new(false),
+            room: AtomicI64::new(i64::MAX),
+            is_short: AtomicBool::new(false),
             inboxes: Mutex::default(),
             journal_files: Mutex::new(start.journal_files),
             spares_made: AtomicU64::new(start.spares.len() as u64),
@@ -273,8 +279,12 @@ impl Shared {
     /// The writer, when it rests and the disk is quicker than a change of threads
     /// and back: then the owner of a store writes by itself what it hands over.
     pub(crate) fn resting_writer(&self) -> Option<MutexGuard<'_, Option<Writer>>> {
-        let is_quick = self.sync_us.load(Ordering::Relaxed) <= limits::QUICK_SYNC_US;
-        if !is_quick || !self.has_thread.load(Ordering::Relaxed) || self.pending_bytes() > 0 {
+        let is_quick = self.sync_us.load(Ordering::Relaxed) <= self.config.quick_sync_us;
+        if !is_quick
+            || self.config.quick_sync_us == 0
+            || !self.has_thread.load(Ordering::Relaxed)
+            || self.pending_bytes() > 0
+        {
             return None;
         }
         self.writer.try_lock().ok()
@@ -406,7 +416,29 @@ impl Shared {
     }
 
     pub(crate) fn has_no_space(&self) -> bool {
-        self.no_space.load(Ordering::Relaxed)
+        self.no_space.load(Ordering::Relaxed) || self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` of the room there is on the disk. False when it is used up: the
+    /// keeper looks at the disk less often than a publisher can fill it.
+    pub(crate) fn take_room(&self, bytes: u64) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let take = |room: i64| if room < bytes { None } else { Some(room - bytes) };
+        if self.has_no_space() {
+            return false;
+        }
+        let has_room = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        self.is_short.store(!has_room, Ordering::Relaxed);
+        has_room
+    }
+
+    /// The keeper has looked at the disk.
+    pub(crate) fn note_room(&self, bytes: u64) {
+        // What is handed over and not written lies in files that are there already,
+        // or takes of this soon.
+        let room = bytes.saturating_sub(self.pending_bytes());
+        self.room.store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.is_short.store(room == 0, Ordering::Relaxed);
     }
 
     pub(crate) fn set_no_space(&self, on: bool) {

@@ -207,7 +207,8 @@ impl JournalStore {
                     let Some(place) = *place else { return };
                     self.resident_bytes -= resident(batch).min(self.resident_bytes);
                     chunk.body = Body::Journal(place);
-                    merge_with_previous(&mut log.chunks, at);
+                    let merged = merge_with_previous(&mut log.chunks, at);
+                    log.leaving = if merged { at } else { at + 1 };
                 }
             }
             self.resident.pop_front();
@@ -261,10 +262,13 @@ impl JournalStore {
 }
 
 /// Neighbours in one block, of one stamp, are one chunk once both have left memory.
-fn merge_with_previous(chunks: &mut VecDeque<Chunk>, at: usize) {
-    let Some(before) = at.checked_sub(1) else { return };
+/// Whether they are now.
+fn merge_with_previous(chunks: &mut VecDeque<Chunk>, at: usize) -> bool {
+    let Some(before) = at.checked_sub(1) else { return false };
     let (one, two) = (&chunks[before], &chunks[at]);
-    let (Body::Journal(first), Body::Journal(second)) = (&one.body, &two.body) else { return };
+    let (Body::Journal(first), Body::Journal(second)) = (&one.body, &two.body) else {
+        return false;
+    };
     let alike = first == second
         && (one.stamp, one.level) == (two.stamp, two.level)
         && one.end() == two.base
@@ -278,6 +282,7 @@ fn merge_with_previous(chunks: &mut VecDeque<Chunk>, at: usize) {
         one.bytes += two.bytes;
         one.time_max_ms = two.time_max_ms;
     }
+    alike
 }
 
 impl Store for JournalStore {
@@ -344,7 +349,7 @@ impl Store for JournalStore {
         let (bytes, taken) = (batch.bytes.len() as u64, resident(batch));
         let full = match level {
             Level::Memory => self.pinned_bytes + taken > self.resident_max,
-            _ => self.shared.has_no_space(),
+            _ => !self.shared.take_room(taken),
         };
         if full {
             return Err(StoreError::NoSpace);

@@ -58,10 +58,8 @@ impl Broker {
             .unwrap();
         // The log goes to one of the two; the other stays silent.
         let (sender, lines) = std::sync::mpsc::channel();
-        let streams: [Box<dyn Read + Send>; 2] = [
-            Box::new(process.stdout.take().unwrap()),
-            Box::new(process.stderr.take().unwrap()),
-        ];
+        let streams: [Box<dyn Read + Send>; 2] =
+            [Box::new(process.stdout.take().unwrap()), Box::new(process.stderr.take().unwrap())];
         for stream in streams {
             let sender = sender.clone();
             std::thread::spawn(move || {
@@ -173,8 +171,7 @@ fn raw_write(folder: &Path, bytes: u64) -> f64 {
 }
 
 async fn make_queue(client: &Client, name: &str, level: Level) {
-    let queue =
-        CreateQueue { name: name.into(), level: Some(level), ..CreateQueue::default() };
+    let queue = CreateQueue { name: name.into(), level: Some(level), ..CreateQueue::default() };
     client.create(Create::Queue(queue)).await.unwrap();
 }
 
@@ -233,7 +230,11 @@ async fn one(program: &Path, folder: &Path) {
         ratios.push(rate / bound);
         rates.push(rate);
     }
-    println!("one in flight, disk: {:.0}/s, {:.2} of the bound (medians)", median(rates), median(ratios));
+    println!(
+        "one in flight, disk: {:.0}/s, {:.2} of the bound (medians)",
+        median(rates),
+        median(ratios)
+    );
 }
 
 /// Syncs and synced writes of a process while `work` runs, by strace's count.
@@ -243,11 +244,15 @@ async fn counting_syncs<T>(process: u32, work: impl Future<Output = T>) -> (T, u
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut said = BufReader::new(strace.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("attached") {
+        text.clear();
+        assert!(said.read_line(&mut text).unwrap() > 0, "strace did not attach");
+    }
     let result = work.await;
     Command::new("kill").args(["-INT", &strace.id().to_string()]).status().unwrap();
-    let mut text = String::new();
-    strace.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    said.read_to_string(&mut text).unwrap();
     strace.wait().unwrap();
     let calls = text.lines().filter(|line| {
         ["fdatasync", "fsync", "pwritev2"].iter().any(|name| line.trim_end().ends_with(name))

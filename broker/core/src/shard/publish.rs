@@ -188,7 +188,9 @@ impl Shard {
             match &self.destinations[&id] {
                 Destination::Queue(queue) => {
                     let group = queue.group;
-                    self.touch(group);
+                    if !self.groups[&group].rests() {
+                        self.touch(group);
+                    }
                 }
                 Destination::Stream(stream) => {
                     let groups: Vec<_> = stream.groups.values().copied().collect();

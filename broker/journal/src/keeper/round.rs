@@ -24,6 +24,9 @@ use crate::format::{CheckpointContent, LogState, SegmentState};
 /// Longest the keeper idles, ms: space is watched.
 const IDLE_MS_MAX: u64 = 1_000;
 
+/// The same while space is short, ms.
+const PRESSED_MS: u64 = 200;
+
 /// What a keeper begins with.
 pub(crate) struct KeeperStart {
     pub(crate) files: Arc<dyn Files>,
@@ -172,7 +175,8 @@ impl Keeper {
         if has_moved {
             return Ok(Idle::No);
         }
-        Ok(Idle::For(self.scrub(now_ms).min(IDLE_MS_MAX)))
+        let longest_ms = if self.space.presses() { PRESSED_MS } else { IDLE_MS_MAX };
+        Ok(Idle::For(self.scrub(now_ms).min(longest_ms)))
     }
 
     fn hear(&mut self, told: Told, now_ms: u64) {
@@ -208,8 +212,10 @@ impl Keeper {
             return false;
         }
         let waiting = self.waiting.len();
-        if waiting > self.policy.kept_journal_files {
-            let through = self.waiting[waiting - self.policy.kept_journal_files - 1];
+        // Where space is short nothing waits to be settled.
+        let kept = if self.space.presses() { 0 } else { self.policy.kept_journal_files };
+        if waiting > kept {
+            let through = self.waiting[waiting - kept - 1];
             self.round += 1;
             let unopened = self.rest.collect_unopened(through);
             let stores = self.rest.stores();
@@ -224,6 +230,10 @@ impl Keeper {
             return true;
         }
         if self.gone.oldest_ms().is_some_and(|ms| now_ms >= ms + self.policy.gone_wait_ms) {
+            self.checkpoint_now();
+        }
+        if self.space.presses() && self.oldest_journal < self.checkpoint_replay_from {
+            // One more and the files before it are free.
             self.checkpoint_now();
         }
         if self.is_checkpoint_due {
@@ -324,6 +334,7 @@ impl Keeper {
             Err(Unfiled::Fault(fault)) => return Err(fault),
         }
         self.space.set_full(false);
+        self.space.look_soon();
         self.is_checkpoint_due = false;
         self.rest.report(KeeperEvent::Checkpoint { number, replay_from });
         self.free(number, replay_from);
@@ -390,7 +401,8 @@ impl Keeper {
         if self.space.is_due(now_ms)
             && let Ok(space) = self.files.free()
         {
-            self.space.look(space, &self.policy);
+            let room = self.space.look(space, &self.policy);
+            self.rest.note_room(room);
         }
         if let Some(on) = self.space.news() {
             self.rest.set_no_space(on);

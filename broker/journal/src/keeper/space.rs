@@ -5,6 +5,8 @@ use crate::files::Space;
 
 /// How often it is looked at, ms.
 const INTERVAL_MS: u64 = 1_000;
+/// The same while publishes are refused, ms.
+const PRESSED_INTERVAL_MS: u64 = 200;
 
 /// Why publishes are refused, if they are.
 #[derive(Debug, Default)]
@@ -23,19 +25,31 @@ impl SpaceWatch {
     pub(super) fn is_due(&mut self, now_ms: u64) -> bool {
         let is_due = now_ms >= self.next_ms;
         if is_due {
-            self.next_ms = now_ms + INTERVAL_MS;
+            self.next_ms = now_ms + if self.presses() { PRESSED_INTERVAL_MS } else { INTERVAL_MS };
         }
         is_due
     }
 
     /// Takes note of what is left. Once little is left, it takes a tenth more than
     /// the mark to end it, so that it does not flutter.
-    pub(super) fn look(&mut self, space: Space, policy: &KeeperPolicy) {
+    /// Returns how many bytes may still be taken.
+    pub(super) fn look(&mut self, space: Space, policy: &KeeperPolicy) -> u64 {
         let share =
             (u128::from(space.total_bytes) * u128::from(policy.free_percent_min) / 100) as u64;
         let mark = policy.free_bytes_min.max(share);
         let mark = if self.is_low { mark.saturating_add(mark / 10) } else { mark };
         self.is_low = space.free_bytes < mark;
+        space.free_bytes.saturating_sub(mark)
+    }
+
+    /// Whether every byte that can be given back is wanted now.
+    pub(super) fn presses(&self) -> bool {
+        self.is_low || self.is_full
+    }
+
+    /// Something was given back: looks again at once.
+    pub(super) fn look_soon(&mut self) {
+        self.next_ms = 0;
     }
 
     /// Takes note of whether the last write found space.
