@@ -4,9 +4,11 @@
 #
 #   no-sync         blocks are told of as synced before they are
 #   no-folder-sync  new files are not synced with their folder
-#   no-mark         what was once synced may be cut off as a torn tail
 #
-# Needs what the tests need: root, ext4 and perl. Takes a few minutes.
+# That nothing once synced is cut off as a torn tail is shown on the simulated disk:
+# broker/journal/tests/durability/bite.sh.
+#
+# Needs what the tests need: root, ext4, perl and strace. Takes a few minutes.
 set -euo pipefail
 
 # As the compiler's wrapper (see below): the guards can be taken out.
@@ -49,6 +51,7 @@ bites() {
 disk=(cargo test --quiet -p weir-tests --test durability)
 bites no-sync 6 "${disk[@]}" ack_survives_power_cut
 bites no-sync 6 "${disk[@]}" confirmed_ack_final
+bites no-sync 4 "${disk[@]}" fsync_fails_once
+bites no-sync 1 "${disk[@]}" slow_sync
 bites no-folder-sync 12 "${disk[@]}" dir_entry_durable
-bites no-mark 1 sabotaged test --quiet -p weir-journal --test durability bitrot_below_mark
 exit $faults

@@ -132,7 +132,7 @@ fn grows(disk: &Disk, setup: &Setup, random: &mut Random, folder: &str, begins: 
     let folder = setup.data.join(folder);
     let before = names(&folder, begins);
     let big = |producing| Producing { bytes_max: 16 << 10, ..producing };
-    let producers = story.producers().into_iter().map(big).collect();
+    let producers = story.producers(random).into_iter().map(big).collect();
     let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
     let begun = Instant::now();
     while names(&folder, begins).iter().all(|name| before.contains(name)) {

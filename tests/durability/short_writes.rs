@@ -36,7 +36,7 @@ fn short_write_eintr() {
         let broker = Broker::start(&setup);
         let mut story = Story::begin(&broker, false);
         let tracer = Tracer::attach(broker.process_id(), &data, random.number());
-        let producers = story.producers();
+        let producers = story.producers(&mut random);
         let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
         load.reach(500 + random.below(2000) as u64);
         disk.cut();

@@ -25,6 +25,10 @@ pub(crate) const FLOW: &str = "flow";
 pub(crate) const LOOSE: &str = "loose";
 /// Partitions of the streams.
 pub(crate) const PARTITIONS: u16 = 3;
+/// Longest payload of most runs, bytes.
+const SMALL_BYTES_MAX: usize = 900;
+/// Longest payload of the others, bytes: a run fills a dozen journal files.
+const BIG_BYTES_MAX: usize = 8 << 10;
 /// Lives over one folder; then it is emptied and checked to the last message.
 const LIVES_PER_FOLDER: u32 = 8;
 /// Longest wait of a pull.
@@ -58,8 +62,10 @@ impl Story {
         Self { lines: Vec::new(), flow: none.clone(), loose: none, os_survives, lost_os: 0 }
     }
 
-    /// Producers that nobody has seen yet, for each destination.
-    pub(crate) fn producers(&self) -> Vec<Producing> {
+    /// Producers that nobody has seen yet, for each destination. Now and then they
+    /// publish so much that journal files are filed and checkpoints made meanwhile.
+    pub(crate) fn producers(&self, random: &mut Random) -> Vec<Producing> {
+        let bytes_max = if random.below(3) == 0 { BIG_BYTES_MAX } else { SMALL_BYTES_MAX };
         let first = self.lines.len() as u32;
         let to = [
             (WORK, Level::Disk),
@@ -70,7 +76,9 @@ impl Story {
             (LOOSE, Level::Os),
         ];
         let numbered = (first..).zip(to);
-        numbered.map(|(producer, (to, level))| Producing::to(producer, to, level)).collect()
+        let producing =
+            |(producer, (to, level))| Producing { bytes_max, ..Producing::to(producer, to, level) };
+        numbered.map(producing).collect()
     }
 
     /// Adds what producers know.
@@ -154,7 +162,7 @@ pub(crate) fn lives(
         let mut story = Story::begin(&broker, os_survives);
         for _ in 0..LIVES_PER_FOLDER.min(proof.runs() - run) {
             let mut random = proof.random(run);
-            let producers = story.producers();
+            let producers = story.producers(&mut random);
             let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
             let lines = crash(broker, load, &mut random, &mut story);
             story.add(lines);

@@ -60,7 +60,8 @@ fn fails_at(disk: &Disk, number: u32, random: &mut Random) -> (u64, bool) {
     // A second start: the first one makes the folder, this one also recovers.
     let broker = Broker::start(&plain);
     let mut story = Story::begin(&broker, false);
-    let load = Load::start(&broker.address, story.producers(), Random::seeded(random.number()));
+    let load =
+        Load::start(&broker.address, story.producers(random), Random::seeded(random.number()));
     load.reach(300);
     broker.kill();
     story.add(load.lines());
@@ -72,7 +73,7 @@ fn fails_at(disk: &Disk, number: u32, random: &mut Random) -> (u64, bool) {
             true
         }
         Ok(broker) => {
-            let producers = story.producers();
+            let producers = story.producers(random);
             let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
             let ended = broker.ended();
             assert_eq!(ended.code, STORE_FAILED, "{ended:#?}");
