@@ -58,3 +58,7 @@ pub const KEPT_JOURNAL_FILES: usize = 8;
 pub const QUICK_SYNC_US: u64 = 400;
 /// The most of it, bytes.
 pub const QUICK_BYTES: usize = 256 << 10;
+/// Blocks of the journal kept after they were read.
+pub const RECENT_READS: usize = 4;
+/// Bodies of entries kept of each.
+pub const RECENT_BODIES: usize = 4;

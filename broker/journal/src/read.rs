@@ -1,9 +1,13 @@
 //! Reading records back: from memory, from the journal, from segments.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use weir_core::store::{Records, StoreError};
 use weir_message::Batch;
 
-use crate::format::{self, EntryKind, Identity};
+use crate::files::File;
+use crate::format::{self, Block, Entry, EntryKind, Identity};
 use crate::limits;
 use crate::log::{Body, Log, Place};
 use crate::segment;
@@ -158,21 +162,15 @@ fn in_journal(
     piece: &Piece,
     into: &mut Vec<Records>,
 ) -> Result<u64, ()> {
-    let file = Shared::lock(&shared.journal_files).get(&place.sequence).cloned().ok_or(())?;
-    let identity =
-        Identity { store_tag: writer::tag(shared.store_id), file_sequence: place.sequence };
-    let found = format::read_head_at(&*file.file, u64::from(place.at), identity);
-    let Ok(format::Found::Block(block)) = found else { return Err(()) };
+    let block = block_at(shared, place)?;
     let (mut at, mut left, mut or_one) = (wanted.start, piece.bytes_max, piece.or_one);
-    for entry in block.entries.iter().filter(|entry| {
+    for (number, entry) in block.entries.iter().enumerate().filter(|(_, entry)| {
         entry.kind == EntryKind::Append && entry.log == log && entry.a + entry.b > wanted.start
     }) {
         if entry.a >= wanted.end {
             break;
         }
-        let body = format::read_body(&*file.file, u64::from(place.at), entry);
-        let body = body.map_err(drop)?.map_err(drop)?;
-        let batch = format::batch_of_body(entry, &body).map_err(drop)?;
+        let batch = body_of(shared, place, number, entry)?;
         at = at.max(entry.a);
         let first = (at - entry.a) as usize;
         let last = (wanted.end.min(entry.a + entry.b) - entry.a) as usize;
@@ -189,6 +187,72 @@ fn in_journal(
         }
     }
     if at == wanted.start { Err(()) } else { Ok(at) }
+}
+
+/// What was read of one block of the journal.
+struct Read {
+    place: Place,
+    block: Arc<Block>,
+    /// By the entry's number.
+    bodies: Vec<(usize, Batch)>,
+}
+
+/// Blocks of the journal that were read last: an entry may be many times larger
+/// than what one reader wants of it at once. Shared by all stores.
+#[derive(Default)]
+pub(crate) struct RecentReads {
+    reads: VecDeque<Read>,
+}
+
+impl RecentReads {
+    fn find(&mut self, place: Place) -> Option<&mut Read> {
+        self.reads.iter_mut().find(|read| read.place == place)
+    }
+}
+
+/// The block at `place`, its header and table checked.
+fn block_at(shared: &Shared, place: Place) -> Result<Arc<Block>, ()> {
+    if let Some(read) = Shared::lock(&shared.recent_reads).find(place) {
+        return Ok(read.block.clone());
+    }
+    let file = journal_file(shared, place)?;
+    let identity =
+        Identity { store_tag: writer::tag(shared.store_id), file_sequence: place.sequence };
+    let found = format::read_head_at(&*file, u64::from(place.at), identity);
+    let Ok(format::Found::Block(block)) = found else { return Err(()) };
+    let block = Arc::new(block);
+    let mut recent = Shared::lock(&shared.recent_reads);
+    if recent.reads.len() == limits::RECENT_READS {
+        recent.reads.pop_front();
+    }
+    recent.reads.push_back(Read { place, block: block.clone(), bodies: Vec::new() });
+    Ok(block)
+}
+
+/// The messages of an entry of the block at `place`, checked.
+fn body_of(shared: &Shared, place: Place, number: usize, entry: &Entry) -> Result<Batch, ()> {
+    if let Some(read) = Shared::lock(&shared.recent_reads).find(place)
+        && let Some((_, batch)) = read.bodies.iter().find(|(known, _)| *known == number)
+    {
+        return Ok(batch.clone());
+    }
+    let file = journal_file(shared, place)?;
+    let body = format::read_body(&*file, u64::from(place.at), entry);
+    let body = body.map_err(drop)?.map_err(drop)?;
+    let batch = format::batch_of_body(entry, &body).map_err(drop)?;
+    if let Some(read) = Shared::lock(&shared.recent_reads).find(place) {
+        // What many logs share is read by many: only the last few are kept.
+        if read.bodies.len() == limits::RECENT_BODIES {
+            read.bodies.remove(0);
+        }
+        read.bodies.push((number, batch.clone()));
+    }
+    Ok(batch)
+}
+
+fn journal_file(shared: &Shared, place: Place) -> Result<Arc<dyn File>, ()> {
+    let files = Shared::lock(&shared.journal_files);
+    files.get(&place.sequence).map(|journal| journal.file.clone()).ok_or(())
 }
 
 /// The first offset appended at or after `time_ms`.

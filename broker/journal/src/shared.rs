@@ -20,6 +20,7 @@ use crate::journal::{Counts, JournalConfig};
 use crate::keeper::{Ask, Told};
 use crate::limits;
 use crate::log::Log;
+use crate::read::RecentReads;
 use crate::segment::Handles;
 use crate::writer::Writer;
 use weir_message::Batch;
@@ -137,6 +138,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Mutex<BTreeMap<String, bytes::Bytes>>,
     pub(crate) next_log: AtomicU64,
     pub(crate) handles: Mutex<Handles>,
+    pub(crate) recent_reads: Mutex<RecentReads>,
     told: Mutex<VecDeque<Told>>,
     told_work: Condvar,
     /// Held by whoever writes: the writer's thread, or for a moment an owner of a
@@ -192,6 +194,7 @@ impl Shared {
             snapshots: Mutex::new(start.snapshots),
             next_log: AtomicU64::new(start.next_log),
             handles: Mutex::default(),
+            recent_reads: Mutex::default(),
             told: Mutex::default(),
             told_work: Condvar::new(),
             writer: Mutex::new(None),
