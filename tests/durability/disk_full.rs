@@ -59,19 +59,21 @@ fn fills(disk: &Disk) -> (Duration, u64) {
     });
     // Consumers go on, and make the room.
     let mut found = broker.with(async |client| drain(&client, WORK).await.unwrap());
-    let drained = writer.resumes(&broker);
+    let drained = writer.resumes(&broker, &data, "the queue was emptied");
 
-    // Somebody else takes the rest.
-    let ballast = data.with_extension("ballast");
-    fill(&ballast);
+    // Somebody else takes the rest, and again what consumers make free.
+    let ballast = [1, 2].map(|part| data.with_extension(format!("ballast-{part}")));
+    for part in &ballast {
+        fill(part);
+        broker.with(async |client| writer.until(&client, WORK, Outcome::NoSpace).await);
+        found.extend(broker.with(async |client| drain(&client, WORK).await.unwrap()));
+    }
+    fill(&ballast[1]);
     broker.with(async |client| writer.until(&client, WORK, Outcome::NoSpace).await);
-    found.extend(broker.with(async |client| drain(&client, WORK).await.unwrap()));
-    broker.with(async |client| {
-        client.ping().await.unwrap();
-        assert_eq!(writer.publish(&client, WORK).await, Outcome::NoSpace);
-    });
-    std::fs::remove_file(&ballast).unwrap();
-    let freed = writer.resumes(&broker);
+    for part in &ballast {
+        std::fs::remove_file(part).unwrap();
+    }
+    let freed = writer.resumes(&broker, &data, "somebody else's files were removed");
 
     // And what was acknowledged in all that is there, after a start as well.
     broker.kill();
@@ -132,11 +134,17 @@ impl Writer {
     }
 
     /// How long it takes until publishing goes on.
-    fn resumes(&mut self, broker: &Broker) -> Duration {
+    fn resumes(&mut self, broker: &Broker, data: &Path, behind: &str) -> Duration {
         let begun = Instant::now();
+        let before = files(data);
         broker.with(async |client| self.until(&client, WORK, Outcome::Stored).await);
         let took = begun.elapsed();
-        assert!(took < RESUMES_WITHIN, "publishing goes on only after {took:?}");
+        assert!(
+            took < RESUMES_WITHIN,
+            "{behind}, and publishing goes on only after {took:?}; the files were {before:#?} and \
+             are {:#?}",
+            files(data)
+        );
         took
     }
 }
@@ -146,4 +154,19 @@ fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();
     let zeros = vec![0; 64 << 10];
     while file.write_all(&zeros).is_ok() {}
+}
+
+/// Each file below a folder with its size.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => found.extend(files(&path)),
+            Ok(metadata) => found.push(format!("{} {}", metadata.len(), path.display())),
+            Err(_) => {}
+        }
+    }
+    found.sort();
+    found
 }
