@@ -58,7 +58,7 @@ impl Server {
     /// Opens the store, loads the policies, binds the address and starts to serve.
     ///
     /// # Errors
-    /// When the data folder cannot be used (an [`OpenError`]), the address is taken,
+    /// When the data folder cannot be used (an [`OpenError`](weir_journal::OpenError)), the address is taken,
     /// or another folder cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         Self::start_guarded(config, Arc::new(|_| {})).await

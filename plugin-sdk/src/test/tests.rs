@@ -53,7 +53,8 @@ fn one_target_each() {
 fn only_the_very_slice_is_the_own_subject() {
     let rule: Rule = |message, to| {
         let subject = message.subject();
-        to.send(&subject.to_owned());
+        let copy = String::from(subject);
+        to.send(&copy);
         to.send(&subject[..3]);
         to.send(subject);
     };

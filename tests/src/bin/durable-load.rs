@@ -57,14 +57,14 @@ impl Broker {
             .spawn()
             .unwrap();
         // The log goes to one of the two; the other stays silent.
-        let (sender, lines) = std::sync::mpsc::channel();
+        let (sender, lines) = std::sync::mpsc::sync_channel(1_024);
         let streams: [Box<dyn Read + Send>; 2] =
             [Box::new(process.stdout.take().unwrap()), Box::new(process.stderr.take().unwrap())];
         for stream in streams {
             let sender = sender.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    drop(sender.send(line));
+                    drop(sender.try_send(line));
                 }
             });
         }
@@ -310,7 +310,7 @@ async fn fill(publisher: &mut Publisher, subject: &str, payload: &[u8], bytes: u
 }
 
 fn wide() -> PublisherOptions {
-    PublisherOptions { window_bytes_max: 8 << 20, ..PublisherOptions::default() }
+    PublisherOptions { window_bytes_max: 8 << 20 }
 }
 
 async fn stream(program: &Path, folder: &Path) {
@@ -389,8 +389,8 @@ async fn restart(program: &Path, folder: &Path) {
     let broker = Broker::start(program, &data, "");
     let client = broker.client().await;
     let mut left = 0;
-    for item in client.list(None).await.unwrap() {
-        left += item.messages.unwrap_or(0);
+    for number in 0..queues {
+        left += client.queue_info(&format!("q-{number}")).await.unwrap().messages;
     }
     println!(
         "restart after kill -9: ready in {:.2?}, {left} messages in {queues} queues, {:.0} MiB resident",
