@@ -229,7 +229,8 @@ impl Keeper {
             }
             return true;
         }
-        if self.gone.oldest_ms().is_some_and(|ms| now_ms >= ms + self.policy.gone_wait_ms) {
+        let wait_ms = if self.space.presses() { PRESSED_MS } else { self.policy.gone_wait_ms };
+        if self.gone.oldest_ms().is_some_and(|ms| now_ms >= ms + wait_ms) {
             self.checkpoint_now();
         }
         if self.space.presses() && self.oldest_journal < self.checkpoint_replay_from {
