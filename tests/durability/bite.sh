@@ -12,7 +12,8 @@
 set -euo pipefail
 
 # As the compiler's wrapper (see below): the guards can be taken out.
-if [[ "${1##*/}" == rustc* ]]; then
+compiler=${1:-}
+if [[ "${compiler##*/}" == rustc* ]]; then
     exec "$@" --cfg weir_sabotage --check-cfg 'cfg(weir_sabotage)'
 fi
 
