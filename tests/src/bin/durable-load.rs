@@ -402,7 +402,7 @@ async fn restart(program: &Path, folder: &Path) {
 
 async fn memory(program: &Path, folder: &Path) {
     let data = folder.join("memory");
-    let config = "[store]\nmemory-mib = 64\n[limits]\nmemory-mib = 192\n";
+    let config = "[store]\nmemory-mib = 32\n";
     let broker = Broker::start(program, &data, config);
     let client = broker.client().await;
     make_queue(&client, "backlog", Level::Os).await;
