@@ -1,7 +1,7 @@
 //! The journal as a whole: opened once per data folder, with a writer, a keeper,
 //! a store per shard and a catalogue.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -110,7 +110,6 @@ pub struct Journal {
     /// Stepped by hand where no thread is.
     keeper: Option<Mutex<Keeper>>,
     news: Arc<KeeperNews>,
-    stopping: Arc<AtomicBool>,
     _lock: Box<dyn Send>,
 }
 
@@ -208,7 +207,6 @@ impl Journal {
             threads: Vec::new(),
             keeper: Some(Mutex::new(keeper)),
             news,
-            stopping: Arc::default(),
             _lock: lock,
         })
     }
@@ -327,7 +325,6 @@ impl Journal {
     /// # Errors
     /// The journal had stopped before, or stops on the way.
     pub fn close(mut self) -> Result<(), StoreError> {
-        self.stopping.store(true, Ordering::Relaxed);
         let synced = self.sync();
         self.shared.stop_writer();
         self.shared.tell(Told::Stop);

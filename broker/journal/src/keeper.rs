@@ -128,9 +128,8 @@ pub(crate) trait Rest: Send + Sync {
     /// Puts `ask` into the store's inbox and wakes its owner.
     fn ask(&self, store: usize, ask: Ask);
 
-    /// What the keeper was told since the last call; waits up to `wait_ms` for
-    /// something when there is nothing.
-    fn take_told(&self, wait_ms: u64) -> Vec<Told>;
+    /// What the keeper was told since the last call.
+    fn take_told(&self) -> Vec<Told>;
 
     /// Forces a sync and waits until `position` is synced.
     ///

@@ -57,8 +57,8 @@ impl Rest for Link {
         inboxes[store].wake();
     }
 
-    fn take_told(&self, wait_ms: u64) -> Vec<Told> {
-        self.shared.take_told(wait_ms)
+    fn take_told(&self) -> Vec<Told> {
+        self.shared.take_told()
     }
 
     fn sync_through(&self, position: u64) -> Result<(), StoreError> {

@@ -476,14 +476,9 @@ impl Shared {
         self.told_work.notify_one();
     }
 
-    /// What the keeper was told; waits up to `wait_ms` for something.
-    pub(crate) fn take_told(&self, wait_ms: u64) -> Vec<Told> {
-        let mut told = Self::lock(&self.told);
-        if told.is_empty() && wait_ms > 0 {
-            let wait = std::time::Duration::from_millis(wait_ms);
-            told = self.told_work.wait_timeout(told, wait).expect("no panic under this lock").0;
-        }
-        told.drain(..).collect()
+    /// What the keeper was told since the last call.
+    pub(crate) fn take_told(&self) -> Vec<Told> {
+        Self::lock(&self.told).drain(..).collect()
     }
 }
 

@@ -6,7 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -18,6 +17,11 @@ use weir_journal::format::{
     store_tag,
 };
 use weir_message::{Batch, BatchBuilder};
+
+#[path = "common/hex.rs"]
+mod hex;
+
+use hex::{from_hex, to_hex};
 
 const STORE: u128 = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210;
 const CREATED_MS: u64 = 1_760_000_000_000;
@@ -32,37 +36,6 @@ fn golden(name: &str, text: &str, bytes: &[u8]) -> Vec<u8> {
     let kept = from_hex(&kept);
     assert!(kept == bytes, "{name} differs:\n{}", to_hex(text, bytes));
     kept
-}
-
-/// Lines of 32 bytes after their position; lines of zeros are left out.
-fn to_hex(text: &str, bytes: &[u8]) -> String {
-    let mut hex = String::new();
-    text.lines().for_each(|line| writeln!(hex, "# {line}").unwrap());
-    writeln!(hex, "length {}", bytes.len()).unwrap();
-    for (number, line) in bytes.chunks(32).enumerate() {
-        if line.iter().any(|&byte| byte != 0) {
-            let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(hex, "{:06x} {digits}", number * 32).unwrap();
-        }
-    }
-    hex
-}
-
-fn from_hex(hex: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for line in hex.lines().filter(|line| !line.starts_with('#')) {
-        let (first, second) = line.split_once(' ').unwrap();
-        if first == "length" {
-            bytes.resize(second.parse().unwrap(), 0);
-            continue;
-        }
-        let at = usize::from_str_radix(first, 16).unwrap();
-        for (number, pair) in second.as_bytes().chunks(2).enumerate() {
-            let pair = std::str::from_utf8(pair).unwrap();
-            bytes[at + number] = u8::from_str_radix(pair, 16).unwrap();
-        }
-    }
-    bytes
 }
 
 fn batch(payloads: &[&str]) -> Batch {

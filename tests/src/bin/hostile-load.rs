@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use weir_client::{BindingStatus, Client, ConsumeOptions, Message};
 use weir_guests::Guests;
 use weir_tests::{TestBroker, until};
@@ -60,6 +60,8 @@ struct Figures {
     refused: AtomicU64,
     consumed: AtomicU64,
     hostile: AtomicU64,
+    /// Rung when something was consumed.
+    progress: Notify,
     stop: AtomicBool,
 }
 
@@ -169,6 +171,7 @@ async fn consume(client: Client, figures: Arc<Figures>, room: Arc<Semaphore>) {
     while let Ok(Some(batch)) = consumer.next_batch().await {
         batch.ack();
         figures.consumed.fetch_add(batch.len() as u64, Relaxed);
+        figures.progress.notify_one();
         room.add_permits(batch.len());
     }
 }
@@ -189,12 +192,15 @@ async fn disturb(client: Client, figures: Arc<Figures>) {
     }
 }
 
-/// Lets the traffic run for so long and counts.
+/// Lets the traffic run for so long and counts, from one batch consumed to another.
 async fn measure(figures: &Figures, seconds: u64) -> Throughput {
+    figures.progress.notified().await;
     let started = Instant::now();
     let figure = || (figures.confirmed.load(Relaxed), figures.consumed.load(Relaxed));
     let (confirmed, consumed) = figure();
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    while started.elapsed() < Duration::from_secs(seconds) {
+        figures.progress.notified().await;
+    }
     let (confirmed_now, consumed_now) = figure();
     let took = started.elapsed().as_secs_f64();
     Throughput {

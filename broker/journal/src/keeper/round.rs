@@ -144,7 +144,7 @@ impl Keeper {
 
     fn try_step(&mut self) -> Result<Idle, Fault> {
         let now_ms = self.clock.now().steady_ms;
-        for told in self.rest.take_told(0) {
+        for told in self.rest.take_told() {
             self.hear(told, now_ms);
         }
         if self.is_stopped {

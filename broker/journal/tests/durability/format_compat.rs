@@ -14,6 +14,7 @@ use weir_journal::files::Files;
 use weir_journal::sim::SimFiles;
 
 use crate::anatomy::Anatomy;
+use crate::hex::{from_hex, to_hex};
 use crate::world::{Held, World, config};
 
 /// Where a folder of format 1 is kept.
@@ -79,34 +80,11 @@ fn bless() {
     };
     for path in world.files.paths().iter().filter(|path| kept(path)) {
         let bytes = world.files.bytes(path).unwrap();
-        let mut hex = format!("# {path}\nlength {}\n", bytes.len());
-        for (number, line) in bytes.chunks(32).enumerate() {
-            if line.iter().any(|&byte| byte != 0) {
-                let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
-                writeln!(hex, "{:06x} {digits}", number * 32).unwrap();
-            }
-        }
+        let hex = to_hex(path, &bytes);
         fs::write(folder.join(path.replace('/', "+") + ".hex"), hex).unwrap();
     }
     world.start();
     fs::write(folder.join("holds.txt"), words(&world.held())).unwrap();
-}
-
-fn from_hex(hex: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for line in hex.lines().filter(|line| !line.starts_with('#')) {
-        let (first, second) = line.split_once(' ').unwrap();
-        if first == "length" {
-            bytes.resize(second.parse().unwrap(), 0);
-            continue;
-        }
-        let at = usize::from_str_radix(first, 16).unwrap();
-        for (number, pair) in second.as_bytes().chunks(2).enumerate() {
-            let pair = std::str::from_utf8(pair).unwrap();
-            bytes[at + number] = u8::from_str_radix(pair, 16).unwrap();
-        }
-    }
-    bytes
 }
 
 /// The kept folder on a disk of its own.

@@ -58,14 +58,7 @@ fn fail(k: u64, operation: Operation, seed: u64) -> bool {
     // What was found and served is safe from here on, whatever the disk had kept
     // of what the failed sync was to bring there.
     assert!(world.append("queue/0", 1, Level::Disk) && world.settle(), "{what}");
-    let safe = world.safe();
-    world.stop();
-    let crash = world.below(u64::MAX);
-    world.files.crash(crash);
-    world.start();
-    let report = world.journal().report().clone();
-    assert!(report.damage.is_empty(), "{what}, power cut: {}", report.summary());
-    world.check(safe, true);
+    world.lose_power(&format!("{what}, power cut"));
     is_fenced
 }
 

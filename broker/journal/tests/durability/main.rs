@@ -16,6 +16,8 @@ mod dead_letter_atomic;
 mod disk_full_simulated;
 mod format_compat;
 mod fsync_fails_once_simulated;
+#[path = "../common/hex.rs"]
+mod hex;
 mod index_is_derived;
 mod model_equivalence;
 mod retention_crash;

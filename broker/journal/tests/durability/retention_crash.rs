@@ -24,14 +24,7 @@ fn retention_crash() {
             cuts += u64::from(!world.files.has_power());
             removed += world.logs.values().filter(|log| log.removed.is_some()).count();
             assert!(world.files.operations() > before);
-            let safe = world.safe();
-            world.stop();
-            let crash = world.below(u64::MAX);
-            world.files.crash(crash);
-            world.start();
-            let report = world.journal().report().clone();
-            assert!(report.damage.is_empty(), "seed {seed} life {life}: {}", report.summary());
-            world.check(safe, true);
+            world.lose_power(&format!("seed {seed} life {life}"));
         }
     }
     println!("retention_crash: {cuts} power cuts, {removed} removals under way");

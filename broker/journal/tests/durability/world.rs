@@ -403,6 +403,19 @@ impl World {
         (self.store().safe(Level::Os), self.store().safe(Level::Disk))
     }
 
+    /// Cuts the power and starts again: no damage, and everything promised is there.
+    /// `what` says where, should it not be so.
+    pub fn lose_power(&mut self, what: &str) {
+        let safe = self.safe();
+        self.stop();
+        let crash = self.below(u64::MAX);
+        self.files.crash(crash);
+        self.start();
+        let report = self.journal().report().clone();
+        assert!(report.damage.is_empty(), "{what}: {}", report.summary());
+        self.check(safe, true);
+    }
+
     /// Checks what a start has found against what was promised: `safe` is what the
     /// store said before the end, `cut` whether the power went.
     pub fn check(&mut self, safe: (u64, u64), cut: bool) {

@@ -257,7 +257,7 @@ impl Rest for FakeRest {
         }
     }
 
-    fn take_told(&self, _wait_ms: u64) -> Vec<Told> {
+    fn take_told(&self) -> Vec<Told> {
         self.model().told.drain(..).collect()
     }
 
