@@ -5,6 +5,8 @@
 pub const READ_BYTES_MAX: usize = 256 << 10;
 /// Bytes one read may take from a socket that has sent little.
 pub const READ_BYTES_MIN: usize = 8 << 10;
+/// Frames of one read that are acted on together; the rest of it follows at once.
+pub const READ_FRAMES_MAX: usize = 4_096;
 /// Bytes waiting for a connection above which it is not read from, and a
 /// publisher waits for a listener that is making progress.
 pub const OUTBOX_BYTES_SOFT: usize = 1 << 20;

@@ -24,7 +24,7 @@ use weir_protocol::{
 use crate::broker::Broker;
 use crate::connection::cut;
 use crate::control::{self, Answer};
-use crate::limits::PUBLISH_ROWS_MAX;
+use crate::limits::{PUBLISH_ROWS_MAX, READ_FRAMES_MAX};
 use crate::outbox::{Freed, ListenerId, Outbox, Pending};
 use crate::session::publish::Publisher;
 use crate::shards::Stopping;
@@ -119,7 +119,7 @@ impl Session {
             let mut frames = std::mem::take(&mut self.frames);
             frames.clear();
             // Before the hello one frame at a time: it changes the limit.
-            let frames_max = if self.open { usize::MAX } else { 1 };
+            let frames_max = if self.open { READ_FRAMES_MAX } else { 1 };
             let scanned =
                 weir_protocol::frame::whole_frames(buffer, limit, frames_max, &mut frames);
             let used = frames.last().map_or(0, |&(_, end)| end);
