@@ -12,12 +12,12 @@ use crate::catalogue::JournalCatalogue;
 use crate::files::Files;
 use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
-use crate::recovery::{self, Mode, OpenError, RecoveryReport, io};
+use crate::recovery::{self, Mode, OpenError, RecoveryReport, io, mark};
 use crate::rest::KeeperNews;
 use crate::segment::Sizes;
 use crate::shared::{Order, Shared, Start};
 use crate::store::JournalStore;
-use crate::writer::{self, Writer};
+use crate::writer::{self, First, Writer};
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
@@ -163,6 +163,9 @@ impl Journal {
         if config.strict && !report.damage.is_empty() {
             return Err(OpenError::Strict { summary: report.summary() });
         }
+        // All that was read is synced by now.
+        let now_ms = clock.now().wall_ms;
+        mark::write(&*files, found.store_id, found.synced_block, now_ms).map_err(io("synced"))?;
         mark_unclean(&*files)?;
         let start = Start {
             store_id: found.store_id,
@@ -183,9 +186,14 @@ impl Journal {
             ..KeeperPolicy::default()
         };
         let shared = Arc::new(Shared::new(files.clone(), clock.clone(), config, start));
+        let first = First {
+            sequence: found.next_sequence,
+            number: found.next_block,
+            chain_crc: found.chain_crc,
+            durable: found.synced_block,
+        };
         let writer =
-            Writer::start(shared.clone(), found.next_sequence, found.next_block, found.chain_crc)
-                .map_err(io(&writer::path(found.next_sequence)))?;
+            Writer::start(shared.clone(), first).map_err(io(&writer::path(found.next_sequence)))?;
         *Shared::lock(&shared.writer) = Some(writer);
         let news = Arc::new(KeeperNews::default());
         let rest = Arc::new(crate::rest::Link::new(shared.clone(), news.clone()));
@@ -335,8 +343,11 @@ impl Journal {
         }
         synced?;
         self.shared.check()?;
-        let files = &self.shared.files;
-        let done = files.remove("unclean").and_then(|()| files.sync_folder(""));
+        let (files, shared) = (&self.shared.files, &self.shared);
+        let synced = Shared::lock(&shared.writer).as_ref().map_or(0, Writer::synced_block);
+        let done = mark::write(&**files, shared.store_id, synced, shared.clock.now().wall_ms)
+            .and_then(|()| files.remove("unclean"))
+            .and_then(|()| files.sync_folder(""));
         done.map_err(|error| StoreError::Fenced(format!("marking a clean stop failed: {error}")))
     }
 }

@@ -6,8 +6,10 @@
 //! is named, and the logs concerned take nothing more until an operator accepts the
 //! loss. Running it twice gives the same; a crash in the middle changes nothing.
 
+pub(crate) mod mark;
 mod replay;
 mod report;
+mod source;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,14 +20,14 @@ use weir_core::env::Clock;
 
 use crate::catalogue::CatalogueState;
 use crate::files::Files;
-use crate::format::{self, CheckpointContent, FileHead, HeadError, Kind};
+use crate::format::{self, CheckpointContent, HeadError};
 use crate::log::Log;
 use crate::segment;
 use crate::shared::JournalFile;
 use crate::writer;
 use replay::Replay;
 pub use report::{Damage, LostRange, RecoveryReport, Torn};
-use walk::Loaded;
+use source::{Source, Sources};
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ pub(crate) struct Recovered {
     pub(crate) next_sequence: u64,
     pub(crate) next_block: u64,
     pub(crate) chain_crc: u32,
+    /// Number of the last block that is synced now.
+    pub(crate) synced_block: u64,
     /// First file that a start would read.
     pub(crate) replay_from: u64,
     pub(crate) journal_files: BTreeMap<u64, JournalFile>,
@@ -127,35 +131,38 @@ pub(crate) fn recover(
         let what = format!("there is no checkpoint, and {} is missing", writer::path(1));
         return Err(OpenError::Metadata { what });
     }
-    let (mut store_id, content) = match newest {
+    let (mut store_id, mut content) = match newest {
         Some((_, store, content)) => (Some(store), content),
         None => (None, first_content()),
     };
-    let mut wanted: Vec<u64> =
+    if let Some((store, synced)) = mark::read(&**files)? {
+        if *store_id.get_or_insert(store) != store {
+            return Err(OpenError::Foreign { path: "synced".into() });
+        }
+        content.durable = content.durable.max(synced);
+    }
+    let wanted: Vec<u64> =
         journal.iter().copied().filter(|&sequence| sequence >= content.replay_from).collect();
     check_whole(&wanted, content.replay_from)?;
-    let mut loaded = load(&**files, &mut wanted, &mut store_id)?;
+    let mut sources = Sources::open(&**files, &wanted, &mut store_id)?;
     let store_id = store_id.unwrap_or(new_store_id);
     let mut replay = Replay::new(&content);
     open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
-    let end = walk::replay(&mut loaded, &content, store_id, &mut replay, &mut report);
+    let end = walk::replay(&mut sources, &content, store_id, &mut replay, &mut report)?;
     if mode == Mode::ReadWrite {
         if unclean {
-            let synced = walk::synced(&loaded, &content, store_id);
-            loaded.iter().try_for_each(|file| write_again(&**files, file, store_id, synced))?;
+            write_again(&mut sources, store_id, end.synced)?;
         }
         if let Some(torn) = &report.torn {
-            cut(&**files, torn, &loaded)?;
+            cut(&**files, torn, &sources.files)?;
         }
     }
     let mut journal_files = BTreeMap::new();
-    for file in &loaded {
-        let kept = report.torn.as_ref().is_none_or(|torn| file.sequence <= torn.sequence);
-        if kept {
-            let handle = files.open(&file.path).map_err(io(&file.path))?;
-            let (first_block, chain_crc) = (file.first_block, file.chain_crc);
-            let entry = JournalFile { file: handle, first_block, chain_crc };
-            journal_files.insert(file.sequence, entry);
+    report.journal_files = sources.files.len() as u64;
+    for source in sources.files {
+        let Source { sequence, file, first_block, chain_crc, .. } = source;
+        if report.torn.as_ref().is_none_or(|torn| sequence <= torn.sequence) {
+            journal_files.insert(sequence, JournalFile { file, first_block, chain_crc });
         }
     }
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
@@ -171,14 +178,14 @@ pub(crate) fn recover(
     let previous_replay_from = two.map(|(_, content)| content.replay_from).min().unwrap_or(1);
     let old = journal.iter().filter(|&&sequence| sequence < previous_replay_from);
     let spares = old.map(|&sequence| writer::path(sequence)).collect();
-    report.journal_files = loaded.len() as u64;
     report.logs = logs.len() as u64;
     report.took_ms = clock.now().steady_ms.saturating_sub(started);
     Ok(Recovered {
         store_id,
         next_sequence,
-        next_block: end.0,
-        chain_crc: end.1,
+        next_block: end.next_block,
+        chain_crc: end.chain_crc,
+        synced_block: if end.is_broken { end.synced } else { end.next_block - 1 },
         replay_from: content.replay_from,
         journal_files,
         logs: logs.into_values().map(|log| (log.name.clone(), log)).collect(),
@@ -284,64 +291,28 @@ fn check_whole(wanted: &[u64], from: u64) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn load(
-    files: &dyn Files,
-    wanted: &mut Vec<u64>,
-    store_id: &mut Option<u128>,
-) -> Result<Vec<Loaded>, OpenError> {
-    let mut loaded = Vec::new();
-    let last = wanted.last().copied();
-    for &sequence in &*wanted {
-        let path = writer::path(sequence);
-        let file = files.open(&path).map_err(io(&path))?;
-        let len = file.len().map_err(io(&path))?;
-        let bytes = format::load(&*file, 0, len as usize).map_err(io(&path))?;
-        match FileHead::decode(&bytes, Kind::Journal) {
-            Ok(head) if head.sequence != sequence => {
-                let what = format!("{path} says that it is file {:016x}", head.sequence);
-                return Err(OpenError::Metadata { what });
-            }
-            Ok(head) if *store_id.get_or_insert(head.store) != head.store => {
-                return Err(OpenError::Foreign { path });
-            }
-            Ok(_) => {}
-            Err(HeadError::Newer(version)) => {
-                return Err(OpenError::Newer { path, version, known: format::FORMAT_VERSION });
-            }
-            // Made and never used: nothing in it was acknowledged.
-            Err(HeadError::Blank) if Some(sequence) == last => {}
-            Err(error) => {
-                // Blocks carry all that is needed but the store's number.
-                if store_id.is_none() {
-                    let what = format!("the head of {path} is damaged: {error}");
-                    return Err(OpenError::Metadata { what });
-                }
-            }
-        }
-        loaded.push(Loaded { sequence, path, bytes, first_block: 0, chain_crc: 0 });
-    }
-    Ok(loaded)
-}
-
 /// Brings to the disk what an earlier process may have left unsynced: from here on
 /// it counts as safe. A sync alone would not do: after one that failed, the
 /// operating system shows what the disk does not have and takes it for synced.
-fn write_again(
-    files: &dyn Files,
-    file: &Loaded,
-    store_id: u128,
-    synced: u64,
-) -> Result<(), OpenError> {
-    let handle = files.open(&file.path).map_err(io(&file.path))?;
-    if let Some(range) = walk::unsure(file, store_id, synced) {
-        handle.write_at(&file.bytes[range.clone()], range.start as u64).map_err(io(&file.path))?;
+fn write_again(sources: &mut Sources, store_id: u128, synced: u64) -> Result<(), OpenError> {
+    for index in 0..sources.files.len() {
+        // A file that another follows was synced before that one was begun.
+        let next = sources.files.get(index + 1).map_or(0, |next| next.first_block);
+        let bytes = if next == 0 || next > synced + 1 { Some(sources.bytes(index)?) } else { None };
+        let source = &sources.files[index];
+        let range = bytes.as_ref().and_then(|bytes| walk::unsure(source, bytes, store_id, synced));
+        if let (Some(bytes), Some(range)) = (&bytes, range) {
+            let written = source.file.write_at(&bytes[range.clone()], range.start as u64);
+            written.map_err(io(&source.path))?;
+        }
+        source.file.sync_data().map_err(io(&source.path))?;
     }
-    handle.sync_data().map_err(io(&file.path))
+    Ok(())
 }
 
 /// Zeroes a torn end, so that nothing of it is ever met again, and removes what
 /// lies in files behind it.
-fn cut(files: &dyn Files, torn: &Torn, loaded: &[Loaded]) -> Result<(), OpenError> {
+fn cut(files: &dyn Files, torn: &Torn, loaded: &[Source]) -> Result<(), OpenError> {
     let path = &torn.file;
     for later in loaded.iter().rev().filter(|file| file.sequence > torn.sequence) {
         files.remove(&later.path).map_err(io(&later.path))?;

@@ -15,7 +15,7 @@ use crate::files::Files;
 use crate::format::EntryKind;
 use crate::journal::{Journal, JournalConfig};
 use crate::log::Log;
-use crate::recovery::{self, Mode, OpenError, Recovered, RecoveryReport};
+use crate::recovery::{self, LostRange, Mode, OpenError, Recovered, RecoveryReport};
 use crate::shared::Order;
 use crate::shared::{Shared, Start};
 use crate::store::JournalStore;
@@ -255,7 +255,7 @@ fn figures_of(log: &Log) -> LogFigures {
 /// and the log takes records again. Returns the stretches that were given up.
 ///
 /// # Errors
-/// [`ToolError`]; nothing is lost there.
+/// [`ToolError`]; nothing is lost there, and nothing was changed.
 pub fn accept_loss(
     files: Arc<dyn Files>,
     clock: Arc<dyn Clock>,
@@ -263,26 +263,74 @@ pub fn accept_loss(
     log: &str,
     range: Range<u64>,
 ) -> Result<Vec<(u64, u64)>, ToolError> {
-    let journal = Journal::open(files, clock, config, 1)?;
-    let found = journal.damage_of(log);
-    let (number, damage) =
-        found.ok_or_else(|| ToolError::NotThere(format!("there is no log {log:?}")))?;
-    let given_up: Vec<(u64, u64)> =
-        damage.into_iter().filter(|&(from, to)| from >= range.start && to <= range.end).collect();
-    if given_up.is_empty() {
+    let figures = Folder::open(files.clone(), clock.clone())?.figures();
+    let found = figures.logs.iter().find(|one| one.name == log);
+    let found = found.ok_or_else(|| ToolError::NotThere(format!("there is no log {log:?}")))?;
+    let is_meant = |&(from, to): &(u64, u64)| from >= range.start && to <= range.end;
+    if !found.damage.iter().any(is_meant) {
         let what = format!("nothing of {log} is lost in {}..{}", range.start, range.end);
         return Err(ToolError::NotThere(what));
     }
-    let orders = given_up.iter().map(|&(from, to)| Order::Plain {
+    let given_up = give_up(files, clock, config, |name, lost| name == log && is_meant(&lost))?;
+    Ok(given_up.into_iter().map(|lost| (lost.from, lost.to)).collect())
+}
+
+/// As [`accept_loss`], of all logs; also damage by which no record is known to be
+/// lost. Returns the stretches that were given up.
+///
+/// # Errors
+/// [`ToolError`]; nothing is lost, and nothing was changed.
+pub fn accept_all_losses(
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    config: JournalConfig,
+) -> Result<Vec<LostRange>, ToolError> {
+    if Folder::open(files.clone(), clock.clone())?.report().damage.is_empty() {
+        return Err(ToolError::NotThere("nothing is lost in this folder".to_owned()));
+    }
+    give_up(files, clock, config, |_, _| true)
+}
+
+/// Gives up what `is_meant`; where that is all there is, the damage itself too.
+fn give_up(
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    config: JournalConfig,
+    is_meant: impl Fn(&str, (u64, u64)) -> bool,
+) -> Result<Vec<LostRange>, ToolError> {
+    let journal = Journal::open(files, clock, JournalConfig { strict: false, ..config }, 1)?;
+    let (mut given_up, mut orders) = (Vec::new(), Vec::new());
+    let mut is_all = true;
+    for name in journal.unopened() {
+        let Some((number, damage)) = journal.damage_of(&name) else { continue };
+        for (from, to) in damage {
+            if !is_meant(&name, (from, to)) {
+                is_all = false;
+                continue;
+            }
+            orders.push(accepted(number, from, to));
+            given_up.push(LostRange { log: name.clone(), from, to });
+        }
+    }
+    if is_all {
+        let blocks = journal.report().damage.iter();
+        orders.extend(blocks.map(|damage| accepted(0, damage.first_block, damage.next_block)));
+    }
+    let done = journal.hand_over(orders);
+    journal.close()?;
+    done?;
+    Ok(given_up)
+}
+
+/// Of log 0 the numbers are those of blocks.
+fn accepted(log: u64, from: u64, to: u64) -> Order {
+    Order::Plain {
         kind: EntryKind::LossAccepted,
         level: Level::Disk,
-        log: number,
+        log,
         numbers: [from, to, 0, 0],
         body: Vec::new(),
-    });
-    journal.hand_over(orders)?;
-    journal.close()?;
-    Ok(given_up)
+    }
 }
 
 /// Reads what [`Folder::export`] wrote into a folder that holds no logs yet.

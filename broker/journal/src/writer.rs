@@ -27,11 +27,25 @@ pub(crate) struct Writer {
     /// Number of the next block.
     number: u64,
     chain_crc: u32,
+    /// Number of the last block written; before the first, of the last one that was
+    /// found.
+    written: u64,
     /// Number of the last block known synced.
     durable: u64,
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
     buffer: Vec<u8>,
+}
+
+/// Where a writer begins.
+pub(crate) struct First {
+    /// Number of the file it makes.
+    pub(crate) sequence: u64,
+    /// Number of the next block, and the CRC that it names.
+    pub(crate) number: u64,
+    pub(crate) chain_crc: u32,
+    /// Number of the last block that is synced.
+    pub(crate) durable: u64,
 }
 
 /// The writer's thread: writes until it is stopped.
@@ -57,18 +71,13 @@ pub(crate) fn tag(store_id: u128) -> u32 {
 }
 
 impl Writer {
-    /// A writer that begins with the new file `sequence`.
+    /// A writer that begins with a new file.
     ///
     /// # Errors
     /// The file could not be made.
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        sequence: u64,
-        number: u64,
-        chain_crc: u32,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(shared: Arc<Shared>, first: First) -> std::io::Result<Self> {
+        let First { sequence, number, chain_crc, durable } = first;
         let file = begin_file(&shared, sequence, number, chain_crc)?;
-        let durable = number - 1;
         Ok(Self {
             shared,
             file,
@@ -76,6 +85,7 @@ impl Writer {
             at: FILE_HEAD_BYTES as u64,
             number,
             chain_crc,
+            written: durable,
             durable,
             unsynced: false,
             buffer: Vec::new(),
@@ -98,6 +108,11 @@ impl Writer {
             Some(work) => self.work(work, None),
             None => false,
         }
+    }
+
+    /// Number of the last block known to be synced.
+    pub(crate) fn synced_block(&self) -> u64 {
+        self.durable
     }
 
     /// Syncs what is not.
@@ -180,6 +195,7 @@ impl Writer {
             self.durable = self.number;
             self.shared.set_durable_block(self.durable);
         }
+        self.written = self.number;
         self.number += 1;
         Ok(sync)
     }
@@ -190,7 +206,7 @@ impl Writer {
             self.shared.counts.syncs.fetch_add(1, Relaxed);
             self.unsynced = false;
         }
-        self.durable = self.number - 1;
+        self.durable = self.written;
         self.shared.set_durable_block(self.durable);
         Ok(())
     }

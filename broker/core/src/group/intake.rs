@@ -58,8 +58,7 @@ impl Group {
             Ok(None) => return false,
             Err(StoreError::Damaged { to, .. }) => {
                 // Counted, and told to the operator as removed messages.
-                let next = part.slots.next();
-                self.lost += part.skip_to(io.store, to.max(next + 1));
+                self.lost += part.skip_damage(io.store, to);
                 return true;
             }
             Err(_) => return false,

@@ -23,6 +23,8 @@ pub(crate) struct Part {
     settled_until: u64,
     /// Offsets from `slots.next()` on that are settled.
     settled_ahead: u64,
+    /// First offset that could not be read and was passed over.
+    damaged_from: u64,
 }
 
 impl Part {
@@ -54,13 +56,34 @@ impl Part {
             }
             settled_until = settled_until.max(end);
         }
-        Self { log, cursor, slots: Ring::new(next), settled_until, settled_ahead }
+        Self {
+            log,
+            cursor,
+            slots: Ring::new(next),
+            settled_until,
+            settled_ahead,
+            damaged_from: u64::MAX,
+        }
     }
 
     /// Starts at `to`, where nothing is settled, and notes it.
     pub(crate) fn restart(store: &mut dyn Store, log: LogId, cursor: LogId, to: u64) -> Self {
         store.reset(cursor, to);
-        Self { log, cursor, slots: Ring::new(to), settled_until: to, settled_ahead: 0 }
+        let slots = Ring::new(to);
+        Self { log, cursor, slots, settled_until: to, settled_ahead: 0, damaged_from: u64::MAX }
+    }
+
+    /// Goes on behind a damaged stretch. Returns how many messages are passed over.
+    pub(super) fn skip_damage(&mut self, store: &dyn Store, to: u64) -> u64 {
+        let next = self.slots.next();
+        self.damaged_from = self.damaged_from.min(next);
+        self.skip_to(store, to.max(next + 1))
+    }
+
+    /// Everything below is settled for good. What is damaged is passed over in this
+    /// process only: it may be put back, and giving it up is the operator's.
+    pub(crate) fn floor(&self, stable: u64) -> u64 {
+        self.slots.first().min(stable).min(self.damaged_from)
     }
 
     /// Messages in the log that are not taken and not settled.

@@ -367,7 +367,7 @@ impl Shard {
             }
             for partition in partitions {
                 let part = &group.parts[usize::from(partition)];
-                let floor = part.slots.first().min(self.store.bounds(part.log).stable);
+                let floor = part.floor(self.store.bounds(part.log).stable);
                 if floor > self.store.bounds(part.cursor).start {
                     self.store.trim(part.cursor, floor);
                 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Segment = 2,
     /// The state from which the journal is replayed.
     Checkpoint = 3,
+    /// Up to which block the journal is synced.
+    Mark = 4,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             1 => Some(Self::Journal),
             2 => Some(Self::Segment),
             3 => Some(Self::Checkpoint),
+            4 => Some(Self::Mark),
             _ => None,
         }
     }
@@ -43,6 +46,7 @@ pub struct FileHead {
     /// Id of the data folder it belongs to.
     pub store: u128,
     /// Journal: number of the file. Segment: its base offset. Checkpoint: number.
+    /// Mark: number of the last synced block.
     pub sequence: u64,
     /// Segment: number of its log. Otherwise 0.
     pub log: u64,

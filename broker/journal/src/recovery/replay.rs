@@ -1,18 +1,18 @@
 //! The state that entries build up, one after the other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use weir_core::store::Stamp;
 
 use super::report::LostRange;
-use super::walk::Loaded;
+use super::source::Source;
 use super::{Damage, RecoveryReport};
 use crate::catalogue::CatalogueState;
 use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
 use crate::log::{Body, Log, Place};
 use crate::ranges::Ranges;
-use crate::segment::Segment;
+use crate::segment::{BlockIndex, Segment};
 
 /// Logs and catalogue as far as they are known.
 pub(super) struct Replay {
@@ -27,6 +27,8 @@ pub(super) struct Replay {
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
     suspects: HashMap<u64, u64>,
+    /// Names of logs that were removed: what they had lost is no loss any more.
+    removed: HashSet<String>,
 }
 
 impl Replay {
@@ -43,6 +45,7 @@ impl Replay {
             next_log: content.next_log,
             met: HashMap::new(),
             suspects: HashMap::new(),
+            removed: HashSet::new(),
         };
         for state in &content.logs {
             let mut log = Log::new(state.log, state.name.clone());
@@ -63,6 +66,10 @@ impl Replay {
     pub(super) fn add_segment(&mut self, log: u64, segment: Segment) {
         let Some(log) = self.logs.get_mut(&log) else { return };
         log.end = log.end.max(segment.end);
+        // A checkpoint may know of a loss that was put back since.
+        let is_whole = |block: &&BlockIndex| u64::from(block.live) == block.end - block.base;
+        let whole = segment.blocks.iter().filter(is_whole).map(|block| (block.base, block.end));
+        log.damage = log.damage.minus(&whole.collect(), 0);
         let lost = log.damage.minus(&log.released, log.start);
         self.met.insert(log.number, segment.end);
         for block in &segment.blocks {
@@ -120,7 +127,9 @@ impl Replay {
         for (number, log) in &mut self.logs {
             let Some(&from) = self.suspects.get(number) else { continue };
             let from = from.clamp(log.start, log.end);
-            let to = log.end + 1;
+            // A checkpoint may know of it.
+            let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
+            let to = if is_closed { log.end } else { log.end + 1 };
             log.damage.insert(from, to);
             (log.end, log.stable) = (to, to);
             lost.push(LostRange { log: log.name.clone(), from, to });
@@ -137,7 +146,7 @@ impl Replay {
         &mut self,
         block: &Block,
         bytes: &Bytes,
-        (file, at): (&Loaded, usize),
+        (file, at): (&Source, usize),
         report: &mut RecoveryReport,
     ) {
         for entry in &block.entries {
@@ -176,9 +185,7 @@ impl Replay {
                 self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name));
             }
             EntryKind::RemoveLog => {
-                let name = self.name_of(entry.log);
-                // What it had lost is no loss any more.
-                report.damage.iter_mut().for_each(|one| one.lost.retain(|lost| lost.log != name));
+                self.removed.insert(self.name_of(entry.log));
                 self.logs.remove(&entry.log);
                 self.ends.remove(&entry.log);
                 self.suspects.remove(&entry.log);
@@ -187,6 +194,15 @@ impl Replay {
                 if let Some((key, value)) = split_name(&body) {
                     self.catalogue.apply(&key, Some(value), entry.a);
                 }
+            }
+            // Of no log: damage by which no record is known to be lost.
+            EntryKind::LossAccepted if entry.log == 0 => {
+                let accepted = entry.a..=entry.b;
+                report.damage.retain(|damage| {
+                    let is_accepted = accepted.contains(&damage.first_block)
+                        && accepted.contains(&damage.next_block);
+                    !(is_accepted && damage.lost.is_empty())
+                });
             }
             EntryKind::Unput => {
                 let key = String::from_utf8_lossy(&body).into_owned();
@@ -204,17 +220,39 @@ impl Replay {
                     EntryKind::Trim => drop(log.trim(entry.a)),
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
-                        accept(log, entry.a, entry.b);
-                        // Where it goes on was known then.
-                        let expected = self.suspects.get(&entry.log);
-                        if expected.is_some_and(|at| (entry.a..entry.b).contains(at)) {
-                            self.suspects.remove(&entry.log);
+                        let name = log.name.clone();
+                        self.accept_end(entry, name, report);
+                        if let Some(log) = self.logs.get_mut(&entry.log) {
+                            accept(log, entry.a, entry.b);
                         }
                     }
                     _ => {}
                 }
             }
         }
+    }
+
+    /// A log that may have lost its end takes records again behind what was given
+    /// up.
+    fn accept_end(&mut self, entry: &Entry, log: String, report: &mut RecoveryReport) {
+        let (from, to) = (entry.a, entry.b);
+        let (Some(&expected), Some(log_now)) =
+            (self.suspects.get(&entry.log), self.logs.get(&entry.log))
+        else {
+            return;
+        };
+        // As it was closed when that was accepted.
+        let known = self.ends.get(&entry.log).copied().unwrap_or(0);
+        let end = log_now.end.max(known).max(log_now.start);
+        if !(from..to).contains(&expected.clamp(log_now.start, end)) {
+            return;
+        }
+        self.suspects.remove(&entry.log);
+        if let Some(damage) = report.damage.last_mut() {
+            damage.lost.push(LostRange { log, from, to });
+        }
+        let end = self.ends.entry(entry.log).or_insert(0);
+        *end = (*end).max(to);
     }
 
     fn append(&mut self, entry: &Entry, place: Place, report: &mut RecoveryReport) {
@@ -238,6 +276,7 @@ impl Replay {
         let all = (entry.body.len() as u64).saturating_sub(4 * entry.b);
         let bytes_live = all * live / entry.b.max(1);
         let met = self.met.insert(entry.log, end).unwrap_or(0);
+        log.damage = log.damage.minus(&Ranges::from_iter([(base, end)]), 0);
         log.time_max_ms = log.time_max_ms.max(entry.c);
         let known_end = log.end.max(end);
         // A record met twice would be one too many.
@@ -267,13 +306,16 @@ impl Replay {
             // What was settled or removed later is no loss.
             log.damage = log.damage.minus(&log.released, log.start);
         }
-        let logs = &self.logs;
-        for damage in &mut report.damage {
-            damage.lost.retain(|lost| {
-                let log = logs.values().find(|log| log.name == lost.log);
-                log.is_none_or(|log| !log.damage.within(lost.from, lost.to).is_empty())
+        let (logs, removed) = (&self.logs, &self.removed);
+        report.damage.retain_mut(|damage| {
+            let is_of_records = !damage.lost.is_empty();
+            damage.lost.retain(|lost| match logs.values().find(|log| log.name == lost.log) {
+                Some(log) => !log.damage.within(lost.from, lost.to).is_empty(),
+                None => !removed.contains(&lost.log),
             });
-        }
+            // All that it has cost is accepted, settled or removed.
+            !is_of_records || !damage.lost.is_empty()
+        });
         (self.logs, self.catalogue, self.snapshots, self.next_log)
     }
 }
@@ -285,7 +327,8 @@ fn accept(log: &mut Log, from: u64, to: u64) {
     log.give_up(from, to);
 }
 
+/// A copy: a slice would keep the whole journal file in memory.
 fn split_name(body: &Bytes) -> Option<(String, Bytes)> {
     let (name, value) = parse_named(body).ok()?;
-    Some((name.to_owned(), body.slice_ref(value)))
+    Some((name.to_owned(), Bytes::copy_from_slice(value)))
 }

@@ -5,35 +5,45 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::OpenError;
 use super::replay::Replay;
 use super::report::{Damage, RecoveryReport, Torn};
+use super::source::{Source, Sources};
 use crate::format::{
     self, BadBlock, BadPart, Block, CheckpointContent, FILE_HEAD_BYTES, Found, Identity,
 };
 use crate::sabotage::{Guard, is_out};
 use crate::writer;
 
-/// A journal file in memory.
-pub(super) struct Loaded {
-    pub(super) sequence: u64,
-    pub(super) path: String,
-    pub(super) bytes: Bytes,
-    /// Number of its first block and the chain's CRC before it.
-    pub(super) first_block: u64,
+/// Numbers left out behind a loss: more than any file that is put back can hold.
+const GAP_BLOCKS: u64 = 1 << 32;
+
+/// Where the journal ends.
+pub(super) struct End {
+    /// Number of the next block, and the CRC that it must name.
+    pub(super) next_block: u64,
     pub(super) chain_crc: u32,
+    /// Number of the last block that anything says was synced.
+    pub(super) synced: u64,
+    /// Whether what lies before the next block is lost.
+    pub(super) is_broken: bool,
 }
 
 /// Where the walk is.
 struct Walk<'a> {
-    files: &'a mut [Loaded],
+    sources: &'a mut Sources,
     tag: u32,
-    /// Largest block number that the checkpoint says is synced.
+    /// Largest block number that checkpoint or mark say is synced.
     durable: u64,
+    /// The same, with what the blocks met so far say.
+    synced: u64,
     file: usize,
     at: usize,
     /// Number of the block that must come next, and the CRC it must name.
     number: u64,
     chain_crc: u32,
+    /// Whether what lies just before is lost.
+    is_broken: bool,
 }
 
 /// What to do where no block follows.
@@ -42,210 +52,288 @@ enum Break {
     NextFile,
     /// Go on here: something is lost before it.
     Resume(usize, usize, Block),
+    /// What follows was synced and cannot be read. Numbers go on behind a gap, so
+    /// that it is found again until it is accepted, and can be put back.
+    Lost,
     /// That was all.
     End,
 }
 
-/// Replays the files. Returns the next block's number and the CRC it must name.
+/// Replays the files.
+///
+/// # Errors
+/// `OpenError::Io`.
 pub(super) fn replay(
-    files: &mut [Loaded],
+    sources: &mut Sources,
     content: &CheckpointContent,
     store_id: u128,
     replay: &mut Replay,
     report: &mut RecoveryReport,
-) -> (u64, u32) {
+) -> Result<End, OpenError> {
     let mut walk = Walk {
-        files,
+        sources,
         tag: writer::tag(store_id),
         durable: content.durable,
+        synced: content.durable,
         file: 0,
         at: FILE_HEAD_BYTES,
         number: content.next_block,
         chain_crc: content.chain_crc,
+        is_broken: false,
     };
-    if let Some(first) = walk.files.first_mut() {
-        (first.first_block, first.chain_crc) = (walk.number, walk.chain_crc);
+    match walk.sources.files.first_mut() {
+        Some(first) => (first.first_block, first.chain_crc) = (walk.number, walk.chain_crc),
+        None => walk.miss_all(content.replay_from, replay, report),
     }
-    while walk.file < walk.files.len() {
-        let found = walk.block_at(walk.file, walk.at);
+    while walk.file < walk.sources.files.len() {
+        let found = walk.block_at(walk.file, walk.at)?;
         let found = match found {
             Found::Block(block) if walk.is_next(&block) => {
-                if !walk.take(&block, replay, report) {
+                if !walk.take(&block, replay, report)? {
                     break;
                 }
                 continue;
             }
             found => found,
         };
-        match walk.on_break(&found, replay, report) {
+        match walk.on_break(&found, replay, report)? {
             Break::NextFile => {
                 (walk.file, walk.at) = (walk.file + 1, FILE_HEAD_BYTES);
-                if let Some(next) = walk.files.get_mut(walk.file) {
+                if let Some(next) = walk.sources.files.get_mut(walk.file) {
                     (next.first_block, next.chain_crc) = (walk.number, walk.chain_crc);
                 }
             }
             Break::Resume(file, at, block) => {
                 (walk.number, walk.chain_crc) = (block.head.number, block.head.previous_crc);
-                for between in &mut walk.files[walk.file + 1..=file] {
+                for between in &mut walk.sources.files[walk.file + 1..=file] {
                     (between.first_block, between.chain_crc) = (walk.number, walk.chain_crc);
                 }
                 (walk.file, walk.at) = (file, at);
             }
+            Break::Lost => {
+                walk.leave_gap();
+                break;
+            }
             Break::End => break,
         }
     }
-    (walk.number, walk.chain_crc)
+    let (next_block, chain_crc, synced) = (walk.number, walk.chain_crc, walk.synced);
+    Ok(End { next_block, chain_crc, synced, is_broken: walk.is_broken })
 }
 
 /// Which bytes of a file hold blocks that nothing says were synced: those that the
 /// operating system may show and the disk not have.
-pub(super) fn unsure(file: &Loaded, store_id: u128, synced: u64) -> Option<Range<usize>> {
+pub(super) fn unsure(
+    file: &Source,
+    bytes: &[u8],
+    store_id: u128,
+    synced: u64,
+) -> Option<Range<usize>> {
     let identity = Identity { store_tag: writer::tag(store_id), file_sequence: file.sequence };
-    let (from, _) = format::next_block(&file.bytes, FILE_HEAD_BYTES, identity, synced)?;
-    let end = file.bytes.iter().rposition(|&byte| byte != 0)? + 1;
+    let (from, _) = format::next_block(bytes, FILE_HEAD_BYTES, identity, synced)?;
+    let end = bytes.iter().rposition(|&byte| byte != 0)? + 1;
     (from < end).then_some(from..end)
-}
-
-/// Number of the last block that anything says was synced.
-pub(super) fn synced(files: &[Loaded], content: &CheckpointContent, store_id: u128) -> u64 {
-    let tag = writer::tag(store_id);
-    let of_file = |file: &Loaded| {
-        let identity = Identity { store_tag: tag, file_sequence: file.sequence };
-        format::scan_witness(&file.bytes, FILE_HEAD_BYTES, identity)
-    };
-    files.iter().filter_map(of_file).fold(content.durable, u64::max)
 }
 
 impl Walk<'_> {
     fn identity(&self, file: usize) -> Identity {
-        Identity { store_tag: self.tag, file_sequence: self.files[file].sequence }
+        Identity { store_tag: self.tag, file_sequence: self.sources.files[file].sequence }
     }
 
-    fn block_at(&self, file: usize, at: usize) -> Found {
-        format::read_block(&self.files[file].bytes, at, self.identity(file))
+    fn bytes(&mut self, file: usize) -> Result<Bytes, OpenError> {
+        self.sources.bytes(file)
+    }
+
+    fn block_at(&mut self, file: usize, at: usize) -> Result<Found, OpenError> {
+        Ok(format::read_block(&self.bytes(file)?, at, self.identity(file)))
+    }
+
+    /// What headers from byte `from` of the file on say is synced; `None` when there
+    /// are none.
+    fn witness_of(&mut self, file: usize, from: usize) -> Result<Option<u64>, OpenError> {
+        Ok(format::scan_witness(&self.bytes(file)?, from, self.identity(file)))
     }
 
     fn is_next(&self, block: &Block) -> bool {
-        block.head.number == self.number && block.head.previous_crc == self.chain_crc
+        let head = &block.head;
+        let follows = head.number == self.number && head.previous_crc == self.chain_crc;
+        // The first one behind a loss names none before it. It follows where all that
+        // was known to be lost then is there again.
+        let is_restored = head.previous_crc == 0
+            && head.number > self.number
+            && head.durable > 0
+            && self.number > head.durable;
+        follows || is_restored
+    }
+
+    /// There is no file, and something says that there was one.
+    fn miss_all(&mut self, sequence: u64, replay: &mut Replay, report: &mut RecoveryReport) {
+        if self.number > self.durable || is_out(Guard::DurableMark) {
+            return;
+        }
+        report.damage.push(Damage {
+            file: writer::path(sequence),
+            from: 0,
+            to: 0,
+            first_block: self.number,
+            next_block: self.durable + 1,
+            what: "the file is missing".to_owned(),
+            lost: Vec::new(),
+        });
+        replay.suspect();
+        self.leave_gap();
+    }
+
+    /// The next block begins another chain, behind all that may be put back.
+    fn leave_gap(&mut self) {
+        (self.number, self.chain_crc) = (self.number.max(self.synced) + GAP_BLOCKS, 0);
+        self.is_broken = true;
+        let behind = (self.file + 1).min(self.sources.files.len());
+        for file in &mut self.sources.files[behind..] {
+            (file.first_block, file.chain_crc) = (self.number, 0);
+        }
     }
 
     /// Replays the block at hand. False when it is the torn end.
-    fn take(&mut self, block: &Block, replay: &mut Replay, report: &mut RecoveryReport) -> bool {
-        let file = &self.files[self.file];
-        let bytes = file.bytes.slice(self.at..(self.at + block.len).min(file.bytes.len()));
+    fn take(
+        &mut self,
+        block: &Block,
+        replay: &mut Replay,
+        report: &mut RecoveryReport,
+    ) -> Result<bool, OpenError> {
+        let bytes = self.bytes(self.file)?;
+        let bytes = bytes.slice(self.at..(self.at + block.len).min(bytes.len()));
         let is_sound = block.entries.iter().all(|entry| entry.body_is_sound(&bytes));
-        if !is_sound && self.number > self.witness(self.at + block.len) {
-            self.note_torn(true, report);
-            return false;
+        if !is_sound && self.number > self.witness(self.at + block.len)? {
+            self.note_torn(true, report)?;
+            return Ok(false);
         }
-        replay.block(block, &bytes, (file, self.at), report);
+        replay.block(block, &bytes, (&self.sources.files[self.file], self.at), report);
         self.at += block.len;
-        self.number += 1;
+        self.number = block.head.number + 1;
+        self.is_broken = false;
         self.chain_crc = block.header_crc;
+        self.synced = self.synced.max(block.head.durable);
         report.blocks += 1;
-        true
+        Ok(true)
     }
 
     /// No block of the chain is here: an end, a torn one, or damage.
-    fn on_break(&self, found: &Found, replay: &mut Replay, report: &mut RecoveryReport) -> Break {
-        let file = &self.files[self.file];
-        let nothing_behind =
-            format::scan_witness(&file.bytes, self.at, self.identity(self.file)).is_none();
+    fn on_break(
+        &mut self,
+        found: &Found,
+        replay: &mut Replay,
+        report: &mut RecoveryReport,
+    ) -> Result<Break, OpenError> {
+        let nothing_behind = self.witness_of(self.file, self.at)?.is_none();
         // A recycled file goes on with what it held before, wherever that was cut:
         // only the next file can say that this one ends here.
-        if nothing_behind && self.next_file_follows() {
-            return Break::NextFile;
+        if nothing_behind && self.next_file_follows()? {
+            return Ok(Break::NextFile);
         }
-        let witness = self.witness(self.at);
+        let witness = self.witness(self.at)?;
         if self.number > witness {
             let partly = matches!(
                 found,
                 Found::Block(_)
                     | Found::Bad(BadBlock { what: BadPart::Table | BadPart::Truncated, .. })
             );
-            self.note_torn(partly || !nothing_behind, report);
-            return Break::End;
+            self.note_torn(partly || !nothing_behind, report)?;
+            return Ok(Break::End);
         }
+        self.synced = self.synced.max(witness);
+        let len = self.bytes(self.file)?.len() as u64;
         let mut damage = Damage {
-            file: file.path.clone(),
+            file: self.sources.files[self.file].path.clone(),
             from: self.at as u64,
-            to: file.bytes.len() as u64,
+            to: len.max(self.at as u64),
             first_block: self.number,
             next_block: witness + 1,
             what: words(found),
             lost: Vec::new(),
         };
-        let Some((next, at, block)) = self.next_sound() else {
-            // It was synced, and nothing behind it can be read.
-            report.damage.push(damage);
-            replay.suspect();
-            return Break::End;
-        };
-        if next == self.file {
-            damage.to = at as u64;
+        let next = self.next_sound()?;
+        if let Some((file, at, block)) = &next {
+            if *file == self.file {
+                damage.to = *at as u64;
+            }
+            damage.next_block = block.head.number;
         }
-        damage.next_block = block.head.number;
         report.damage.push(damage);
         replay.suspect();
-        Break::Resume(next, at, block)
+        Ok(match next {
+            Some((file, at, block)) => Break::Resume(file, at, block),
+            // It was synced, and nothing behind it can be read.
+            None => Break::Lost,
+        })
     }
 
-    /// Whether the next file goes on exactly with the block that must come next.
-    fn next_file_follows(&self) -> bool {
-        let next = self.file + 1;
-        if next >= self.files.len() {
-            return false;
-        }
-        match self.block_at(next, FILE_HEAD_BYTES) {
-            Found::Block(block) => self.is_next(&block),
-            _ => {
-                let bytes = &self.files[next].bytes;
-                // Nothing was written to it yet.
-                format::scan_witness(bytes, FILE_HEAD_BYTES, self.identity(next)).is_none()
+    /// Whether the next file with anything in it goes on exactly with the block that
+    /// must come next; where there is none, whether nothing says that there was.
+    fn next_file_follows(&mut self) -> Result<bool, OpenError> {
+        let files = self.sources.files.len();
+        for next in self.file + 1..files {
+            if let Found::Block(block) = self.block_at(next, FILE_HEAD_BYTES)? {
+                return Ok(self.is_next(&block));
             }
+            if self.witness_of(next, FILE_HEAD_BYTES)?.is_some() {
+                return Ok(false);
+            }
+            // Nothing was written to it.
         }
+        let is_beyond = self.number > self.durable || is_out(Guard::DurableMark);
+        Ok(self.file + 1 < files && is_beyond)
     }
 
     /// The largest block number that anything from `at` of this file on says is
     /// synced.
-    fn witness(&self, at: usize) -> u64 {
+    fn witness(&mut self, at: usize) -> Result<u64, OpenError> {
         if is_out(Guard::DurableMark) {
-            return 0;
+            return Ok(0);
         }
-        let of_file = |(index, file): (usize, &Loaded)| {
-            let from = if index == self.file { at } else { FILE_HEAD_BYTES };
-            format::scan_witness(&file.bytes, from, self.identity(index))
-        };
-        let later = self.files.iter().enumerate().skip(self.file).filter_map(of_file);
-        later.fold(self.durable, u64::max)
+        let mut witness = self.durable;
+        for file in self.file..self.sources.files.len() {
+            let from = if file == self.file { at } else { FILE_HEAD_BYTES };
+            witness = witness.max(self.witness_of(file, from)?.unwrap_or(0));
+        }
+        Ok(witness)
     }
 
     /// The first block behind this place that can be read and has a later number.
-    fn next_sound(&self) -> Option<(usize, usize, Block)> {
-        self.files.iter().enumerate().skip(self.file).find_map(|(index, file)| {
-            let from = if index == self.file { self.at } else { FILE_HEAD_BYTES };
-            let identity = self.identity(index);
-            let (at, block) = format::next_block(&file.bytes, from, identity, self.number)?;
-            Some((index, at, block))
-        })
+    fn next_sound(&mut self) -> Result<Option<(usize, usize, Block)>, OpenError> {
+        for file in self.file..self.sources.files.len() {
+            let from = if file == self.file { self.at } else { FILE_HEAD_BYTES };
+            let identity = self.identity(file);
+            let bytes = self.bytes(file)?;
+            if let Some((at, block)) = format::next_block(&bytes, from, identity, self.number) {
+                return Ok(Some((file, at, block)));
+            }
+        }
+        Ok(None)
     }
 
     /// Nothing from here on counts. It is a torn end when something of a block is
     /// there; else it may be what a recycled file held before.
-    fn note_torn(&self, is_certain: bool, report: &mut RecoveryReport) {
-        let file = &self.files[self.file];
-        let rest = &file.bytes[self.at.min(file.bytes.len())..];
+    fn note_torn(
+        &mut self,
+        is_certain: bool,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let file = self.bytes(self.file)?;
+        let rest = &file[self.at.min(file.len())..];
         let bytes = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1) as u64;
-        if bytes > 0 || self.file + 1 < self.files.len() {
+        let files = &self.sources.files;
+        if bytes > 0 || self.file + 1 < files.len() {
             report.torn = Some(Torn {
-                file: file.path.clone(),
-                sequence: file.sequence,
+                file: files[self.file].path.clone(),
+                sequence: files[self.file].sequence,
                 at: self.at as u64,
                 bytes,
                 block: self.number,
                 is_certain,
             });
         }
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ mod fsync_fails_once_simulated;
 #[path = "../common/hex.rs"]
 mod hex;
 mod index_is_derived;
+mod missing_end;
 mod model_equivalence;
 mod retention_crash;
 mod shard;

@@ -470,6 +470,7 @@ fn damage_is_skipped_counted_and_closes_the_partition() {
          eve: info flights
          ann: ack 1-9
          restart
+         eve: info flights
          ann: consume flights/audit credit=9
          eve: info flights",
         expect![[r#"
@@ -485,6 +486,8 @@ fn damage_is_skipped_counted_and_closes_the_partition() {
               [audit] built-in g0 lag 5 ready 0 in flight 5 delayed 0 parked 0 | delivered 5 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 4 holds 5
             eve <- flights: 7 kept, 0+0..6+1, published 0 refused 0 removed 0
+              [audit] built-in g0 lag 2 ready 2 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+            eve <- flights: 7 kept, 0+0..6+1, published 0 refused 0 removed 2
               [audit] built-in g0 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 9 holds 0
         "#]],

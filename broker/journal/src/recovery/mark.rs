@@ -1,0 +1,61 @@
+//! The mark: the file `synced`, which says up to which block the journal was synced
+//! when a process started or stopped. Blocks say it of those before them; nothing
+//! would say it of the last ones.
+//!
+//! Written where no block is on its way. It only ever tells too little: a mark that
+//! could not be written, or cannot be read, takes nothing away.
+
+use super::{OpenError, io};
+use crate::files::Files;
+use crate::format::{self, FILE_HEAD_BYTES, FileHead, HeadError, Kind};
+
+/// Name of the file.
+const NAME: &str = "synced";
+const TEMPORARY_NAME: &str = "synced.tmp";
+
+/// Whose journal it is, and the number of its last block that is synced.
+///
+/// # Errors
+/// [`OpenError`]: made by a newer version, or the operating system says no.
+pub(super) fn read(files: &dyn Files) -> Result<Option<(u128, u64)>, OpenError> {
+    let file = match files.open(NAME) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io(NAME))?,
+    };
+    let bytes = format::load(&*file, 0, FILE_HEAD_BYTES).map_err(io(NAME))?;
+    match FileHead::decode(&bytes, Kind::Mark) {
+        Ok(head) => Ok(Some((head.store, head.sequence))),
+        Err(HeadError::Newer(version)) => {
+            Err(OpenError::Newer { path: NAME.into(), version, known: format::FORMAT_VERSION })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Says that everything up to block `number` is synced. A full disk is no error.
+///
+/// # Errors
+/// As the operating system says.
+pub(crate) fn write(
+    files: &dyn Files,
+    store: u128,
+    number: u64,
+    created_ms: u64,
+) -> std::io::Result<()> {
+    let write = || {
+        match files.remove(TEMPORARY_NAME) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = files.create(TEMPORARY_NAME)?;
+        let head = FileHead { kind: Kind::Mark, store, sequence: number, log: 0, created_ms };
+        file.write_at(&head.encode(), 0)?;
+        file.sync_data()?;
+        files.rename(TEMPORARY_NAME, NAME)?;
+        files.sync_folder("")
+    };
+    match write() {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        done => done,
+    }
+}
