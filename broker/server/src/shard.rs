@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use weir_core::command::{Command, ConnectionId, DestinationId};
 use weir_core::effect::Effect;
-use weir_core::env::Clock;
+use weir_core::env::{Clock, Now};
 use weir_core::policy::Generation;
 use weir_core::shard::Shard;
 use weir_core::store::StoreError;
@@ -26,6 +26,10 @@ use crate::outbox::Outbox;
 use crate::resumed::Resumed;
 use crate::shards::{CommandBatch, Inbox};
 use crate::wire;
+
+/// What the clock cuts off at most: a delay that began in the middle of a
+/// millisecond ends one later, never too early.
+const CLOCK_CUT_MS: u64 = 1;
 
 /// What a shard has to tell that concerns no connection.
 #[derive(Debug)]
@@ -121,6 +125,7 @@ impl ShardTask {
     async fn wait(&mut self, batches: &mut Vec<CommandBatch>) -> bool {
         let due = self.machine.next_deadline();
         let is_congested = self.machine.is_congested();
+        let due = due.map(|due| due + CLOCK_CUT_MS);
         let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.clock.now().steady_ms));
         tokio::select! {
             biased;
@@ -153,7 +158,8 @@ impl ShardTask {
             }
             told.extend(batch.done);
         }
-        self.machine.tick(now, effects);
+        let passed = Now { steady_ms: now.steady_ms.saturating_sub(CLOCK_CUT_MS), ..now };
+        self.machine.tick(passed, effects);
         self.machine.commit(now, effects)?;
         for done in told {
             // Whoever asked may be gone.
