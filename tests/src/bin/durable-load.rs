@@ -426,6 +426,12 @@ async fn memory(program: &Path, folder: &Path) {
 
 #[tokio::main]
 async fn main() {
+    // In a task, as the work of a service is: what `main` itself awaits runs on a
+    // thread of its own, and every answer would change threads.
+    tokio::spawn(measure()).await.unwrap();
+}
+
+async fn measure() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [program, folder, parts @ ..] = &arguments[..] else {
         println!("durable-load WEIR DIR [one|window|spread|stream|restart|memory ...]");
