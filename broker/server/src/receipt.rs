@@ -82,16 +82,16 @@ impl Receipt {
     }
 
     fn each(&mut self, count: u32, rows: &[u32], mut note: impl FnMut(&mut Request, u32)) {
-        let mut at = 0;
+        let mut at = self.requests.len();
         let mut visit = |row: u32| {
-            // Rows rise nearly always, so the search is a step; else start anew.
-            if self.requests.get(at).is_none_or(|request| request.first_row > row) {
-                at = 0;
-            }
-            while self.requests.get(at).is_some_and(|r| r.first_row + r.rows <= row) {
-                at += 1;
-            }
-            if let Some(request) = self.requests.get_mut(at).filter(|r| r.holds(row)) {
+            // Rows rise nearly always, so that the next is near; else it is searched.
+            let is_here = |at: usize| self.requests.get(at).is_some_and(|it| it.holds(row));
+            at = match at {
+                at if is_here(at) => at,
+                at if is_here(at + 1) => at + 1,
+                _ => self.requests.partition_point(|it| it.first_row + it.rows <= row),
+            };
+            if let Some(request) = self.requests.get_mut(at).filter(|it| it.holds(row)) {
                 note(request, row);
             }
         };
