@@ -42,7 +42,8 @@ pub struct FileHead {
     pub kind: Kind,
     /// Id of the data folder it belongs to.
     pub store: u128,
-    /// Journal: number of the file. Segment: its base offset. Checkpoint: number.
+    /// Journal: number of the file. Segment: its base offset, the revision in the
+    /// highest byte. Checkpoint: number.
     pub sequence: u64,
     /// Segment: number of its log. Otherwise 0.
     pub log: u64,
