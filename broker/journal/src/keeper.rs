@@ -1,16 +1,18 @@
 //! The keeper: files what outlives the journal, makes checkpoints, frees journal
-//! files and segments, scrubs, and watches free space.
+//! files and segments, writes sparse segments again, scrubs, and watches free space.
 //!
 //! A thread of its own in production, stepped by hand in tests. Stores answer its
 //! asks when they commit; it touches nothing of theirs. Invariants: a journal file is
 //! given back only when two checkpoints no longer need it; a segment is deleted only
-//! when a checkpoint without it is in place; a checkpoint holds only what is synced.
+//! when a checkpoint without it is in place, and a file that another revision stands
+//! for when two are; a checkpoint holds only what is synced.
 
 mod bodies;
 mod checkpoint;
 mod filing;
 mod gone;
 mod policy;
+mod rewrite;
 mod round;
 mod scrub;
 mod space;
@@ -35,7 +37,7 @@ pub(crate) use round::{Keeper, KeeperStart};
 pub(crate) enum Ask {
     /// Tell what lives in journal files up to `through` and is in no segment.
     Collect { round: u64, through: u64 },
-    /// This is in segments now.
+    /// This is in segments now, or in another revision of them.
     Filed { logs: Vec<FiledLog> },
     /// Tell the state of all logs, as a checkpoint is to keep it.
     Capture { round: u64 },
@@ -45,7 +47,8 @@ pub(crate) enum Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FiledLog {
     pub(crate) log: u64,
-    /// New segments, and the active one with its new blocks only (same base).
+    /// New segments, the active one with its new blocks only (same base), and those
+    /// that were written again (same base, next revision).
     pub(crate) segments: Vec<Segment>,
     /// Offsets below this are filed.
     pub(crate) through: u64,
@@ -110,8 +113,10 @@ pub(crate) enum KeeperEvent {
     Filed { round: u64, through: u64, records: u64, bytes: u64 },
     /// A checkpoint is in place.
     Checkpoint { number: u64, replay_from: u64 },
-    /// The scrub has found damage.
+    /// Damage was found: by the scrub, or on the way to something else.
     Damage(SegmentDamage),
+    /// A sparse segment was written again with only what lives in it.
+    Rewritten { log: u64, base: u64, bytes_before: u64, bytes_after: u64 },
     /// The scrub has read every sealed segment once.
     Scrubbed { segments: u64, bytes: u64 },
     /// Filing has to wait for space.

@@ -62,3 +62,19 @@ pub const QUICK_BYTES: usize = 256 << 10;
 pub const RECENT_READS: usize = 4;
 /// Bodies of entries kept of each.
 pub const RECENT_BODIES: usize = 4;
+/// A sealed segment is written again when what lives in it would take less than this
+/// part of its bytes, in percent ...
+pub const SPARSE_PERCENT: u64 = 50;
+/// ... and at least this part of a full segment's bytes is won: one in so many.
+pub const SPARSE_WIN_SHARE: u64 = 64;
+/// Sparse segments chosen at one checkpoint, those first that win most.
+pub const SPARSE_CHOSEN_MAX: usize = 64;
+/// Released stretches that are kept for those, in all.
+pub const SPARSE_STRETCHES_MAX: usize = 1 << 20;
+/// Footers read at one checkpoint to find out how much there is in a segment.
+pub const SPARSE_FOOTERS_MAX: usize = 64;
+/// Most bytes read and written in one go to write segments again, but for a block:
+/// filing waits for no more than that.
+pub const REWRITE_STEP_BYTES: u64 = 1 << 20;
+/// Most bytes read and written in a second to write segments again.
+pub const REWRITE_BYTES_PER_SECOND: u64 = 16 << 20;

@@ -347,7 +347,8 @@ impl Log {
     }
 
     /// The messages of these chunks now lie in `segments` (the active one again with
-    /// its new blocks only); offsets below `through` are filed.
+    /// its new blocks only; one that was written again, whole and under its next
+    /// revision); offsets below `through` are filed.
     pub(crate) fn filed(&mut self, segments: Vec<Segment>, through: u64) -> Freed {
         let mut freed = Freed::default();
         while let Some(chunk) = self.chunks.front() {
@@ -366,11 +367,14 @@ impl Log {
         }
         for new in segments {
             match self.segments.iter_mut().find(|segment| segment.base == new.base) {
+                Some(segment) if segment.revision < new.revision => *segment = new,
                 Some(segment) => {
                     segment.blocks.extend(new.blocks);
                     (segment.end, segment.len, segment.sealed) = (new.end, new.len, new.sealed);
                 }
-                None => self.segments.push(new),
+                None if new.revision == 0 => self.segments.push(new),
+                // Emptied while it was written again.
+                None => {}
             }
         }
         self.drop_below(&mut freed);
@@ -418,6 +422,7 @@ impl Log {
         let segment = |segment: &Segment| SegmentState {
             log: self.number,
             base: segment.base,
+            revision: segment.revision,
             end: segment.end,
             len: segment.len,
             is_sealed: segment.sealed,

@@ -12,7 +12,7 @@ mod report;
 mod source;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use crate::catalogue::CatalogueState;
 use crate::files::Files;
 use crate::format::{self, CheckpointContent, HeadError};
 use crate::log::Log;
-use crate::segment;
+use crate::segment::{self, Segment};
 use crate::shared::JournalFile;
 use crate::writer;
 use replay::Replay;
@@ -168,14 +168,13 @@ pub(crate) fn recover(
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
     report.damage.retain(|damage| is_of_use(&damage.file, &logs));
     if mode == Mode::ReadWrite {
-        remove_strays(&**files, &logs)?;
+        remove_strays(&**files, &logs, &newest_two(&checkpoints))?;
     }
     // Without a gap behind those kept: what was cut off is gone.
     let last = journal_files.keys().next_back().or(journal.last());
     let next_sequence = last.map_or(1, |last| last + 1).max(content.replay_from);
-    // The newest two may be needed; what came before them is history.
-    let two = checkpoints.iter().rev().take(2).filter_map(|(_, read)| read.as_ref().ok());
-    let previous_replay_from = two.map(|(_, content)| content.replay_from).min().unwrap_or(1);
+    let two = newest_two(&checkpoints);
+    let previous_replay_from = two.iter().map(|content| content.replay_from).min().unwrap_or(1);
     let old = journal.iter().filter(|&&sequence| sequence < previous_replay_from);
     let spares = old.map(|&sequence| writer::path(sequence)).collect();
     report.logs = logs.len() as u64;
@@ -280,6 +279,13 @@ fn choose(
     }
 }
 
+/// Those of the newest two that are sound: they may be needed; what came before them
+/// is history.
+fn newest_two(checkpoints: &[CheckpointFile]) -> Vec<&CheckpointContent> {
+    let two = checkpoints.iter().rev().take(2).filter_map(|(_, read)| read.as_ref().ok());
+    two.map(|(_, content)| content).collect()
+}
+
 /// Files must follow each other without a gap.
 fn check_whole(wanted: &[u64], from: u64) -> Result<(), OpenError> {
     for (expected, &sequence) in (from..).zip(wanted) {
@@ -341,7 +347,7 @@ fn open_segments(
 ) -> Result<(), OpenError> {
     for state in &content.segments {
         let read_only = mode == Mode::ReadOnly;
-        let path = segment::path(state.log, state.base);
+        let path = segment::path(state.log, state.base, state.revision);
         let indexed = segment::open_index(files, store_id, state, read_only).map_err(io(&path))?;
         replay.add_segment(state.log, indexed.segment);
         for damage in indexed.damage {
@@ -368,13 +374,23 @@ fn open_segments(
 /// been emptied since, and its file be gone.
 fn is_of_use(path: &str, logs: &HashMap<u64, Log>) -> bool {
     let has = |log: &Log| {
-        log.segments.iter().any(|segment| segment::path(log.number, segment.base) == path)
+        let is_it = |one: &Segment| segment::path(log.number, one.base, one.revision) == path;
+        log.segments.iter().any(is_it)
     };
     !path.starts_with("logs/") || logs.values().any(has)
 }
 
 /// Removes segments that no log has: of removed logs, or half filed.
-fn remove_strays(files: &dyn Files, logs: &HashMap<u64, Log>) -> Result<(), OpenError> {
+/// A file that another revision stands for stays while one of the `checkpoints` names
+/// it: the older may be needed when the newer turns out to be damaged.
+fn remove_strays(
+    files: &dyn Files,
+    logs: &HashMap<u64, Log>,
+    checkpoints: &[&CheckpointContent],
+) -> Result<(), OpenError> {
+    let states = checkpoints.iter().flat_map(|content| &content.segments);
+    let named: HashSet<(u64, u64, u8)> =
+        states.map(|state| (state.log, state.base, state.revision)).collect();
     for folder in files.list("logs").map_err(io("logs"))? {
         let path = format!("logs/{}", folder.name);
         let number = u64::from_str_radix(&folder.name, 16).ok().filter(|_| folder.is_folder);
@@ -386,8 +402,16 @@ fn remove_strays(files: &dyn Files, logs: &HashMap<u64, Log>) -> Result<(), Open
         let mut left = 0;
         for entry in files.list(&path).map_err(io(&path))? {
             let file = format!("{path}/{}", entry.name);
+            let is_needed = |log: &Log, base, revision| {
+                let of_base = log.segments.iter().find(|one| one.base == base);
+                of_base.is_some_and(|one| {
+                    revision == one.revision
+                        || revision < one.revision && named.contains(&(number, base, revision))
+                })
+            };
             let known = log.is_some_and(|log| {
-                log.segments.iter().any(|segment| segment::path(number, segment.base) == file)
+                let parsed = segment::parse_name(&entry.name);
+                parsed.is_some_and(|(base, revision)| is_needed(log, base, revision))
                     || log.damage.len() > 0
             });
             if known {

@@ -158,6 +158,7 @@ impl Rest for Link {
                 self.news.add(format!("{path} could not be deleted: {what}"));
             }
             KeeperEvent::Filed { .. }
+            | KeeperEvent::Rewritten { .. }
             | KeeperEvent::Checkpoint { .. }
             | KeeperEvent::Scrubbed { .. } => {}
         }

@@ -4,7 +4,9 @@
 //! ([`Segment`]) and read through it ([`read_records`]). Invariants: records lie in
 //! a log's segments in the order of their offsets; only the last segment of a log
 //! is active, the others are sealed and never change; bytes behind the length a
-//! checkpoint or the keeper vouches for count as not there.
+//! checkpoint or the keeper vouches for count as not there. A sealed one that holds
+//! little is written again under its next revision: name, head and blocks tell the
+//! two files apart, so that neither is ever read as the other.
 
 mod footer;
 mod handles;
@@ -19,7 +21,7 @@ use std::ops::Range;
 pub(crate) use footer::Footer;
 pub(crate) use handles::Handles;
 pub(crate) use index::{Indexed, open_index};
-pub(crate) use reader::{Source, read_records};
+pub(crate) use reader::{Piece, Source, read_pieces, read_records};
 pub(crate) use writer::{OpenError, SegmentWriter, Sizes, undo};
 
 use crate::files::File;
@@ -88,8 +90,10 @@ impl BlockIndex {
 /// A segment, as its log knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {
-    /// Offset it is named after: its first record's.
+    /// Offset it is named after: its first record's, as it was filed.
     pub(crate) base: u64,
+    /// How often it was written again, with less in it.
+    pub(crate) revision: u8,
     /// One past its last offset.
     pub(crate) end: u64,
     /// Bytes of the file that can be trusted.
@@ -121,22 +125,45 @@ pub(crate) fn folder(log: u64) -> String {
     format!("logs/{log:016x}")
 }
 
-/// Path of the segment of `log` that begins at offset `base`.
-pub(crate) fn path(log: u64, base: u64) -> String {
-    format!("logs/{log:016x}/s-{base:016x}.ws")
+/// Path of the segment of `log` that begins at offset `base`, in that revision.
+pub(crate) fn path(log: u64, base: u64, revision: u8) -> String {
+    format!("{}/{}", folder(log), file_name(base, revision))
+}
+
+fn file_name(base: u64, revision: u8) -> String {
+    match revision {
+        0 => format!("s-{base:016x}.ws"),
+        _ => format!("s-{base:016x}-{revision:02x}.ws"),
+    }
+}
+
+/// Base and revision of the segment of which `name` is the file's, without folder.
+pub(crate) fn parse_name(name: &str) -> Option<(u64, u8)> {
+    let numbers = name.strip_prefix("s-")?.strip_suffix(".ws")?;
+    let (base, revision) = numbers.split_once('-').unwrap_or((numbers, "0"));
+    let base = u64::from_str_radix(base, 16).ok()?;
+    let revision = u8::from_str_radix(revision, 16).ok()?;
+    (file_name(base, revision) == name).then_some((base, revision))
 }
 
 /// Name under which a segment is written before it counts.
-fn temporary_path(log: u64, base: u64) -> String {
-    format!("{}.tmp", path(log, base))
+fn temporary_path(log: u64, base: u64, revision: u8) -> String {
+    format!("{}.tmp", path(log, base, revision))
+}
+
+/// The number that its head and blocks carry: the base, with the revision in the
+/// byte on top, which no offset reaches.
+fn sequence(base: u64, revision: u8) -> u64 {
+    base ^ (u64::from(revision) << 56)
 }
 
 /// What the blocks of a segment say of where they belong.
-pub(crate) fn identity(store_id: u128, base: u64) -> Identity {
-    Identity { store_tag: store_tag(store_id, Kind::Segment), file_sequence: base }
+pub(crate) fn identity(store_id: u128, base: u64, revision: u8) -> Identity {
+    let store_tag = store_tag(store_id, Kind::Segment);
+    Identity { store_tag, file_sequence: sequence(base, revision) }
 }
 
 /// What the footer of a sealed segment says, when it is as it was written.
 pub(crate) fn footer_of(file: &dyn File, store_id: u128, state: &SegmentState) -> Option<Footer> {
-    footer::read(file, state.len, state.log, identity(store_id, state.base))
+    footer::read(file, state.len, state.log, identity(store_id, state.base, state.revision))
 }

@@ -144,7 +144,7 @@ fn checkpoint() {
         name: name.to_owned(),
         start: 100,
         end: 200,
-        segments: 1,
+        segments: 2,
         time_max_ms: CREATED_MS,
         released,
         damage,
@@ -154,7 +154,10 @@ fn checkpoint() {
             log(7, "queue/orders", vec![(110, 120), (130, 131)], vec![(140, 150)]),
             log(8, "group/flights/a/0", vec![], vec![]),
         ],
-        segments: vec![SegmentState { log: 7, base: 100, end: 150, len: 8192, is_sealed: true }],
+        segments: vec![
+            SegmentState { log: 7, base: 100, revision: 3, end: 150, len: 8192, is_sealed: true },
+            SegmentState { log: 7, base: 150, revision: 0, end: 160, len: 4608, is_sealed: false },
+        ],
         catalogue: vec![("stream/flights".to_owned(), 3, Bytes::from_static(b"value"))],
         snapshots: vec![("policy/per-group".to_owned(), Bytes::from_static(b"state"))],
         replay_from: 5,
@@ -165,7 +168,7 @@ fn checkpoint() {
         revision: 4,
     };
     let bytes = content.encode(STORE, 12, CREATED_MS);
-    let text = "Checkpoint 12: two logs, a segment, a catalogue entry, a snapshot.";
+    let text = "Checkpoint 12: two logs, two segments, a catalogue entry, a snapshot.";
     let bytes = golden("checkpoint.hex", text, &bytes);
     let (head, read) = CheckpointContent::decode(&bytes).unwrap();
     assert_eq!((head.store, head.sequence), (STORE, 12));

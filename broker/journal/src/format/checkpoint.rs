@@ -38,8 +38,10 @@ pub struct LogState {
 pub struct SegmentState {
     /// Number of its log.
     pub log: u64,
-    /// Its first offset.
+    /// Offset it is named after: its first one, as it was filed.
     pub base: u64,
+    /// How often it was written again, with less in it.
+    pub revision: u8,
     /// One past its last offset.
     pub end: u64,
     /// Bytes of the file that are valid blocks, the head included.
@@ -136,7 +138,8 @@ impl CheckpointContent {
             }
         }
         for segment in &self.segments {
-            let numbers = [segment.base, segment.end, segment.len, u64::from(segment.is_sealed)];
+            let flags = u64::from(segment.is_sealed) | u64::from(segment.revision) << 8;
+            let numbers = [segment.base, segment.end, segment.len, flags];
             pages.push(EntryKind::SegmentState, segment.log, numbers, &[]);
         }
         for (key, revision, value) in &self.catalogue {
@@ -227,6 +230,7 @@ impl Reader {
             EntryKind::SegmentState => content.segments.push(SegmentState {
                 log: entry.log,
                 base: entry.a,
+                revision: u8::try_from(entry.d >> 8).ok()?,
                 end: entry.b,
                 len: entry.c,
                 is_sealed: entry.d & 1 == 1,

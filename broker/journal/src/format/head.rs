@@ -45,8 +45,8 @@ pub struct FileHead {
     pub kind: Kind,
     /// Id of the data folder it belongs to.
     pub store: u128,
-    /// Journal: number of the file. Segment: its base offset. Checkpoint: number.
-    /// Mark: number of the last synced block.
+    /// Journal: number of the file. Segment: its base offset, the revision in the
+    /// highest byte. Checkpoint: number. Mark: number of the last synced block.
     pub sequence: u64,
     /// Segment: number of its log. Otherwise 0.
     pub log: u64,

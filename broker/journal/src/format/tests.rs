@@ -382,7 +382,14 @@ fn checkpoint(random: &mut Seeded, logs: u64, ranges: u64, value_len: usize) -> 
             })
             .collect(),
         segments: (0..logs)
-            .map(|log| SegmentState { log, base: 1, end: 9, len: 8192, is_sealed: log % 2 == 0 })
+            .map(|log| SegmentState {
+                log,
+                base: 1,
+                revision: log as u8,
+                end: 9,
+                len: 8192,
+                is_sealed: log % 2 == 0,
+            })
             .collect(),
         catalogue: (0..5).map(|key| (format!("queue/{key}"), key, value())).collect(),
         snapshots: vec![("s".to_owned(), value()), (String::new(), Bytes::new())],

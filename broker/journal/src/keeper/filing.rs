@@ -108,7 +108,7 @@ impl<'a> Filing<'a> {
             }
         }
         if let Some(mut writer) = segments.writer.take() {
-            segments.done.push(writer.finish()?);
+            segments.done.push(writer.finish(self.files)?);
         }
         if segments.has_new {
             self.files.sync_folder(&segment::folder(collected.log))?;
@@ -120,7 +120,7 @@ impl<'a> Filing<'a> {
     /// at most.
     fn push(
         &mut self,
-        segments: &mut Segments<'a>,
+        segments: &mut Segments,
         chunk: &CollectedChunk,
         base: u64,
         batch: &Batch,
@@ -143,10 +143,10 @@ impl<'a> Filing<'a> {
     /// The segment that takes `bytes` more, of which the first record is at `base`.
     fn writer<'s>(
         &mut self,
-        segments: &'s mut Segments<'a>,
+        segments: &'s mut Segments,
         base: u64,
         bytes: usize,
-    ) -> Result<&'s mut SegmentWriter<'a>, Unfiled> {
+    ) -> Result<&'s mut SegmentWriter, Unfiled> {
         if let Some(active) = segments.active.take() {
             self.touched.push((segments.log, active.base, Some(active.len)));
             let (files, log) = (self.files, segments.log);
@@ -162,7 +162,7 @@ impl<'a> Filing<'a> {
         }
         if let Some(writer) = segments.writer.as_mut().filter(|writer| writer.is_full_for(bytes)) {
             writer.seal()?;
-            segments.done.push(writer.finish()?);
+            segments.done.push(writer.finish(self.files)?);
             segments.writer = None;
         }
         if segments.writer.is_none() {
@@ -173,7 +173,7 @@ impl<'a> Filing<'a> {
                 files,
                 self.store_id,
                 log,
-                base,
+                (base, 0),
                 self.created_ms,
                 self.sizes,
             )?);
@@ -183,11 +183,11 @@ impl<'a> Filing<'a> {
 }
 
 /// The segments of the log that is being filed.
-struct Segments<'a> {
+struct Segments {
     log: u64,
     /// To go on with, when something comes.
     active: Option<Segment>,
-    writer: Option<SegmentWriter<'a>>,
+    writer: Option<SegmentWriter>,
     done: Vec<Segment>,
     /// Whether files were made.
     has_new: bool,

@@ -25,6 +25,9 @@ pub(crate) struct KeeperPolicy {
     pub(crate) scrub_period_ms: u64,
     /// Most bytes the scrub reads in a second; a block may be longer.
     pub(crate) scrub_bytes_per_second: u64,
+    /// Most bytes read and written in a second to write sparse segments again; 0:
+    /// none is.
+    pub(crate) rewrite_bytes_per_second: u64,
 }
 
 impl Default for KeeperPolicy {
@@ -38,6 +41,7 @@ impl Default for KeeperPolicy {
             gone_wait_ms: 10_000,
             scrub_period_ms: 7 * 24 * 3_600_000,
             scrub_bytes_per_second: 8 << 20,
+            rewrite_bytes_per_second: limits::REWRITE_BYTES_PER_SECOND,
         }
     }
 }

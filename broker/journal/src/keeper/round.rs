@@ -13,8 +13,9 @@ use weir_core::env::Clock;
 
 use super::checkpoint::{self, remove_if_there};
 use super::filing::{Filing, Unfiled};
-use super::gone::Gone;
+use super::gone::{Gone, What};
 use super::policy::KeeperPolicy;
+use super::rewrite::{Rewrite, Rewritten, Step};
 use super::scrub::Scrub;
 use super::space::SpaceWatch;
 use super::{Ask, Collected, Fault, FiledLog, Idle, KeeperEvent, Rest, Told};
@@ -90,6 +91,7 @@ pub(crate) struct Keeper {
     gone: Gone,
     space: SpaceWatch,
     scrub: Scrub,
+    rewrite: Rewrite,
     is_stopped: bool,
 }
 
@@ -98,6 +100,8 @@ impl Keeper {
     pub(crate) fn new(start: KeeperStart) -> Self {
         let mut scrub = Scrub::default();
         let recovered = start.rest.capture_unopened();
+        let mut gone = Gone::default();
+        gone.recover(&*start.files, &recovered, start.clock.now().steady_ms);
         let segments: Vec<SegmentState> =
             recovered.into_iter().flat_map(|(_, segments)| segments).collect();
         scrub.set(&segments);
@@ -117,9 +121,10 @@ impl Keeper {
             has_checkpointed: false,
             is_checkpoint_due: false,
             retry_ms: 0,
-            gone: Gone::default(),
+            gone,
             space: SpaceWatch::default(),
             scrub,
+            rewrite: Rewrite::default(),
             is_stopped: false,
         }
     }
@@ -176,7 +181,10 @@ impl Keeper {
             return Ok(Idle::No);
         }
         let longest_ms = if self.space.presses() { PRESSED_MS } else { IDLE_MS_MAX };
-        Ok(Idle::For(self.scrub(now_ms).min(longest_ms)))
+        match self.rewrite(now_ms)? {
+            Some(wait_ms) => Ok(Idle::For(self.scrub(now_ms).min(wait_ms).min(longest_ms))),
+            None => Ok(Idle::No),
+        }
     }
 
     fn hear(&mut self, told: Told, now_ms: u64) {
@@ -198,10 +206,14 @@ impl Keeper {
             Told::Sealed { sequence } => self.waiting.push_back(sequence),
             Told::Trimmed { log, segments, position } => {
                 for base in segments {
-                    self.gone.add(log, Some(base), position, now_ms);
+                    self.gone.add(log, What::Segment(base), position, now_ms);
+                    self.rewrite.forget(&*self.files, log, Some(base));
                 }
             }
-            Told::Removed { log, position } => self.gone.add(log, None, position, now_ms),
+            Told::Removed { log, position } => {
+                self.gone.add(log, What::Log, position, now_ms);
+                self.rewrite.forget(&*self.files, log, None);
+            }
             Told::Stop => self.is_stopped = true,
         }
     }
@@ -341,6 +353,10 @@ impl Keeper {
         self.free(number, replay_from);
         self.scrub.set(&content.segments);
         self.delete_gone(&content, position, now_ms);
+        if self.policy.rewrite_bytes_per_second > 0 {
+            let (files, sizes) = (&*self.files, self.policy.sizes);
+            self.rewrite.choose(files, self.store_id, sizes, &content, &self.gone);
+        }
         Ok(true)
     }
 
@@ -377,15 +393,13 @@ impl Keeper {
     }
 
     fn delete_gone(&mut self, content: &CheckpointContent, position: u64, now_ms: u64) {
-        for (log, base) in self.gone.take(content, position, now_ms) {
-            self.scrub.forget(log, base);
+        for one in self.gone.take(content, position, now_ms) {
+            let (log, what) = (one.log, one.what);
+            self.scrub.forget(log, what);
             let mut handles = self.rest.handles().lock().expect("no panic under this lock");
-            match base {
-                Some(base) => handles.forget(log, base),
-                None => handles.forget_log(log),
-            }
+            handles.forget(log, |base, revision| what.covers(base, revision));
             drop(handles);
-            if let Err((path, error)) = super::gone::delete(&*self.files, log, base) {
+            if let Err((path, error)) = super::gone::delete(&*self.files, &one) {
                 self.rest.report(KeeperEvent::NotDeleted { path, what: error.to_string() });
             }
         }
@@ -408,6 +422,44 @@ impl Keeper {
         if let Some(on) = self.space.news() {
             self.rest.set_no_space(on);
         }
+    }
+
+    /// Writes sparse segments again while no round is under way. Returns in how many
+    /// ms to come again; `None`: at once.
+    fn rewrite(&mut self, now_ms: u64) -> Result<Option<u64>, Fault> {
+        if !matches!(self.phase, Phase::Idle) || now_ms < self.retry_ms {
+            return Ok(Some(IDLE_MS_MAX));
+        }
+        let (rest, files) = (self.rest.clone(), &*self.files);
+        let report = |event| rest.report(event);
+        let times = (now_ms, self.clock.now().wall_ms);
+        match self.rewrite.step(files, self.store_id, &self.policy, times, &report) {
+            Ok(Step::Wait(wait_ms)) => Ok(Some(wait_ms)),
+            Ok(Step::Done(done)) => {
+                self.replace(done, now_ms);
+                Ok(None)
+            }
+            Err(Unfiled::NoSpace(_)) => {
+                // Nobody waits for it.
+                self.rewrite.rest(files);
+                Ok(Some(IDLE_MS_MAX))
+            }
+            Err(Unfiled::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// Tells the stores of a segment that was written again, as of what was filed.
+    fn replace(&mut self, Rewritten { old, new }: Rewritten, now_ms: u64) {
+        let (log, base) = (old.log, old.base);
+        let (bytes_before, bytes_after) = (old.len, new.len);
+        self.gone.note_revision(log, base, new.revision);
+        self.gone.add(log, What::Replaced(base, old.revision), 0, now_ms);
+        let logs = vec![FiledLog { log, segments: vec![new], through: 0 }];
+        self.rest.filed_unopened(&logs);
+        for store in 0..self.rest.stores() {
+            self.rest.ask(store, Ask::Filed { logs: logs.clone() });
+        }
+        self.rest.report(KeeperEvent::Rewritten { log, base, bytes_before, bytes_after });
     }
 
     /// Scrubs while no round is under way. Returns in how many ms to come again.

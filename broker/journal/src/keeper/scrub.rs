@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::KeeperEvent;
+use super::gone::What;
 use super::policy::KeeperPolicy;
 
 /// What may be saved up, in ms of reading at full rate.
@@ -53,11 +54,12 @@ impl Scrub {
         self.sealed = sealed.map(|state| ((state.log, state.base), *state)).collect();
     }
 
-    /// Forgets a segment that is about to be deleted.
-    pub(super) fn forget(&mut self, log: u64, base: Option<u64>) {
-        let is_it = |key: &(u64, u64)| key.0 == log && base.is_none_or(|base| base == key.1);
-        self.sealed.retain(|key, _| !is_it(key));
-        self.now.take_if(|now| is_it(&(now.state.log, now.state.base)));
+    /// Forgets what is about to be deleted.
+    pub(super) fn forget(&mut self, log: u64, what: What) {
+        let is_it =
+            |state: &SegmentState| state.log == log && what.covers(state.base, state.revision);
+        self.sealed.retain(|_, state| !is_it(state));
+        self.now.take_if(|now| is_it(&now.state));
     }
 
     /// Reads what may be read by now. Returns in how many ms to come again.
@@ -168,7 +170,7 @@ impl Reading {
         let bytes = load(&*self.file, at, block.len as usize)
             .map_err(|error| damage_of(state, offsets.clone(), place.clone(), error.to_string()))?;
         self.crc = crc32c::crc32c_append(self.crc, &bytes);
-        match read_block(&bytes, 0, segment::identity(store_id, state.base)) {
+        match read_block(&bytes, 0, segment::identity(store_id, state.base, state.revision)) {
             Found::Block(found) if found.len == block.len as usize => {
                 for entry in &found.entries {
                     entry.sound_body(&bytes).map_err(|unsound| {
@@ -195,7 +197,7 @@ fn open(files: &dyn Files, store_id: u128, state: SegmentState) -> Result<Opened
     if segment.blocks.is_empty() {
         return Ok((None, damage));
     }
-    let file = files.open(&segment::path(state.log, state.base)).map_err(failed)?;
+    let file = files.open(&segment::path(state.log, state.base, state.revision)).map_err(failed)?;
     let footer = segment::footer_of(&*file, store_id, &state);
     let head = load(&*file, 0, segment.blocks[0].at as usize).map_err(failed)?;
     let reading = Reading {
@@ -220,7 +222,7 @@ fn damage_of(
         log: state.log,
         from: offsets.start,
         to: offsets.end,
-        path: segment::path(state.log, state.base),
+        path: segment::path(state.log, state.base, state.revision),
         bytes,
         what: what.into(),
     }

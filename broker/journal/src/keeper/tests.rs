@@ -4,6 +4,7 @@
 
 mod crash;
 mod harness;
+mod rewrite;
 mod rounds;
 mod scrub;
 mod space;

@@ -10,12 +10,15 @@ use crate::files::{File, Files};
 /// Most segment files kept open.
 const HANDLES_MAX: usize = 256;
 
+/// Log, base and revision of a segment.
+type Key = (u64, u64, u8);
+
 /// The segment files used last. Shared by all readers behind a mutex that is held
 /// to find a file, not to read it.
 #[derive(Default)]
 pub(crate) struct Handles {
-    /// By log and base; with the turn of the last use.
-    open: HashMap<(u64, u64), (Arc<dyn File>, u64)>,
+    /// With the turn of the last use.
+    open: HashMap<Key, (Arc<dyn File>, u64)>,
     turn: u64,
 }
 
@@ -29,29 +32,26 @@ impl Handles {
         files: &dyn Files,
         log: u64,
         base: u64,
+        revision: u8,
     ) -> io::Result<Arc<dyn File>> {
         self.turn += 1;
-        if let Some((file, turn)) = self.open.get_mut(&(log, base)) {
+        if let Some((file, turn)) = self.open.get_mut(&(log, base, revision)) {
             *turn = self.turn;
             return Ok(file.clone());
         }
-        let file = files.open(&path(log, base))?;
+        let file = files.open(&path(log, base, revision))?;
         if self.open.len() >= HANDLES_MAX {
             let oldest = self.open.iter().min_by_key(|(_, (_, turn))| *turn).map(|(key, _)| *key);
             oldest.and_then(|key| self.open.remove(&key));
         }
-        self.open.insert((log, base), (file.clone(), self.turn));
+        self.open.insert((log, base, revision), (file.clone(), self.turn));
         Ok(file)
     }
 
-    /// Closes a segment's file, so that deleting it gives its space back.
-    pub(crate) fn forget(&mut self, log: u64, base: u64) {
-        self.open.remove(&(log, base));
-    }
-
-    /// Closes all files of a log.
-    pub(crate) fn forget_log(&mut self, log: u64) {
-        self.open.retain(|key, _| key.0 != log);
+    /// Closes files of a log, so that deleting them gives their space back: those
+    /// that `is_gone` is true for, given base and revision.
+    pub(crate) fn forget(&mut self, log: u64, is_gone: impl Fn(u64, u8) -> bool) {
+        self.open.retain(|key, _| key.0 != log || !is_gone(key.1, key.2));
     }
 }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::{BLOCKS_AT, BlockIndex, Segment, SegmentDamage, footer, identity, path};
+use super::{BLOCKS_AT, BlockIndex, Segment, SegmentDamage, footer, identity, path, sequence};
 use crate::files::{File, Files};
 use crate::format::{
     Block, FILE_HEAD_BYTES, FileHead, Found, HeadError, Identity, Kind, SegmentState, load,
@@ -39,11 +39,11 @@ pub(crate) fn open_index(
 ) -> io::Result<Indexed> {
     let mut opening = Opening {
         state,
-        identity: identity(store_id, state.base),
+        identity: identity(store_id, state.base, state.revision),
         blocks: Vec::new(),
         damage: Vec::new(),
     };
-    match files.open(&path(state.log, state.base)) {
+    match files.open(&path(state.log, state.base, state.revision)) {
         Ok(file) => opening.read(&*file, store_id, read_only)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             opening.damaged(state.base..state.end, 0..state.len, "the file is missing");
@@ -52,6 +52,7 @@ pub(crate) fn open_index(
     }
     let segment = Segment {
         base: state.base,
+        revision: state.revision,
         end: state.end,
         len: state.len,
         sealed: state.is_sealed,
@@ -66,7 +67,7 @@ pub(super) fn scan_blocks(
     store_id: u128,
     state: &SegmentState,
 ) -> Vec<BlockIndex> {
-    let identity = identity(store_id, state.base);
+    let identity = identity(store_id, state.base, state.revision);
     let mut opening = Opening { state, identity, blocks: Vec::new(), damage: Vec::new() };
     opening.scan(file, state.len);
     opening.blocks
@@ -85,7 +86,7 @@ impl Opening<'_> {
             log: self.state.log,
             from: offsets.start,
             to: offsets.end,
-            path: path(self.state.log, self.state.base),
+            path: path(self.state.log, self.state.base, self.state.revision),
             bytes,
             what: what.into(),
         });
@@ -233,7 +234,9 @@ fn check_head(
     };
     Ok(match FileHead::decode(&bytes, Kind::Segment) {
         Ok(head) if head.store != store_id => Err("the head is of another store".to_owned()),
-        Ok(head) if head.log != state.log || head.sequence != state.base => {
+        Ok(head)
+            if head.log != state.log || head.sequence != sequence(state.base, state.revision) =>
+        {
             Err("the head is of another segment".to_owned())
         }
         Ok(_) => Ok(()),

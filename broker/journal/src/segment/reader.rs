@@ -4,11 +4,13 @@ use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use weir_core::store::Records;
+use weir_core::command::Level;
+use weir_core::store::{Records, Stamp};
+use weir_message::Batch;
 
 use super::{BlockIndex, Handles, Segment, SegmentDamage, identity, path};
 use crate::files::{File, Files};
-use crate::format::{Entry, Found, load, read_head_at};
+use crate::format::{Entry, Found, Identity, load, read_block, read_head_at};
 use crate::read::{rows_within, slice};
 
 /// Where a log's segments are read from.
@@ -40,7 +42,7 @@ pub(crate) fn read_records(
             log: source.log,
             from: offsets.start,
             to: offsets.end,
-            path: path(source.log, segment.base),
+            path: path(source.log, segment.base, segment.revision),
             bytes: at..at + u64::from(block.len),
             what,
         }
@@ -82,6 +84,41 @@ pub(crate) fn read_records(
     Ok(())
 }
 
+/// Neighbouring records as they were filed.
+pub(crate) struct Piece {
+    /// Offset of the first.
+    pub(crate) base: u64,
+    pub(crate) level: Level,
+    pub(crate) stamp: Stamp,
+    pub(crate) batch: Batch,
+}
+
+/// All records of `block`, with all that was filed with them.
+///
+/// # Errors
+/// The block is not as written, or not the one that the index knows.
+pub(crate) fn read_pieces(
+    file: &dyn File,
+    identity: Identity,
+    log: u64,
+    block: &BlockIndex,
+) -> Result<Vec<Piece>, String> {
+    let at = u64::from(block.at);
+    let bytes = load(file, at, block.len as usize).map_err(|error| error.to_string())?;
+    let Found::Block(found) = read_block(&bytes, 0, identity) else {
+        return Err("the block is not as written".to_owned());
+    };
+    if BlockIndex::of(log, &found, at).as_ref() != Some(block) {
+        return Err("the block is not the one that the index knows".to_owned());
+    }
+    let piece = |entry: &Entry| {
+        let batch = entry.append_batch(&bytes).map_err(|unsound| unsound.to_string())?;
+        let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
+        Ok(Piece { base: entry.a, level: entry.level, stamp, batch })
+    };
+    found.entries.iter().map(piece).collect()
+}
+
 /// The segment's file, and the entries of `block` that hold some of `wanted`.
 fn open(
     source: &Source<'_>,
@@ -91,9 +128,9 @@ fn open(
 ) -> Result<(std::sync::Arc<dyn File>, Vec<Entry>), String> {
     let read = || -> io::Result<_> {
         let mut handles = source.handles.lock().expect("no panic under this lock");
-        let file = handles.get(source.files, source.log, segment.base)?;
+        let file = handles.get(source.files, source.log, segment.base, segment.revision)?;
         drop(handles);
-        let identity = identity(source.store_id, segment.base);
+        let identity = identity(source.store_id, segment.base, segment.revision);
         let found = read_head_at(&*file, u64::from(block.at), identity)?;
         Ok((file, found))
     };

@@ -36,7 +36,7 @@ fn disk() -> SimFiles {
 }
 
 /// Adds records 10 by 10, leaving out every third ten.
-fn push_all(writer: &mut SegmentWriter<'_>, offsets: std::ops::Range<u64>) {
+fn push_all(writer: &mut SegmentWriter, offsets: std::ops::Range<u64>) {
     for base in offsets.step_by(10).filter(|base| base % 30 != 20) {
         let stamp = Stamp { time_ms: 1_000 + base, due_ms: base % 20 };
         writer.push(Level::Disk, base, stamp, &batch(base, 10)).unwrap();
@@ -45,19 +45,19 @@ fn push_all(writer: &mut SegmentWriter<'_>, offsets: std::ops::Range<u64>) {
 
 /// A segment with offsets 100..400, most of them.
 fn written(files: &SimFiles, seal: bool) -> Segment {
-    let mut writer = SegmentWriter::create(files, STORE, LOG, 100, 1, SIZES).unwrap();
+    let mut writer = SegmentWriter::create(files, STORE, LOG, (100, 0), 1, SIZES).unwrap();
     push_all(&mut writer, 100..400);
     if seal {
         writer.seal().unwrap();
     }
-    let segment = writer.finish().unwrap();
+    let segment = writer.finish(files).unwrap();
     files.sync_folder(&folder(LOG)).unwrap();
     segment
 }
 
 fn state(segment: &Segment) -> SegmentState {
-    let Segment { base, end, len, sealed, .. } = *segment;
-    SegmentState { log: LOG, base, end, len, is_sealed: sealed }
+    let Segment { base, revision, end, len, sealed, .. } = *segment;
+    SegmentState { log: LOG, base, revision, end, len, is_sealed: sealed }
 }
 
 fn read(
@@ -116,18 +116,19 @@ fn the_index_is_the_same_from_writer_footer_and_scan() {
         assert_eq!(all_offsets(&files, &segment), kept(100..400));
         let opened = open_index(&files, STORE, &state(&segment), true).unwrap();
         assert_eq!((&opened.segment, &opened.damage), (&segment, &Vec::new()));
-        let file = files.open(&path(LOG, 100)).unwrap();
+        let file = files.open(&path(LOG, 100, 0)).unwrap();
         assert_eq!(index::scan_blocks(&*file, STORE, &state(&segment)), segment.blocks);
         let footer = footer_of(&*file, STORE, &state(&segment));
         assert_eq!(footer.is_some(), seal);
         if let Some(footer) = footer {
-            let bytes = files.bytes(&path(LOG, 100)).unwrap();
+            let bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
             assert_eq!(bytes.len() as u64, segment.len);
             assert_eq!(footer.crc, crc32c::crc32c(&bytes[..footer.at as usize]));
         }
         let live: u32 = segment.blocks.iter().map(|block| block.live).sum();
         assert_eq!(live as usize, kept(100..400).len());
-        let head = FileHead::decode(&files.bytes(&path(LOG, 100)).unwrap(), Kind::Segment).unwrap();
+        let head =
+            FileHead::decode(&files.bytes(&path(LOG, 100, 0)).unwrap(), Kind::Segment).unwrap();
         assert_eq!((head.log, head.sequence, head.store), (LOG, 100, STORE));
     }
 }
@@ -136,11 +137,11 @@ fn the_index_is_the_same_from_writer_footer_and_scan() {
 fn a_damaged_footer_is_made_up_for_by_the_blocks() {
     let files = disk();
     let segment = written(&files, true);
-    let file = files.open(&path(LOG, 100)).unwrap();
+    let file = files.open(&path(LOG, 100, 0)).unwrap();
     let footer_at = footer_of(&*file, STORE, &state(&segment)).unwrap().at;
     for byte in [footer_at + 2, footer_at + 70, footer_at + 130, segment.len - 6, segment.len - 1] {
         let files = files.fork();
-        files.flip_bit(&path(LOG, 100), byte, 2);
+        files.flip_bit(&path(LOG, 100, 0), byte, 2);
         let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
         assert_eq!(opened.segment, segment, "byte {byte}");
         assert!(!opened.damage.is_empty(), "byte {byte}");
@@ -156,28 +157,28 @@ fn what_lies_behind_the_trusted_length_is_cut() {
         // Somebody wrote on, and a checkpoint never told.
         let mut writer = SegmentWriter::open(&files, STORE, LOG, segment.clone(), SIZES).unwrap();
         push_all(&mut writer, 400..500);
-        writer.finish().unwrap();
+        writer.finish(&files).unwrap();
     }
-    let longer = files.bytes(&path(LOG, 100)).unwrap().len() as u64;
+    let longer = files.bytes(&path(LOG, 100, 0)).unwrap().len() as u64;
     assert!(longer > segment.len);
     let opened = open_index(&files, STORE, &state(&segment), true).unwrap();
     assert_eq!(opened.segment, segment);
-    assert_eq!(files.bytes(&path(LOG, 100)).unwrap().len() as u64, longer, "read only");
+    assert_eq!(files.bytes(&path(LOG, 100, 0)).unwrap().len() as u64, longer, "read only");
     let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
     assert_eq!((opened.segment, opened.damage), (segment.clone(), Vec::new()));
-    assert_eq!(files.bytes(&path(LOG, 100)).unwrap().len() as u64, segment.len);
+    assert_eq!(files.bytes(&path(LOG, 100, 0)).unwrap().len() as u64, segment.len);
 }
 
 #[test]
 fn going_on_cuts_and_chains_and_tells_new_blocks_only() {
     let files = disk();
     let mut segment = written(&files, false);
-    let file = files.open(&path(LOG, 100)).unwrap();
+    let file = files.open(&path(LOG, 100, 0)).unwrap();
     file.write_at(&[7; 30_000], segment.len).unwrap();
     let mut writer = SegmentWriter::open(&files, STORE, LOG, segment.clone(), SIZES).unwrap();
     push_all(&mut writer, 400..500);
     writer.seal().unwrap();
-    let new = writer.finish().unwrap();
+    let new = writer.finish(&files).unwrap();
     assert_eq!(new.blocks[0].base, 400);
     assert_eq!(file.len().unwrap(), new.len);
     segment.blocks.extend(new.blocks.clone());
@@ -192,14 +193,14 @@ fn every_bit_of_a_block_counts() {
     let files = disk();
     let segment = written(&files, false);
     let (before, block, after) = (&segment.blocks[1], &segment.blocks[2], &segment.blocks[3]);
-    let bytes = files.bytes(&path(LOG, 100)).unwrap();
+    let bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
     let at = block.at as usize;
-    let Found::Block(found) = read_block(&bytes, at, identity(STORE, 100)) else { panic!() };
+    let Found::Block(found) = read_block(&bytes, at, identity(STORE, 100, 0)) else { panic!() };
     let content = found.entries.last().unwrap().body.end;
     let bodies = found.entries[0].body.start;
     for byte in (at..at + content).step_by(3) {
         let files = files.fork();
-        files.flip_bit(&path(LOG, 100), byte as u64, (byte % 8) as u8);
+        files.flip_bit(&path(LOG, 100, 0), byte as u64, (byte % 8) as u8);
         let opened = open_index(&files, STORE, &state(&segment), true).unwrap();
         let (records, result) = read(&files, &segment, block, 0..u64::MAX, usize::MAX, true);
         let damage = result.unwrap_err();
@@ -224,15 +225,15 @@ fn a_block_of_an_earlier_try_breaks_the_chain() {
     let files = disk();
     let segment = written(&files, false);
     let other = disk();
-    let mut writer = SegmentWriter::create(&other, STORE, LOG, 100, 1, SIZES).unwrap();
+    let mut writer = SegmentWriter::create(&other, STORE, LOG, (100, 0), 1, SIZES).unwrap();
     for base in (100..400).step_by(10).filter(|base| base % 30 != 20) {
         writer.push(Level::Disk, base, Stamp { time_ms: 7, due_ms: 7 }, &batch(base, 10)).unwrap();
     }
-    let again = writer.finish().unwrap();
+    let again = writer.finish(&other).unwrap();
     let (old, new) = (&again.blocks[0], &segment.blocks[0]);
     assert_eq!((old.at, old.len), (new.at, new.len));
-    let bytes = other.bytes(&path(LOG, 100)).unwrap();
-    files.damage(&path(LOG, 100), &bytes[old.at as usize..][..old.len as usize], old.at.into());
+    let bytes = other.bytes(&path(LOG, 100, 0)).unwrap();
+    files.damage(&path(LOG, 100, 0), &bytes[old.at as usize..][..old.len as usize], old.at.into());
     let opened = open_index(&files, STORE, &state(&segment), true).unwrap();
     let [damage] = &opened.damage[..] else { panic!("{:?}", opened.damage) };
     assert_eq!((damage.from, damage.to), (100, segment.blocks[1].base));
@@ -251,7 +252,7 @@ fn a_file_that_ends_early_loses_what_is_not_there() {
         [0, 100, 4_096, u64::from(first.at + first.len), u64::from(first.at + first.len) + 300]
     {
         let files = files.fork();
-        files.open(&path(LOG, 100)).unwrap().set_len(len).unwrap();
+        files.open(&path(LOG, 100, 0)).unwrap().set_len(len).unwrap();
         let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
         let good = usize::from(len > 4_096);
         assert_eq!(opened.segment.blocks, segment.blocks[..good]);
@@ -259,7 +260,7 @@ fn a_file_that_ends_early_loses_what_is_not_there() {
         let lost = opened.damage.iter().find(|damage| damage.to > damage.from).unwrap();
         assert_eq!((lost.from, lost.to), (from, segment.end), "{len}");
     }
-    files.remove(&path(LOG, 100)).unwrap();
+    files.remove(&path(LOG, 100, 0)).unwrap();
     let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
     assert_eq!((opened.damage[0].from, opened.damage[0].to), (100, segment.end));
     assert!(opened.segment.blocks.is_empty());
@@ -273,8 +274,8 @@ fn segments_of_others_are_not_ours() {
     assert!(opened.segment.blocks.is_empty());
     assert!(opened.damage.iter().any(|damage| damage.to == segment.end));
     // The whole file at another segment's place.
-    let bytes = files.bytes(&path(LOG, 100)).unwrap();
-    let file = files.create(&path(LOG, 90)).unwrap();
+    let bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
+    let file = files.create(&path(LOG, 90, 0)).unwrap();
     file.write_at(&bytes, 0).unwrap();
     let wrong = SegmentState { base: 90, ..state(&segment) };
     assert!(open_index(&files, STORE, &wrong, true).unwrap().segment.blocks.is_empty());
@@ -284,11 +285,11 @@ fn segments_of_others_are_not_ours() {
 fn a_newer_format_is_refused() {
     let files = disk();
     let segment = written(&files, true);
-    let mut bytes = files.bytes(&path(LOG, 100)).unwrap();
+    let mut bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
     bytes[8] = 9;
     let crc = crc32c::crc32c(&bytes[..52]);
     bytes[52..56].copy_from_slice(&crc.to_le_bytes());
-    files.damage(&path(LOG, 100), &bytes[..4_096], 0);
+    files.damage(&path(LOG, 100, 0), &bytes[..4_096], 0);
     let opened = open_index(&files, STORE, &state(&segment), false);
     let refused = matches!(&opened, Err(error) if error.to_string().contains("newer"));
     assert!(refused, "{opened:?}");
@@ -334,7 +335,7 @@ fn an_interrupted_write_leaves_the_trusted_length() {
                 writer.push(Level::Disk, base, Stamp::default(), &batch(base, 10))?;
             }
             writer.seal()?;
-            Ok(writer.finish()?)
+            Ok(writer.finish(&files)?)
         };
         let ended = write();
         for seed in 0..5 {
@@ -353,13 +354,13 @@ fn a_new_segment_has_its_name_only_when_it_is_whole() {
         let files = disk();
         files.cut_power_at(nth);
         let write = || -> std::io::Result<Segment> {
-            let mut writer = SegmentWriter::create(&files, STORE, LOG, 100, 1, SIZES)?;
+            let mut writer = SegmentWriter::create(&files, STORE, LOG, (100, 0), 1, SIZES)?;
             for base in (100..400).step_by(10) {
                 let stamp = Stamp { time_ms: 1_000 + base, due_ms: base % 20 };
                 writer.push(Level::Disk, base, stamp, &batch(base, 10))?;
             }
             writer.seal()?;
-            let segment = writer.finish()?;
+            let segment = writer.finish(&files)?;
             files.sync_folder(&folder(LOG))?;
             Ok(segment)
         };
@@ -367,13 +368,19 @@ fn a_new_segment_has_its_name_only_when_it_is_whole() {
         for seed in 0..5 {
             let files = files.fork();
             files.crash(seed);
-            match (&ended, files.bytes(&path(LOG, 100))) {
+            match (&ended, files.bytes(&path(LOG, 100, 0))) {
                 (Err(_), None) => {}
                 (Ok(_), None) => panic!("a synced segment is gone"),
                 (_, Some(bytes)) => {
                     let len = bytes.len() as u64;
-                    let state =
-                        SegmentState { log: LOG, base: 100, end: 400, len, is_sealed: true };
+                    let state = SegmentState {
+                        log: LOG,
+                        base: 100,
+                        revision: 0,
+                        end: 400,
+                        len,
+                        is_sealed: true,
+                    };
                     let opened = open_index(&files, STORE, &state, true).unwrap();
                     assert_eq!(opened.damage, Vec::new(), "call {nth}, seed {seed}");
                 }
@@ -385,7 +392,7 @@ fn a_new_segment_has_its_name_only_when_it_is_whole() {
 #[test]
 fn a_leftover_of_an_earlier_try_is_in_nobodys_way() {
     let files = disk();
-    drop(SegmentWriter::create(&files, STORE, LOG, 100, 1, SIZES).unwrap());
+    drop(SegmentWriter::create(&files, STORE, LOG, (100, 0), 1, SIZES).unwrap());
     let segment = written(&files, true);
     assert_eq!(all_offsets(&files, &segment), kept(100..400));
     // And one that got its name, but no checkpoint.
@@ -394,22 +401,65 @@ fn a_leftover_of_an_earlier_try_is_in_nobodys_way() {
 }
 
 #[test]
+fn revisions_are_files_of_their_own_and_keep_all_that_was_filed() {
+    let files = disk();
+    let levels = [Level::Memory, Level::Os, Level::Disk];
+    let filed = |turn: u64| {
+        let stamp = Stamp { time_ms: 1_000 + turn * turn, due_ms: turn % 4 * 500 };
+        (levels[turn as usize % 3], 100 + 7 * turn, stamp, batch(100 + 7 * turn, 1 + turn % 6))
+    };
+    for revision in [0, 1, 0xfe] {
+        let mut writer =
+            SegmentWriter::create(&files, STORE, LOG, (100, revision), 1, SIZES).unwrap();
+        for (level, base, stamp, batch) in (u64::from(revision % 2)..60).map(filed) {
+            writer.push(level, base, stamp, &batch).unwrap();
+        }
+        writer.seal().unwrap();
+        let segment = writer.finish(&files).unwrap();
+        let path = path(LOG, 100, revision);
+        let name = path.rsplit('/').next().unwrap();
+        assert_eq!(parse_name(name), Some((100, revision)));
+        let opened = open_index(&files, STORE, &state(&segment), true).unwrap();
+        assert_eq!((opened.segment, opened.damage.len()), (segment.clone(), 0));
+        let file = files.open(&path).unwrap();
+        let mut turns = u64::from(revision % 2)..60;
+        for block in &segment.blocks {
+            let identity = identity(STORE, 100, revision);
+            for piece in read_pieces(&*file, identity, LOG, block).unwrap() {
+                let found = (piece.level, piece.base, piece.stamp, piece.batch);
+                assert_eq!(found, filed(turns.next().unwrap()));
+            }
+        }
+        assert_eq!(turns.next(), None);
+        // Under another revision's name nothing of it is believed.
+        files.rename(&path, &super::path(LOG, 100, revision + 1)).unwrap();
+        let wrong = SegmentState { revision: revision + 1, ..state(&segment) };
+        let opened = open_index(&files, STORE, &wrong, true).unwrap();
+        assert!(opened.segment.blocks.is_empty());
+        assert!(opened.damage.iter().any(|damage| damage.from == 100 && damage.to == segment.end));
+    }
+    for name in ["s-64.ws", "s-0000000000000064-00.ws", "s-0000000000000064-1.ws", "x.ws"] {
+        assert_eq!(parse_name(name), None, "{name}");
+    }
+}
+
+#[test]
 fn few_files_stay_open_and_forgotten_ones_close() {
     let files = disk();
     files.make_folder(&folder(LOG)).unwrap();
     let mut handles = Handles::default();
     for base in 0..600 {
-        files.create(&path(LOG, base)).unwrap();
-        handles.get(&files, LOG, base).unwrap();
-        handles.get(&files, LOG, 0).unwrap();
+        files.create(&path(LOG, base, 0)).unwrap();
+        handles.get(&files, LOG, base, 0).unwrap();
+        handles.get(&files, LOG, 0, 0).unwrap();
         assert!(handles.len() <= 256);
     }
     // The one used all the time is still there: its file is not looked for.
-    files.remove(&path(LOG, 0)).unwrap();
-    handles.get(&files, LOG, 0).unwrap();
-    handles.forget(LOG, 0);
-    assert!(handles.get(&files, LOG, 0).is_err());
-    handles.forget_log(LOG);
+    files.remove(&path(LOG, 0, 0)).unwrap();
+    handles.get(&files, LOG, 0, 0).unwrap();
+    handles.forget(LOG, |base, _| base == 0);
+    assert!(handles.get(&files, LOG, 0, 0).is_err());
+    handles.forget(LOG, |_, _| true);
     assert_eq!(handles.len(), 0);
 }
 

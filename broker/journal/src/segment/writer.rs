@@ -14,7 +14,7 @@ use weir_message::Batch;
 
 use super::footer::BLOCKS_MAX;
 use super::{
-    BLOCKS_AT, BlockIndex, Segment, SegmentDamage, folder, footer, identity, index, path,
+    BLOCKS_AT, BlockIndex, Segment, SegmentDamage, folder, footer, identity, index, path, sequence,
     temporary_path,
 };
 use crate::files::{File, Files};
@@ -47,13 +47,14 @@ pub(crate) enum OpenError {
 }
 
 /// See the file's head.
-pub(crate) struct SegmentWriter<'a> {
-    files: &'a dyn Files,
+pub(crate) struct SegmentWriter {
     store_id: u128,
     log: u64,
     sizes: Sizes,
     file: Arc<dyn File>,
     is_new: bool,
+    /// Of all bytes so far; unknown when it was gone on with.
+    crc: Option<u32>,
     /// With all blocks, those from before too.
     segment: Segment,
     /// Blocks from before.
@@ -69,21 +70,21 @@ pub(crate) struct SegmentWriter<'a> {
     buffer: Vec<u8>,
 }
 
-impl<'a> SegmentWriter<'a> {
-    /// Begins the segment of `log` that starts at `base`.
+impl SegmentWriter {
+    /// Begins the segment of `log` that starts at `base`, in that revision.
     ///
     /// # Errors
     /// What the disk says.
     pub(crate) fn create(
-        files: &'a dyn Files,
+        files: &dyn Files,
         store_id: u128,
         log: u64,
-        base: u64,
+        (base, revision): (u64, u8),
         created_ms: u64,
         sizes: Sizes,
     ) -> io::Result<Self> {
         files.make_folder(&folder(log))?;
-        let path = temporary_path(log, base);
+        let path = temporary_path(log, base, revision);
         let file = match files.create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 files.remove(&path)?;
@@ -91,12 +92,18 @@ impl<'a> SegmentWriter<'a> {
             }
             other => other?,
         };
-        let head =
-            FileHead { kind: Kind::Segment, store: store_id, sequence: base, log, created_ms };
-        let segment = Segment { base, end: base, len: BLOCKS_AT, ..Segment::default() };
-        let mut writer = Self::of(files, store_id, log, sizes, file, segment);
+        let sequence = sequence(base, revision);
+        let head = FileHead { kind: Kind::Segment, store: store_id, sequence, log, created_ms };
+        let head = head.encode();
+        let segment = Segment { base, revision, end: base, len: BLOCKS_AT, ..Segment::default() };
+        let mut writer = Self::of(store_id, log, sizes, file, segment);
         writer.is_new = true;
-        writer.file.write_at(&head.encode(), 0)?;
+        writer.crc = Some(crc32c::crc32c(&head));
+        if let Err(error) = writer.file.write_at(&head, 0) {
+            // A leftover costs space until the next start.
+            let _ = files.remove(&path);
+            return Err(error);
+        }
         Ok(writer)
     }
 
@@ -105,7 +112,7 @@ impl<'a> SegmentWriter<'a> {
     /// # Errors
     /// What the disk says; damage of its last block.
     pub(crate) fn open(
-        files: &'a dyn Files,
+        files: &dyn Files,
         store_id: u128,
         log: u64,
         segment: Segment,
@@ -116,12 +123,13 @@ impl<'a> SegmentWriter<'a> {
                 log,
                 from: segment.end,
                 to: segment.end,
-                path: path(log, segment.base),
+                path: path(log, segment.base, segment.revision),
                 bytes,
                 what: what.to_owned(),
             })
         };
-        let file = match files.open(&path(log, segment.base)) {
+        let identity = identity(store_id, segment.base, segment.revision);
+        let file = match files.open(&path(log, segment.base, segment.revision)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged(0..segment.len, "the file is missing"));
             }
@@ -134,7 +142,7 @@ impl<'a> SegmentWriter<'a> {
         let mut last = None;
         if let Some(block) = segment.blocks.last() {
             let at = u64::from(block.at);
-            match read_head_at(&*file, at, identity(store_id, segment.base))? {
+            match read_head_at(&*file, at, identity)? {
                 Found::Block(found) if at + found.len as u64 == segment.len => last = Some(found),
                 _ => return Err(damaged(at..segment.len, "the last block is not as written")),
             }
@@ -144,28 +152,21 @@ impl<'a> SegmentWriter<'a> {
         if len > segment.len {
             file.set_len(segment.len)?;
         }
-        let mut writer = Self::of(files, store_id, log, sizes, file, segment);
+        let mut writer = Self::of(store_id, log, sizes, file, segment);
         if let Some(block) = last {
             (writer.number, writer.previous_crc) = (block.head.number + 1, block.header_crc);
         }
         Ok(writer)
     }
 
-    fn of(
-        files: &'a dyn Files,
-        store_id: u128,
-        log: u64,
-        sizes: Sizes,
-        file: Arc<dyn File>,
-        segment: Segment,
-    ) -> Self {
+    fn of(store_id: u128, log: u64, sizes: Sizes, file: Arc<dyn File>, segment: Segment) -> Self {
         Self {
-            files,
             store_id,
             log,
             sizes,
             file,
             is_new: false,
+            crc: None,
             known: segment.blocks.len(),
             segment,
             number: 1,
@@ -179,7 +180,7 @@ impl<'a> SegmentWriter<'a> {
 
     /// Whether another `bytes` of messages belong into the next segment.
     pub(crate) fn is_full_for(&self, bytes: usize) -> bool {
-        if self.segment.blocks.is_empty() && self.forming.is_none() {
+        if self.is_empty() {
             return false;
         }
         let table = (self.builder.entries() + 1) * TABLE_ENTRY_BYTES;
@@ -227,7 +228,7 @@ impl<'a> SegmentWriter<'a> {
 
     /// Writes what the builder holds. Returns the length of the block.
     fn write_block(&mut self) -> io::Result<u32> {
-        let identity = identity(self.store_id, self.segment.base);
+        let identity = identity(self.store_id, self.segment.base, self.segment.revision);
         let head = BlockHead {
             store_tag: identity.store_tag,
             number: self.number,
@@ -238,6 +239,7 @@ impl<'a> SegmentWriter<'a> {
         self.buffer.clear();
         let block = self.builder.finish(head, &mut self.buffer);
         self.file.write_at(&self.buffer, self.segment.len)?;
+        self.crc = self.crc.map(|crc| crc32c::crc32c_append(crc, &self.buffer));
         self.segment.len += block.len as u64;
         (self.number, self.previous_crc) = (self.number + 1, block.header_crc);
         Ok(block.len as u32)
@@ -249,6 +251,20 @@ impl<'a> SegmentWriter<'a> {
     /// What the disk says; then the segment must be given up.
     pub(crate) fn seal(&mut self) -> io::Result<()> {
         self.flush()?;
+        let crc = match self.crc {
+            Some(crc) => crc,
+            None => self.sum_up()?,
+        };
+        let body = footer::encode(&self.all_blocks()?, crc);
+        let numbers = [self.segment.base, self.segment.end, self.segment.len, 1];
+        self.builder.push(EntryKind::SegmentState, Level::Disk, self.log, numbers, &[&body]);
+        self.write_block()?;
+        self.segment.sealed = true;
+        Ok(())
+    }
+
+    /// The CRC of all bytes of the file.
+    fn sum_up(&self) -> io::Result<u32> {
         let mut crc = 0;
         let mut at = 0;
         while at < self.segment.len {
@@ -256,12 +272,7 @@ impl<'a> SegmentWriter<'a> {
             crc = crc32c::crc32c_append(crc, &load(&*self.file, at, piece as usize)?);
             at += piece;
         }
-        let body = footer::encode(&self.all_blocks()?, crc);
-        let numbers = [self.segment.base, self.segment.end, self.segment.len, 1];
-        self.builder.push(EntryKind::SegmentState, Level::Disk, self.log, numbers, &[&body]);
-        self.write_block()?;
-        self.segment.sealed = true;
-        Ok(())
+        Ok(crc)
     }
 
     /// All blocks of the file: those that were not known are settled, but they are
@@ -272,8 +283,8 @@ impl<'a> SegmentWriter<'a> {
         if is_whole {
             return Ok(self.segment.blocks.clone());
         }
-        let Segment { base, end, len, .. } = self.segment;
-        let state = SegmentState { log: self.log, base, end, len, is_sealed: false };
+        let Segment { base, revision, end, len, .. } = self.segment;
+        let state = SegmentState { log: self.log, base, revision, end, len, is_sealed: false };
         Ok(index::scan_blocks(&*self.file, self.store_id, &state))
     }
 
@@ -282,21 +293,40 @@ impl<'a> SegmentWriter<'a> {
     ///
     /// # Errors
     /// What the disk says; then the segment must be given up.
-    pub(crate) fn finish(&mut self) -> io::Result<Segment> {
+    pub(crate) fn finish(&mut self, files: &dyn Files) -> io::Result<Segment> {
         self.flush()?;
         self.file.sync_data()?;
         if self.is_new {
-            let (log, base) = (self.log, self.segment.base);
-            self.files.rename(&temporary_path(log, base), &path(log, base))?;
+            let (log, base, revision) = (self.log, self.segment.base, self.segment.revision);
+            files.rename(&temporary_path(log, base, revision), &path(log, base, revision))?;
         }
         let mut segment = std::mem::take(&mut self.segment);
         segment.blocks.drain(..self.known);
         Ok(segment)
     }
+
+    /// Bytes of the file so far, and of what waits to be written to it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segment.len + self.forming_bytes as u64
+    }
+
+    /// Whether nothing was added to it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segment.blocks.is_empty() && self.forming.is_none()
+    }
+
+    /// Gives up a segment that has not got its name: what is there of it is removed.
+    ///
+    /// # Errors
+    /// What the disk says; then it costs space until the next start.
+    pub(crate) fn discard(self, files: &dyn Files) -> io::Result<()> {
+        files.remove(&temporary_path(self.log, self.segment.base, self.segment.revision))
+    }
 }
 
-/// Takes back what was done to the segment of `log` that starts at `base`: cuts it
-/// to `len_before`, or removes it when it is new.
+/// Takes back what filing did to the segment of `log` that starts at `base`: cuts it
+/// to `len_before`, or removes it when it is new. (It was never written again: only
+/// sealed ones are.)
 ///
 /// # Errors
 /// What the disk says.
@@ -307,9 +337,9 @@ pub(crate) fn undo(
     len_before: Option<u64>,
 ) -> io::Result<()> {
     if let Some(len) = len_before {
-        return files.open(&path(log, base))?.set_len(len);
+        return files.open(&path(log, base, 0))?.set_len(len);
     }
-    for path in [temporary_path(log, base), path(log, base)] {
+    for path in [temporary_path(log, base, 0), path(log, base, 0)] {
         match files.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

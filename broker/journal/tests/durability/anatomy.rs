@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weir_journal::format::{
-    CheckpointContent, Entry, EntryKind, FILE_HEAD_BYTES, Found, Identity, Kind, read_block,
-    store_tag,
+    CheckpointContent, Entry, EntryKind, FILE_HEAD_BYTES, Found, Identity, Kind, SegmentState,
+    read_block, store_tag,
 };
 use weir_journal::sim::SimFiles;
 
@@ -49,6 +49,21 @@ impl Part {
     }
 }
 
+/// The number that the blocks of the segment with that name carry.
+fn segment_sequence(name: &str) -> Option<u64> {
+    let name = name.strip_prefix("s-")?.strip_suffix(".ws")?;
+    let (base, revision) = name.split_once('-').unwrap_or((name, "0"));
+    let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    Some(hex(base) | hex(revision) << 56)
+}
+
+/// Where a segment lies.
+pub fn segment_path(state: &SegmentState) -> String {
+    let SegmentState { log, base, revision, .. } = *state;
+    let revision = if revision == 0 { String::new() } else { format!("-{revision:02x}") };
+    format!("logs/{log:016x}/s-{base:016x}{revision}.ws")
+}
+
 #[derive(Default)]
 pub struct Anatomy {
     pub parts: Vec<Part>,
@@ -83,8 +98,8 @@ impl Anatomy {
                 anatomy.add(files, path, Kind::Journal, sequence);
             } else if let Some(sequence) = number("checkpoint-", ".wc") {
                 anatomy.add(files, path, Kind::Checkpoint, sequence);
-            } else if let Some(base) = number("s-", ".ws") {
-                anatomy.add(files, path, Kind::Segment, base);
+            } else if let Some(sequence) = segment_sequence(name) {
+                anatomy.add(files, path, Kind::Segment, sequence);
             }
         }
         anatomy
@@ -126,10 +141,7 @@ impl Anatomy {
 
     fn trusted_len(&self, path: &str) -> usize {
         let (_, newest) = self.checkpoints.last().unwrap();
-        let state = newest
-            .segments
-            .iter()
-            .find(|state| format!("logs/{:016x}/s-{:016x}.ws", state.log, state.base) == path);
+        let state = newest.segments.iter().find(|state| segment_path(state) == path);
         state.map_or(0, |state| state.len as usize)
     }
 

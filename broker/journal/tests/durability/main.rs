@@ -24,6 +24,7 @@ mod model_equivalence;
 mod retention_crash;
 mod shard;
 mod slow_sync_simulated;
+mod sparse_segments;
 mod torn_tail_every_byte;
 mod unsynced_island;
 mod world;

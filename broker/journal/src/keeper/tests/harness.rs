@@ -107,7 +107,7 @@ pub(super) struct Model {
 pub(super) struct FakeRest {
     files: SimFiles,
     pub(super) model: Mutex<Model>,
-    handles: Mutex<Handles>,
+    pub(super) handles: Mutex<Handles>,
 }
 
 impl FakeRest {
@@ -177,11 +177,13 @@ impl Model {
             log.chunks.retain(|chunk| chunk.base >= filed.through);
             for new in filed.segments.iter().cloned() {
                 match log.segments.iter_mut().find(|segment| segment.base == new.base) {
+                    Some(known) if known.revision < new.revision => *known = new,
                     Some(known) => {
                         known.blocks.extend(new.blocks);
                         (known.end, known.len, known.sealed) = (new.end, new.len, new.sealed);
                     }
-                    None => log.segments.push(new),
+                    None if new.revision == 0 => log.segments.push(new),
+                    None => {}
                 }
             }
         }
@@ -195,6 +197,7 @@ impl Model {
                 .map(|segment| SegmentState {
                     log,
                     base: segment.base,
+                    revision: segment.revision,
                     end: segment.end,
                     len: segment.len,
                     is_sealed: segment.sealed,
@@ -330,6 +333,7 @@ pub(super) fn policy() -> KeeperPolicy {
         free_bytes_min: 0,
         free_percent_min: 0,
         scrub_period_ms: 0,
+        rewrite_bytes_per_second: 0,
         ..KeeperPolicy::default()
     }
 }
@@ -375,7 +379,13 @@ impl Harness {
         let mut logs = BTreeMap::new();
         model.stores.iter_mut().for_each(|store| logs.append(store));
         *model.stores.last_mut().unwrap() = logs;
+        let newest = model.events.iter().rev().find_map(|event| match event {
+            KeeperEvent::Checkpoint { number, replay_from } => Some((*number, *replay_from)),
+            _ => None,
+        });
+        let (checkpoint, replay_from) = newest.unwrap_or((0, 1));
         model.events.clear();
+        let sealed = (replay_from..model.sequence).collect();
         drop(model);
         self.keeper = Keeper::new(KeeperStart {
             files: Arc::new(self.files.clone()),
@@ -383,10 +393,10 @@ impl Harness {
             rest: self.rest.clone(),
             policy,
             store_id: STORE,
-            checkpoint: 9,
-            replay_from: 9,
-            previous_replay_from: 9,
-            sealed: Vec::new(),
+            checkpoint,
+            replay_from,
+            previous_replay_from: replay_from,
+            sealed,
         });
     }
 

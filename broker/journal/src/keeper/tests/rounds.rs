@@ -97,7 +97,7 @@ fn what_is_empty_goes_with_a_checkpoint_that_does_not_name_it() {
     harness.fill(6);
     harness.settle().unwrap();
     let first = harness.rest.model().log(3).segments[0].clone();
-    let path = segment::path(3, first.base);
+    let path = segment::path(3, first.base, 0);
     harness.release(3, 0, first.end);
     harness.settle().unwrap();
     assert!(harness.files.bytes(&path).is_some(), "the checkpoint names it");
@@ -151,10 +151,11 @@ fn a_segment_that_is_emptied_while_it_is_filed_to_stays() {
     harness.check_stores();
     let sealed = harness.rest.model().log(1).segments[0].clone();
     assert!(sealed.sealed);
-    let file = harness.files.open(&segment::path(1, sealed.base)).unwrap();
+    let file = harness.files.open(&segment::path(1, sealed.base, 0)).unwrap();
     let state = SegmentState {
         log: 1,
         base: sealed.base,
+        revision: sealed.revision,
         end: sealed.end,
         len: sealed.len,
         is_sealed: true,
@@ -219,7 +220,7 @@ fn a_damaged_active_segment_is_left_and_told_of() {
     let active = harness.rest.model().log(3).segments.last().unwrap().clone();
     assert!(!active.sealed);
     let last = active.blocks.last().unwrap();
-    harness.files.flip_bit(&segment::path(3, active.base), u64::from(last.at) + 20, 3);
+    harness.files.flip_bit(&segment::path(3, active.base, 0), u64::from(last.at) + 20, 3);
     harness.fill(1);
     harness.settle().unwrap();
     let model = harness.rest.model();

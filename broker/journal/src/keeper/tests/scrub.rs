@@ -80,7 +80,7 @@ fn every_sealed_byte_is_read_once_in_a_period_and_not_too_fast() {
 fn damage_is_told_with_its_offsets() {
     let (_, segments) = prepared();
     let (segment, block) = (&segments[1], &segments[1].blocks[2]);
-    let path = segment::path(3, segment.base);
+    let path = segment::path(3, segment.base, 0);
     let at = u64::from(block.at);
     // Header, table, first body, padding, head of the file, footer.
     let places = [
@@ -116,7 +116,7 @@ fn a_damaged_body_costs_only_its_own_entry() {
     let segment = &segments[0];
     let block = &segment.blocks[0];
     assert!(block.live > 9, "several appends");
-    let path = segment::path(3, segment.base);
+    let path = segment::path(3, segment.base, 0);
     let at = place_of(&harness.files.bytes(&path).unwrap(), &record(3, block.base + 9));
     harness.files.flip_bit(&path, at, 0);
     pass(&mut harness, 60_000);
@@ -131,7 +131,7 @@ fn segments_that_go_are_forgotten() {
     harness.release(3, 0, segments[1].end);
     harness.clock.advance(10_000);
     pass(&mut harness, 60_000);
-    assert!(harness.files.bytes(&segment::path(3, segments[0].base)).is_none());
+    assert!(harness.files.bytes(&segment::path(3, segments[0].base, 0)).is_none());
     assert!(events(&harness).iter().all(|event| !matches!(event, KeeperEvent::Damage(_))));
 }
 
