@@ -86,37 +86,29 @@ fn real_files_stay_in_their_folder() {
     assert!(error.to_string().contains("data/gone"), "the error names the path: {error}");
 }
 
-/// A folder of nobody's, taken away in the end.
-fn with_folder(name: &str, test: impl FnOnce(&std::path::Path)) {
-    let path = std::env::temp_dir().join(format!("weir-{name}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&path));
-    test(&path);
-    std::fs::remove_dir_all(&path).unwrap();
-}
-
 #[test]
 fn files_that_are_looked_at_change_nothing() {
-    with_folder("looked-at", |path| {
-        let files = OsFiles::new(path).unwrap();
-        files.create("a").unwrap().write_at(b"text", 0).unwrap();
-        let looking = OsFiles::read_only(path);
-        let file = looking.open("a").unwrap();
-        assert_eq!(file.read_at(&mut [0; 9], 0).unwrap(), 4);
-        assert!(file.write_at(b"!", 0).is_err() && file.set_len(0).is_err());
-        let read_only = |done: io::Result<()>| {
-            assert_eq!(done.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
-        };
-        read_only(looking.create("b").map(drop));
-        read_only(looking.make_folder("b"));
-        read_only(looking.rename("a", "b"));
-        read_only(looking.remove("a"));
-        assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::NotFound);
-        assert_eq!(looking.list("").unwrap().len(), 1, "no lock was made");
-        let lock = files.lock().unwrap();
-        assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
-        drop(lock);
-        let lock = looking.lock().unwrap();
-        assert_eq!(files.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
-        drop(lock);
-    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let files = OsFiles::new(path).unwrap();
+    files.create("a").unwrap().write_at(b"text", 0).unwrap();
+    let looking = OsFiles::read_only(path);
+    let file = looking.open("a").unwrap();
+    assert_eq!(file.read_at(&mut [0; 9], 0).unwrap(), 4);
+    assert!(file.write_at(b"!", 0).is_err() && file.set_len(0).is_err());
+    let read_only = |done: io::Result<()>| {
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    };
+    read_only(looking.create("b").map(drop));
+    read_only(looking.make_folder("b"));
+    read_only(looking.rename("a", "b"));
+    read_only(looking.remove("a"));
+    assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::NotFound);
+    assert_eq!(looking.list("").unwrap().len(), 1, "no lock was made");
+    let lock = files.lock().unwrap();
+    assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
+    drop(lock);
+    let lock = looking.lock().unwrap();
+    assert_eq!(files.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
+    drop(lock);
 }

@@ -10,8 +10,11 @@ use weir_journal::tools::Folder;
 use weir_journal::{OpenError, RecoveryReport};
 
 use super::failure::Failure;
-use super::output::Output;
-use super::store;
+use super::output::{Output, note};
+use super::store::folder::{self, Lock};
+use super::{serve, store};
+use crate::config::{Config, Overrides};
+use crate::room;
 use crate::system::SystemClock;
 
 /// Arguments of `weir doctor`.
@@ -22,20 +25,29 @@ pub struct DoctorArgs {
     /// Data folder; a broker may use it
     #[arg(value_name = "DIR", default_value = "./weir-data")]
     folder: PathBuf,
+    /// Configuration of the broker: how much space must be free [default: as without one]
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Looks and tells; changes nothing. Waits for the disk.
 pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
     let path = &args.folder;
-    let files = store::files(path)?;
+    folder::require_data_folder(path)?;
+    let config = Config::load(args.config.as_deref(), Overrides::default())
+        .map_err(|error| Failure::usage(format!("{error:#}"), "correct it and look again"))?;
+    let files = folder::files(path);
     let mut advice = Vec::new();
-    let lock = store::lock(path, &files);
+    let lock = folder::lock(&*files);
     let is_running = matches!(lock, Err(OpenError::Locked));
+    if let Ok(Lock::Unknown(why)) = &lock {
+        note(out.json, &format!("note: {why}; whether a broker runs is not known"));
+    }
     let last = last_recovery(path);
     let now = if is_running { None } else { Some(look(&files)) };
     if let Some(Err(error)) = &now {
         advice.push(format!("a broker would not start: {error}"));
-        advice.push("restore the folder's files from a copy".to_owned());
+        advice.push(serve::cannot_open(&path.display().to_string(), error).hint);
     }
     let found = match &now {
         Some(Ok(report)) => Some(report),
@@ -61,6 +73,14 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
         ));
     }
     let space = files.free().ok();
+    if let Some(low) = space.and_then(|space| room::low(space, &config.store)) {
+        let whose = if args.config.is_some() {
+            ""
+        } else {
+            "; the mark is that of a broker without a configuration, --config FILE takes another"
+        };
+        advice.push(format!("free space on the disk of {}: {low}{whose}", path.display()));
+    }
     if out.json {
         return out.value(&json!({
             "running": is_running, "last_start": last,
