@@ -118,6 +118,10 @@ pub(super) fn cannot_open(data: &str, error: &OpenError) -> Failure {
             );
             Failure::new(Exit::NotFound, "data_loss", message, hint)
         }
+        OpenError::Io { error, .. } if error.kind() == ErrorKind::PermissionDenied => {
+            let hint = format!("run it as the user that the files belong to: ls -ln {data}");
+            Failure::new(Exit::Failed, "io", message, hint)
+        }
         OpenError::Io { .. } => Failure::new(Exit::DiskFailed, "io", message, HINT_DISK),
     }
 }
