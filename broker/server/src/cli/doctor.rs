@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use weir_journal::files::Files;
 use weir_journal::tools::Folder;
-use weir_journal::{OpenError, RecoveryReport};
+use weir_journal::{LostRange, OpenError, RecoveryReport};
 
 use super::failure::Failure;
 use super::output::{Output, note};
@@ -53,18 +53,7 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
         Some(Ok(report)) => Some(report),
         _ => last.as_ref(),
     };
-    for lost in found.into_iter().flat_map(RecoveryReport::lost) {
-        advice.push(format!(
-            "{} takes no messages while {}..{} is lost: restore {}, or give it up: weir store \
-             accept-loss {} {}",
-            lost.log,
-            lost.from,
-            lost.to,
-            path.display(),
-            path.display(),
-            lost.log
-        ));
-    }
+    advice.extend(found.into_iter().flat_map(RecoveryReport::lost).map(|it| give_up(path, it)));
     let set_aside = set_aside(path);
     if set_aside > 0 {
         advice.push(format!(
@@ -107,6 +96,14 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
         out.line("nothing needs to be done")?;
     }
     out.flush()
+}
+
+fn give_up(path: &Path, lost: &LostRange) -> String {
+    let (folder, LostRange { log, from, to }) = (path.display(), lost);
+    format!(
+        "{log} takes no messages while {from}..{to} is lost: restore {folder}, or give it up: \
+         weir store accept-loss {folder} {log}"
+    )
 }
 
 fn section(out: &mut Output, head: &str, report: &RecoveryReport) -> Result<(), Failure> {
