@@ -53,11 +53,12 @@ pub struct GroupStats {
     pub generation: Generation,
     /// Messages behind: not yet settled, per partition summed.
     pub lag: u64,
-    /// Waiting for a consumer, now.
+    /// Waiting for a consumer, now; also those that wait for their time and that
+    /// nobody had a reason to look at yet.
     pub ready: u64,
     /// With a consumer.
     pub in_flight: u64,
-    /// Waiting for their time.
+    /// Known to wait for their time: the others are looked at when consumers come.
     pub delayed: u64,
     /// Held until an operator acts.
     pub parked: u64,

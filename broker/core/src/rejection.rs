@@ -63,6 +63,9 @@ pub enum Rejection {
     #[error("a policy refused the message")]
     PolicyRefused,
     /// The stored bytes are damaged.
-    #[error("stored data is damaged in this range")]
+    #[error(
+        "messages of it are damaged: with the broker stopped, `weir store check DIR` names them, \
+         and `weir store accept-loss DIR LOG` gives them up"
+    )]
     DataLoss,
 }

@@ -33,6 +33,16 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
+impl Space {
+    /// Bytes below which publishes are refused: `free_bytes_min`, or that share of
+    /// the disk, percent, whichever is more.
+    #[must_use]
+    pub fn mark_bytes(self, free_bytes_min: u64, free_percent_min: u64) -> u64 {
+        let share = u128::from(self.total_bytes) * u128::from(free_percent_min) / 100;
+        free_bytes_min.max(share as u64)
+    }
+}
+
 /// A data folder. Every error names the path; its kind is the system's.
 pub trait Files: Send + Sync {
     /// Makes a file that does not exist yet.

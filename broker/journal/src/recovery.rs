@@ -52,7 +52,7 @@ pub enum OpenError {
         path: String,
     },
     /// What says what there is cannot be read: never taken for "nothing".
-    #[error("{what}; nothing was changed: restore the file, or see `weir store check`")]
+    #[error("{what}; nothing was changed")]
     Metadata {
         /// One sentence.
         what: String,

@@ -1,16 +1,15 @@
 //! A data folder without a broker: looked at, written out, read in. Nothing here
 //! changes a folder but [`import`] and [`accept_loss`].
 
-use std::io::{BufRead, Write};
+mod transfer;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use weir_core::command::Level;
 use weir_core::env::Clock;
-use weir_core::store::{Catalogue, Records, Stamp, Store, StoreError};
-use weir_message::Batch;
+use weir_core::store::{Records, StoreError};
 
-use crate::catalogue::JournalCatalogue;
 use crate::files::Files;
 use crate::format::EntryKind;
 use crate::journal::{Journal, JournalConfig};
@@ -18,8 +17,8 @@ use crate::log::Log;
 use crate::recovery::{self, LostRange, Mode, OpenError, Recovered, RecoveryReport};
 use crate::shared::Order;
 use crate::shared::{Shared, Start};
-use crate::store::JournalStore;
 use crate::{limits, read};
+pub use transfer::import;
 
 /// What a tool could not do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +40,12 @@ pub enum ToolError {
         /// What is wrong.
         what: String,
     },
+    /// The input is not all of what `export` writes, or not the same.
+    #[error("the input is not whole: {0}")]
+    NotWhole(String),
+    /// The folder to read into holds logs already.
+    #[error("the folder holds logs already: import goes into an empty one")]
+    NotEmpty,
     /// There is no such log, or nothing of it is lost there.
     #[error("{0}")]
     NotThere(String),
@@ -182,46 +187,6 @@ impl Folder {
             .filter_map(|(key, (_, value))| Some((key.clone(), value.as_ref()?.to_vec())));
         some.collect()
     }
-
-    /// Writes everything as lines of JSON that [`import`] reads: catalogue, logs
-    /// with their start, records, what is settled ahead.
-    ///
-    /// # Errors
-    /// Of `into`; a stretch that cannot be read is written as lost.
-    pub fn export(&self, into: &mut dyn Write) -> Result<(), ToolError> {
-        for (key, value) in self.catalogue() {
-            let line = serde_json::json!({ "key": key, "value": hex(&value) });
-            writeln!(into, "{line}")?;
-        }
-        for name in self.names() {
-            let log = Shared::lock(&self.shared.recovered).get(&name).cloned();
-            let Some(log) = log else { continue };
-            let settled: Vec<_> = log.released.iter().map(|(from, to)| [from, to]).collect();
-            let line = serde_json::json!({
-                "log": name, "start": log.start, "end": log.end, "settled": settled,
-            });
-            writeln!(into, "{line}")?;
-            let mut failure = None;
-            self.records(&name, &mut |records| {
-                let line = match records {
-                    Err((from, to)) => serde_json::json!({ "lost": [from, to] }),
-                    Ok(records) => serde_json::json!({
-                        "at": records.offset,
-                        "time_ms": records.time_ms,
-                        "due_ms": records.due_ms,
-                        "messages": records.batch.iter().map(hex).collect::<Vec<_>>(),
-                    }),
-                };
-                if failure.is_none() {
-                    failure = writeln!(into, "{line}").err();
-                }
-            });
-            if let Some(error) = failure {
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
 }
 
 fn shared_of(files: Arc<dyn Files>, clock: Arc<dyn Clock>, found: Recovered) -> Shared {
@@ -331,115 +296,4 @@ fn accepted(log: u64, from: u64, to: u64) -> Order {
         numbers: [from, to, 0, 0],
         body: Vec::new(),
     }
-}
-
-/// Reads what [`Folder::export`] wrote into a folder that holds no logs yet.
-/// Returns how many records came.
-///
-/// # Errors
-/// [`ToolError`]; what was read before stays in the folder.
-pub fn import(
-    files: Arc<dyn Files>,
-    clock: Arc<dyn Clock>,
-    config: JournalConfig,
-    from: &mut dyn BufRead,
-) -> Result<u64, ToolError> {
-    let journal = Journal::open(files, clock, config, 1)?;
-    if !journal.unopened().is_empty() {
-        return Err(ToolError::NotThere("the folder is not empty: import into a new one".into()));
-    }
-    let (mut store, mut catalogue) = (journal.store(Box::new(|| {})), journal.catalogue());
-    let mut importing = Importing { log: None, settled: Vec::new(), records: 0 };
-    for (number, line) in from.lines().enumerate() {
-        let line = line?;
-        let done = importing.line(&line, &mut store, &mut catalogue);
-        done.map_err(|error| match error {
-            ToolError::Input { what, .. } => ToolError::Input { line: number + 1, what },
-            other => other,
-        })?;
-        while store.is_congested() {
-            journal.sync()?;
-            store.commit()?;
-        }
-    }
-    importing.end_log(&mut store)?;
-    journal.sync()?;
-    drop(store);
-    journal.close()?;
-    Ok(importing.records)
-}
-
-struct Importing {
-    log: Option<weir_core::store::LogId>,
-    settled: Vec<(u64, u64)>,
-    records: u64,
-}
-
-impl Importing {
-    fn line(
-        &mut self,
-        line: &str,
-        store: &mut JournalStore,
-        catalogue: &mut JournalCatalogue,
-    ) -> Result<(), ToolError> {
-        let value: serde_json::Value =
-            serde_json::from_str(line).map_err(|error| input(&error.to_string()))?;
-        let number = |name: &str| value[name].as_u64().unwrap_or(0);
-        if let Some(key) = value["key"].as_str() {
-            let bytes = value["value"].as_str().and_then(unhex).ok_or_else(|| input("no value"))?;
-            catalogue.put(key, Some(bytes.into()), 0)?;
-        } else if let Some(name) = value["log"].as_str() {
-            self.end_log(store)?;
-            let log = store.open(name)?;
-            store.reset(log, number("start"));
-            self.log = Some(log);
-            self.settled = pairs(&value["settled"]);
-        } else if let Some(messages) = value["messages"].as_array() {
-            let log = self.log.ok_or_else(|| input("messages before a log"))?;
-            let mut bytes = Vec::new();
-            for message in messages {
-                let message = message.as_str().and_then(unhex);
-                bytes.extend(message.ok_or_else(|| input("a message that is not hex"))?);
-            }
-            let batch = Batch::from_bytes(bytes.into()).map_err(|e| input(&e.to_string()))?;
-            let stamp = Stamp { time_ms: number("time_ms"), due_ms: number("due_ms") };
-            let end = store.bounds(log).end;
-            if number("at") > end {
-                store.leave_gap(log, number("at"));
-            }
-            self.records += batch.len() as u64;
-            let end = store.bounds(log).end;
-            store.append(log, end, stamp, &batch, Level::Os)?;
-            store.commit()?;
-        }
-        Ok(())
-    }
-
-    fn end_log(&mut self, store: &mut JournalStore) -> Result<(), ToolError> {
-        if let Some(log) = self.log.take() {
-            for (from, to) in self.settled.drain(..) {
-                store.release(log, from, to, Level::Os);
-            }
-            store.commit()?;
-        }
-        Ok(())
-    }
-}
-
-fn input(what: &str) -> ToolError {
-    ToolError::Input { line: 0, what: what.to_owned() }
-}
-
-fn pairs(value: &serde_json::Value) -> Vec<(u64, u64)> {
-    let pairs = value.as_array().into_iter().flatten();
-    pairs.filter_map(|pair| Some((pair[0].as_u64()?, pair[1].as_u64()?))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
 }

@@ -86,7 +86,9 @@ codes! {
     /// A policy refused the message.
     PolicyRefused = "policy_refused", "read the message: the policy says why";
     /// Stored bytes are damaged.
-    DataLoss = "data_loss", "read on behind the damaged range";
+    DataLoss = "data_loss",
+        "readers: go on behind the damaged range; publishers: stop the broker, look with \
+         `weir store check DIR`, restore DIR or give up: `weir store accept-loss DIR LOG`";
     /// Nobody listens for the request. Made by clients, never sent by a broker.
     NoResponders = "no_responders", "start a responder, then ask again";
     /// The broker stops.

@@ -214,11 +214,12 @@ pub struct GroupFigures {
     pub generation: u64,
     /// Messages not yet settled, now.
     pub lag: u64,
-    /// Waiting for a consumer, now.
+    /// Waiting for a consumer, now; also those that wait for their time and that no
+    /// consumer has made the broker look at yet.
     pub ready: u64,
     /// With a consumer, now.
     pub in_flight: u64,
-    /// Waiting for their time, now.
+    /// Known to wait for their time, now: see `ready`.
     pub delayed: u64,
     /// Held until an operator acts, now.
     pub parked: u64,

@@ -14,6 +14,8 @@ use weir_core::store::{Catalogue, StoreError};
 use weir_policy::archive::Archive;
 use weir_protocol::{ErrorCode, WireError};
 
+use crate::room::Room;
+
 /// Told once when the store has failed: nothing may be acknowledged from then on.
 pub type OnFault = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
@@ -73,6 +75,7 @@ pub struct Books {
     turns: tokio::sync::Mutex<()>,
     shelf: Shelf,
     on_fault: OnFault,
+    room: Arc<Room>,
     /// Queues that were made without an entry, by name.
     unlisted: Mutex<BTreeSet<String>>,
     has_unlisted: Notify,
@@ -91,11 +94,12 @@ fn open(shelf: &Mutex<Box<dyn Catalogue>>) -> MutexGuard<'_, Box<dyn Catalogue>>
 impl Books {
     /// Over this catalogue.
     #[must_use]
-    pub fn new(catalogue: Box<dyn Catalogue>, on_fault: OnFault) -> Self {
+    pub fn new(catalogue: Box<dyn Catalogue>, on_fault: OnFault, room: Arc<Room>) -> Self {
         Self {
             turns: tokio::sync::Mutex::default(),
             shelf: Arc::new(Mutex::new(catalogue)),
             on_fault,
+            room,
             unlisted: Mutex::default(),
             has_unlisted: Notify::new(),
         }
@@ -155,7 +159,8 @@ impl Turn<'_> {
         match self.wait(move || put(&shelf, &key, value)).await {
             Ok(_) => Ok(()),
             Err(StoreError::NoSpace) => {
-                let text = "the disk is full: nothing can be made or changed";
+                let clause = self.books.room.clause();
+                let text = format!("no space left, so nothing can be made or changed: {clause}");
                 Err(WireError::new(ErrorCode::NoSpace, text))
             }
             Err(failure @ StoreError::Fenced(_)) => {

@@ -3,6 +3,7 @@
 //! Order of strength: flag, environment, file, default. An unknown key is
 //! refused with the nearest known one; nothing is ignored.
 
+mod log;
 mod store;
 
 use std::net::SocketAddr;
@@ -165,6 +166,8 @@ impl Config {
         if memory_bytes_max == 0 {
             bail!("limits.memory-mib = 0: nothing could be kept; write 1 or more");
         }
+        let log_level = overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".to_owned());
+        log::check(&log_level)?;
         let log_format = match file.log.format.as_deref() {
             None | Some("text") => LogFormat::Text,
             Some("json") => LogFormat::Json,
@@ -183,7 +186,7 @@ impl Config {
             connections_max,
             memory_bytes_max,
             store,
-            log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
+            log_level,
             log_format,
         })
     }
@@ -201,15 +204,11 @@ fn parse(text: &str) -> anyhow::Result<File> {
 }
 
 fn known(key: &str) -> anyhow::Result<()> {
-    let mut keys = KEYS.iter().chain(store::KEYS);
-    if keys.any(|known| *known == key) {
+    let keys: Vec<&str> = KEYS.iter().chain(store::KEYS).copied().collect();
+    if keys.contains(&key) {
         return Ok(());
     }
-    let nearest = KEYS
-        .iter()
-        .chain(store::KEYS)
-        .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
-        .expect("there are keys");
+    let nearest = log::nearest(key, &keys);
     bail!("unknown key `{key}`; did you mean `{nearest}`?")
 }
 
@@ -266,6 +265,11 @@ mod tests {
             ),
             ("[log]\nformat = \"xml\"", "log.format = \"xml\": write \"text\" or \"json\""),
             ("[store]\nkind = \"disk\"", "store.kind = \"disk\": write \"journal\" or \"memory\""),
+            (
+                "[store]\nkind = \"memory\"\nmemory-mib = 64",
+                "store.memory-mib = 64: it bounds what the journal holds in memory too, and \
+                 store.kind is \"memory\"; write limits.memory-mib, which bounds all messages",
+            ),
             ("[store]\njournal-file-mib = 0", "store.journal-file-mib = 0: write 1 to 1024"),
             (
                 "[store]\nkind = \"memory\"\ndefault-level = \"disk\"",

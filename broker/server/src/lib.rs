@@ -22,6 +22,7 @@ pub mod policy_info;
 pub mod receipt;
 pub mod restore;
 pub mod resumed;
+pub mod room;
 pub mod serve;
 pub mod server;
 pub mod session;

@@ -30,8 +30,11 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
 use crate::connections::Connections;
-use crate::limits::{DRAIN_MS_MAX, NEWS_LOOK_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX};
+use crate::limits::{
+    DRAIN_MS_MAX, NEWS_LOOK_MS, NO_SPACE_TOLD_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX,
+};
 use crate::restore::{Beginning, restore};
+use crate::room::Room;
 use crate::shard::{Notice, ShardTask};
 use crate::shards::Shards;
 use crate::storage::{SharedJournal, Storage};
@@ -104,10 +107,8 @@ impl Server {
             Ok(listener) => listener,
             Err(error) => {
                 storage.close()?;
-                return Err(anyhow::Error::new(error).context(format!(
-                    "cannot listen on {}; is another broker running there?",
-                    config.listen
-                )));
+                let text = format!("cannot listen on {}", config.listen);
+                return Err(anyhow::Error::new(error).context(text));
             }
         };
         let address = listener.local_addr()?;
@@ -115,6 +116,7 @@ impl Server {
         let shards = Arc::new(shards);
         let connections = Arc::new(Connections::default());
         let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
+        let room = Arc::new(Room::new(&config, storage.journal.is_some()));
         let Beginning { directory, commands } = beginning;
         let stores = std::mem::take(&mut storage.stores);
         let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);
@@ -132,13 +134,14 @@ impl Server {
                 connections: connections.clone(),
                 resumed: Arc::default(),
                 notices: notices.clone(),
+                room: room.clone(),
                 clock: clock.clone(),
                 stop: shards.stop(),
             });
         }
         drop(notices);
         let tasks = spawn_shards(tasks, commands).await?;
-        let books = Books::new(storage.catalogue, on_fault);
+        let books = Books::new(storage.catalogue, on_fault, room.clone());
         let archive = Arc::new(books.policy_archive());
         let policies = start_policies(&config, shards.clone(), clock.clone(), archive).await?;
         let broker = Arc::new(Broker::new(
@@ -156,7 +159,7 @@ impl Server {
         let mut keeping = JoinSet::new();
         let listing = broker.clone();
         keeping.spawn(async move { listing.list_unlisted().await });
-        keeping.spawn(news_loop(journal.clone()));
+        keeping.spawn(news_loop(journal.clone(), room));
         let stop_accepting = CancellationToken::new();
         let stop_reading = CancellationToken::new();
         let mut accepting = JoinSet::new();
@@ -300,17 +303,27 @@ async fn notice_loop(mut inbox: mpsc::Receiver<Notice>, broker: Arc<Broker>) {
 }
 
 /// Logs what the store has to tell while it runs.
-async fn news_loop(journal: SharedJournal) {
+async fn news_loop(journal: SharedJournal, room: Arc<Room>) {
     let mut looks = tokio::time::interval(Duration::from_millis(NEWS_LOOK_MS));
+    let (mut is_refusing, mut told) = (false, tokio::time::Instant::now());
     loop {
         looks.tick().await;
-        let news = match journal.lock().expect("nothing panics under this lock").as_ref() {
-            Some(journal) => journal.take_news(),
-            None => return,
-        };
+        let (news, has_no_space) =
+            match journal.lock().expect("nothing panics under this lock").as_ref() {
+                Some(journal) => (journal.take_news(), journal.figures().has_no_space),
+                None => return,
+            };
         for line in news {
             warn!("store: {line}");
         }
+        let is_news = has_no_space != is_refusing;
+        if has_no_space && (is_news || told.elapsed() >= Duration::from_millis(NO_SPACE_TOLD_MS)) {
+            warn!("store: no space, publishes are refused: {}", room.clause());
+            told = tokio::time::Instant::now();
+        } else if is_news {
+            info!("store: there is space again, publishes are taken");
+        }
+        is_refusing = has_no_space;
     }
 }
 

@@ -10,6 +10,7 @@ mod hand_over;
 pub mod publish;
 pub mod route;
 mod run;
+mod stranger;
 
 use std::sync::Arc;
 
@@ -130,10 +131,7 @@ impl Session {
             let done = frames.is_empty();
             self.frames = frames;
             self.flush(&chunk).await?;
-            scanned.map_err(|error| {
-                self.error(0, &error.wire());
-                Ended("the client broke the protocol")
-            })?;
+            scanned.map_err(|error| self.refuse_rest(&error))?;
             if done {
                 return Ok(());
             }

@@ -24,6 +24,7 @@ use crate::connections::Connections;
 use crate::limits::{CONGESTED_LOOK_MS, TURN_BATCHES_MAX};
 use crate::outbox::Outbox;
 use crate::resumed::Resumed;
+use crate::room::Room;
 use crate::shards::{CommandBatch, Inbox};
 use crate::wire;
 
@@ -70,6 +71,8 @@ pub struct ShardTask {
     pub resumed: Arc<Resumed>,
     /// Where notices go to.
     pub notices: mpsc::Sender<Notice>,
+    /// What is told of room for messages.
+    pub room: Arc<Room>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when it is to finish what it has and end.
@@ -188,10 +191,10 @@ impl ShardTask {
             // Gone: its Disconnect is on the way, or was the cause of this.
             let Some(outbox) = &last else { continue };
             let (ring, is_long) = outbox.push_effects(&self.resumed, |pen| {
-                wire::effect(pen, effect);
+                wire::effect(pen, effect, &self.room);
                 while let Some(next) = left.next_if(|next| connection_of(next) == Some(connection))
                 {
-                    wire::effect(pen, next);
+                    wire::effect(pen, next, &self.room);
                 }
             });
             if is_long {

@@ -17,6 +17,7 @@ use weir_protocol::{
 use crate::info;
 use crate::outbox::{Freed, Pen, Pending};
 use crate::receipt::Request;
+use crate::room::Room;
 
 /// Why one message of a publish was refused.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ pub struct Refusal {
 impl Refusal {
     /// A shard refused it.
     #[must_use]
-    pub fn by_shard(rejection: Rejection) -> Self {
-        Self { row: 0, code: code(rejection), message: rejection.to_string().into() }
+    pub fn by_shard(rejection: Rejection, room: &Room) -> Self {
+        Self { row: 0, code: code(rejection), message: why(rejection, room).into() }
     }
 }
 
@@ -72,6 +73,14 @@ pub fn code(rejection: Rejection) -> ErrorCode {
         Rejection::PolicyFailed => ErrorCode::PolicyFailed,
         Rejection::PolicyRefused => ErrorCode::PolicyRefused,
         Rejection::DataLoss => ErrorCode::DataLoss,
+    }
+}
+
+/// A rejection in a sentence, with the figures that it is about.
+fn why(rejection: Rejection, room: &Room) -> String {
+    match rejection {
+        Rejection::NoSpace => format!("{rejection}: {}", room.clause()),
+        other => other.to_string(),
     }
 }
 
@@ -230,7 +239,7 @@ fn run_header(run: &Run) -> RunHeader {
 }
 
 /// Writes what an effect has to tell its connection.
-pub fn effect(pen: &mut Pen<'_>, effect: Effect) {
+pub fn effect(pen: &mut Pen<'_>, effect: Effect, room: &Room) {
     match effect {
         Effect::Published { receipt, count, rows, outcome, .. } => {
             pen.note(receipt, |receipt| {
@@ -238,13 +247,14 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect) {
                 match outcome {
                     Ok(level) => receipt.kept(count, &rows, level),
                     Err(rejection) => {
-                        receipt.refused(count, &rows, || Refusal::by_shard(rejection));
+                        let refusal = Refusal::by_shard(rejection, room);
+                        receipt.refused(count, &rows, || refusal.clone());
                     }
                 }
             });
         }
         Effect::Deliver { subscription, runs, .. } => deliver(pen, subscription, &runs),
-        Effect::Reply { request, reply, .. } => self::reply(pen, request, reply),
+        Effect::Reply { request, reply, .. } => self::reply(pen, request, reply, room),
         Effect::Ended { subscription, reason, .. } => {
             let error = WireError::new(code(reason), format!("the consumer was ended: {reason}"));
             ended(pen.buffer(), subscription, &error);
@@ -277,7 +287,7 @@ fn deliver(pen: &mut Pen<'_>, subscription: SubscriptionId, runs: &[Run]) {
     }
 }
 
-fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply) {
+fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply, room: &Room) {
     let id = request.0;
     let expected = pen.expected(request);
     match (&expected, &reply) {
@@ -304,7 +314,7 @@ fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply) {
             _ => ok(pen.buffer(), id, &weir_protocol::Empty {}),
         },
         Reply::Rejected(rejection) => {
-            let error = WireError::new(code(rejection), rejection.to_string());
+            let error = WireError::new(code(rejection), why(rejection, room));
             self::error(pen.buffer(), id, &error);
         }
     }

@@ -5,7 +5,8 @@
 
 mod program;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -45,6 +46,13 @@ fn queues_from_creation_to_deletion() {
     broker.run(&["queue", "alter", "orders", "--messages-max", "100"]).ok();
     let list = broker.run(&["queue", "list", "--json"]).ok().json_lines();
     assert_eq!((list.len(), &list[0]["name"]), (1, &json!("orders")));
+    let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+    assert_eq!((&list[0]["messages"], &list[0]["bytes"]), (&json!(3), &info["bytes"]));
+    broker.run(&["stream", "create", "flights"]).ok();
+    broker.run(&["pub", "flights", "text"]).ok();
+    let list = broker.run(&["stream", "list", "--json"]).ok().json_lines();
+    assert_eq!((&list[0]["name"], &list[0]["messages"]), (&json!("flights"), &json!(1)));
+    broker.run(&["stream", "delete", "flights"]).ok();
     let took =
         broker.run(&["queue", "consume", "orders", "--count", "2", "--wait", "20s", "--json"]);
     let messages = took.ok().json_lines();
@@ -185,7 +193,51 @@ fn a_second_broker_on_the_same_port_says_why_it_cannot() {
     let ran =
         Ran::of(weir(&["serve", "--listen", &broker.address, "--data", data]).output().unwrap());
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.err.contains("is another broker running there?"), "{ran:?}");
+    assert!(ran.err.contains("another program listens there"), "{ran:?}");
+    // An address for documentation: no machine has it.
+    let elsewhere = weir(&["serve", "--listen", "192.0.2.1:7117", "--data", data]).output();
+    let ran = Ran::of(elsewhere.unwrap());
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("this machine has no address 192.0.2.1"), "{ran:?}");
+}
+
+#[test]
+fn a_word_that_is_no_level_does_not_silence_the_log() {
+    let data = concat!(env!("CARGO_TARGET_TMPDIR"), "/cli-level");
+    // An address that no machine has: the program ends whatever it makes of the word.
+    let arguments = ["serve", "--log", "wran", "--listen", "192.0.2.1:7117", "--data", data];
+    let ran = Ran::of(weir(&arguments).output().unwrap());
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("did you mean `warn`"), "{ran:?}");
+}
+
+#[test]
+fn clients_of_other_protocols_are_told_by_name() {
+    let mut broker = Broker::start("cli-strangers");
+    for (bytes, name) in [(&b"GET / HTTP/1.1\r\n\r\n"[..], "HTTP"), (b"\x16\x03\x01\x02\0", "TLS")]
+    {
+        let mut socket = TcpStream::connect(&broker.address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.contains(&format!("this looks like {name}")), "{text:?}");
+        let line = broker.line("its own protocol");
+        assert!(line.contains("INFO") && line.contains(name), "{line}");
+    }
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn what_waits_for_its_time_is_not_called_ready() {
+    let broker = Broker::start("cli-delayed");
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["pub", "orders", "later", "--delay", "1h"]).ok();
+    let info = broker.run(&["queue", "info", "orders"]).ok().out;
+    assert!(info.lines().any(|line| line.split_whitespace().eq(["waiting", "1"])), "{info}");
+    assert!(!info.contains("ready"), "{info}");
+    assert_eq!(broker.stop(), 0);
 }
 
 #[test]

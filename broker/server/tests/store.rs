@@ -61,8 +61,8 @@ fn a_broker_that_was_killed_starts_again_with_everything() {
     assert_eq!((second.code, &error(&second)["code"]), (75, &json!("locked")), "{second:?}");
     let looked = store(&["check", "--json"], &data);
     assert_eq!((looked.code, &error(&looked)["code"]), (75, &json!("locked")), "{looked:?}");
-    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
-    let told = doctor.ok().json();
+    assert!(error(&looked)["hint"].as_str().unwrap().contains("stop the broker"), "{looked:?}");
+    let told = doctor(&data, &["--json"]).ok().json();
     assert_eq!((&told["running"], &told["last_start"]["clean"]), (&json!(true), &json!(false)));
     assert_eq!(told["advice"], json!([]));
     broker.run(&["queue", "info", "orders"]).ok();
@@ -95,11 +95,11 @@ fn a_folder_can_be_looked_at_written_out_and_read_in() {
     assert_eq!(store(&["check"], Path::new("/nowhere/at/all")).code, 3);
     // Out and in again: the copy serves the same.
     let exported = store(&["export"], &data).ok().out;
-    let copy = folder("store-tools-copy");
-    let file = copy.join("everything.jsonl");
+    let place = folder("store-tools-copy");
+    let (copy, file) = (place.join("data"), place.join("everything.jsonl"));
     std::fs::write(&file, &exported).unwrap();
     store(&["import", file.to_str().unwrap()], &copy).ok();
-    let broker = Broker::over(&copy, &[]);
+    let broker = Broker::over(&copy, &["--config", place.join("weir.toml").to_str().unwrap()]);
     let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
     assert_eq!(info["messages"], 15);
     let info = broker.run(&["stream", "info", "flights", "--json"]).ok().json();
@@ -109,6 +109,130 @@ fn a_folder_can_be_looked_at_written_out_and_read_in() {
     let broker = Broker::over(&data, &[]);
     let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
     assert_eq!(info["messages"], 15);
+    assert_eq!(broker.stop(), 0);
+}
+
+/// What the doctor says, with the marks for free space of the folder's configuration.
+fn doctor(data: &Path, arguments: &[&str]) -> Ran {
+    let config = data.join("weir.toml");
+    let mut command = weir(&["doctor", data.to_str().unwrap()]);
+    Ran::of(command.arg("--config").arg(config).args(arguments).output().unwrap())
+}
+
+/// Names and contents of everything below a folder.
+fn contents(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.push((path.clone(), Vec::new()));
+            found.extend(contents(&path));
+        } else {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn looking_makes_nothing_not_even_a_lock() {
+    let broker = Broker::start("store-looked-at");
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["pub", "orders", "kept"]).ok();
+    let data = broker.kill();
+    // As a copy or a read-only mount may be.
+    std::fs::remove_file(data.join("lock")).unwrap();
+    let before = contents(&data);
+    for command in ["check", "dump", "stats", "export"] {
+        store(&[command], &data).ok();
+    }
+    doctor(&data, &[]).ok();
+    assert!(contents(&data) == before, "something was made or changed");
+}
+
+#[test]
+fn what_no_broker_has_written_to_is_not_called_sound() {
+    let place = folder("store-foreign");
+    let empty = place.join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir_all(place.join("journal/0123456789abcdef")).unwrap();
+    for data in [&place, &empty] {
+        for command in ["check", "stats", "dump", "export"] {
+            let ran = store(&[command, "--json"], data);
+            assert_eq!((ran.code, &error(&ran)["code"]), (65, &json!("bad_data")), "{ran:?}");
+            assert!(ran.err.contains("no data folder of Weir's"), "{ran:?}");
+        }
+        let ran = store(&["accept-loss", "queue/orders", "--json"], data);
+        assert_eq!(ran.code, 65, "{ran:?}");
+    }
+    assert_eq!(doctor(&place, &[]).code, 65);
+    assert!(std::fs::read_dir(&empty).unwrap().next().is_none(), "nothing was made");
+}
+
+#[test]
+fn what_fails_on_its_way_in_or_out_leaves_nothing_behind() {
+    let broker = Broker::start("store-transfer");
+    broker.run(&["queue", "create", "orders"]).ok();
+    lines(&broker, "orders", 0..10);
+    let data = broker.stop_and_keep();
+    let place = folder("store-transfer-copy");
+    let file = place.join("everything.jsonl");
+    let name = file.to_str().unwrap();
+    store(&["export", name], &data).ok();
+    let again = store(&["export", name, "--json"], &data);
+    assert_eq!((again.code, &error(&again)["code"]), (2, &json!("exists")), "{again:?}");
+    assert!(error(&again)["hint"].as_str().unwrap().contains(name), "{again:?}");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let (most, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    let cut = place.join("cut.jsonl");
+    let before = contents(&place).len() + 1;
+    let (target, empty) = (place.join("new"), place.join("empty"));
+    for wrong in [most, &whole[..whole.len() / 2], &whole.replace("queue/orders", "queue/../etc")] {
+        std::fs::write(&cut, wrong).unwrap();
+        let ran = store(&["import", cut.to_str().unwrap(), "--json"], &target);
+        assert_eq!((ran.code, &error(&ran)["code"]), (65, &json!("bad_input")), "{ran:?}");
+        assert!(error(&ran)["hint"].as_str().unwrap().contains("weir store export"), "{ran:?}");
+        assert_eq!(contents(&place).len(), before, "{:?}", contents(&place));
+    }
+    std::fs::create_dir(&empty).unwrap();
+    for target in [&target, &empty] {
+        store(&["import", name], target).ok();
+        assert_eq!(store(&["check", "--json"], target).ok().json()["messages"], 10);
+        let again = store(&["import", name, "--json"], target);
+        assert_eq!((again.code, &error(&again)["code"]), (2, &json!("exists")), "{again:?}");
+    }
+}
+
+#[test]
+fn a_want_of_space_is_told_with_figures_and_keys() {
+    let data = folder("store-no-space");
+    let config = data.join("weir.toml");
+    std::fs::write(&config, "[store]\njournal-file-mib = 4\nfree-mib-min = 1073741824\n").unwrap();
+    let mut broker = Broker::over(&data, &[]);
+    let line = broker.line("no space");
+    let told = |text: &str| {
+        for part in ["MiB are free", "below 1073741824 MiB", "store.free-mib-min"] {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+    };
+    told(&line);
+    let ran = broker.run(&["queue", "create", "orders"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    told(&ran.err);
+    let doctor = doctor(&data, &["--json"]).ok().json();
+    told(&doctor["advice"].to_string());
+    assert_eq!(broker.stop_and_keep(), data);
+    let roomy = data.join("roomy.toml");
+    std::fs::write(&roomy, "[store]\njournal-file-mib = 4\nfree-mib-min = 0\n").unwrap();
+    let broker = Broker::over(&data, &["--config", roomy.to_str().unwrap()]);
+    broker.run(&["queue", "create", "orders"]).ok();
+    assert_eq!(broker.stop_and_keep(), data);
+    let mut broker = Broker::over(&data, &[]);
+    broker.line("no space");
+    let ran = broker.run(&["pub", "orders", "text"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    told(&ran.err);
     assert_eq!(broker.stop(), 0);
 }
 
@@ -156,10 +280,12 @@ fn a_loss_is_named_and_can_be_given_up() {
     let refused = broker.run(&["pub", "orders", "more", "--json"]);
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.err.contains("data_loss") || refused.out.contains("data_loss"), "{refused:?}");
+    for next in ["weir store check DIR", "weir store accept-loss DIR"] {
+        assert!(refused.err.contains(next), "{refused:?}");
+    }
     broker.run(&["pub", "mail", "more"]).ok();
     assert_eq!(broker.stop_and_keep(), data);
-    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
-    let advice = doctor.ok().json()["advice"].to_string();
+    let advice = doctor(&data, &["--json"]).ok().json()["advice"].to_string();
     assert!(advice.contains("weir store accept-loss"), "{advice}");
     let nothing = store(&["accept-loss", "queue/mail"], &data);
     assert_eq!(nothing.code, 3, "{nothing:?}");
@@ -193,11 +319,19 @@ fn a_folder_that_cannot_be_read_is_refused_and_left_alone() {
     let mut spoiled = head.clone();
     spoiled[8] ^= 1;
     std::fs::write(first, &spoiled).unwrap();
+    // It names the data folder as well as the head does.
+    std::fs::remove_file(data.join("synced")).unwrap();
     let ran = refused(&data, &[]);
     assert_eq!((ran.code, &error(&ran)["code"]), (65, &json!("bad_data")), "{ran:?}");
-    let doctor = Ran::of(weir(&["doctor", data.to_str().unwrap(), "--json"]).output().unwrap());
-    let advice = doctor.ok().json()["advice"].to_string();
+    // Neither points at the other: both say what to put there.
+    let advice = doctor(&data, &["--json"]).ok().json()["advice"].to_string();
     assert!(advice.contains("would not start"), "{advice}");
+    let checked = store(&["check"], &data);
+    assert_eq!(checked.code, 65, "{checked:?}");
+    for text in [&checked.err, &advice] {
+        assert!(text.contains("a whole copy") && text.contains("weir store import"), "{text}");
+        assert!(!text.contains("weir doctor") && !text.contains("store check"), "{text}");
+    }
     assert_eq!(std::fs::read(first).unwrap(), spoiled, "it was left alone");
     assert_eq!(files(), before);
     std::fs::write(first, head).unwrap();
@@ -220,5 +354,37 @@ fn in_memory_nothing_is_left() {
     assert!(!data.join("journal").exists());
     let broker = Broker::over(&data, &["--memory"]);
     assert_eq!(broker.run(&["queue", "info", "orders"]).code, 3);
+    assert_eq!(broker.stop(), 0);
+}
+
+#[test]
+fn a_file_cut_short_after_a_good_stop_is_a_loss_until_it_is_accepted() {
+    let broker = Broker::start("store-cut-short");
+    for queue in ["orders", "mail"] {
+        broker.run(&["queue", "create", queue]).ok();
+        lines(&broker, queue, 0..10);
+    }
+    let data = broker.stop_and_keep();
+    let journal = std::fs::read_dir(data.join("journal")).unwrap();
+    let mut files: Vec<_> = journal.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|it| it == "wj"));
+    files.sort();
+    let whole = std::fs::read(&files[0]).unwrap();
+    let end = whole.iter().rposition(|&byte| byte != 0).unwrap();
+    let cut = std::fs::OpenOptions::new().write(true).open(&files[0]).unwrap();
+    cut.set_len(end as u64 & !511).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store(&["check"], &data).code, 3);
+        let broker = Broker::over(&data, &[]);
+        assert_eq!(broker.run(&["pub", "mail", "more"]).code, 4);
+        assert_eq!(broker.stop_and_keep(), data);
+    }
+    let given_up = store(&["accept-loss", "--all", "--json"], &data).ok().json();
+    let logs: Vec<_> = given_up["given_up"].as_array().unwrap().iter().collect();
+    assert_eq!(logs.len(), 2, "{given_up}");
+    store(&["check"], &data).ok();
+    assert_eq!(store(&["accept-loss", "--all"], &data).code, 3, "nothing is left to accept");
+    let broker = Broker::over(&data, &[]);
+    broker.run(&["pub", "mail", "more"]).ok();
     assert_eq!(broker.stop(), 0);
 }

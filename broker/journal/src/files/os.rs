@@ -16,6 +16,8 @@ use super::{File, FileEntry, Files, Space};
 #[derive(Debug)]
 pub struct OsFiles {
     root: PathBuf,
+    /// Nothing is made, changed or removed, so a read-only mount will do.
+    is_read_only: bool,
 }
 
 impl OsFiles {
@@ -30,7 +32,25 @@ impl OsFiles {
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent)?;
         }
-        Ok(Self { root })
+        Ok(Self { root, is_read_only: false })
+    }
+
+    /// Of a folder that is there, to be looked at: whatever would change it fails
+    /// with `ReadOnlyFilesystem`, and [`Files::lock`] with `NotFound` where no broker
+    /// has left a lock.
+    #[must_use]
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), is_read_only: true }
+    }
+
+    /// Where something is to be changed.
+    fn at_writable(&self, path: &str) -> io::Result<PathBuf> {
+        let path = self.at(path)?;
+        if self.is_read_only {
+            let error = ErrorKind::ReadOnlyFilesystem.into();
+            return Err(named("change, while it is only looked at,", &path, &error));
+        }
+        Ok(path)
     }
 
     fn at(&self, path: &str) -> io::Result<PathBuf> {
@@ -43,9 +63,9 @@ impl OsFiles {
     }
 
     fn open_with(&self, path: &str, what: &str, new: bool) -> io::Result<Arc<dyn File>> {
-        let path = self.at(path)?;
+        let path = if new { self.at_writable(path)? } else { self.at(path)? };
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create_new(new).mode(0o600);
+        options.read(true).write(!self.is_read_only).create_new(new).mode(0o600);
         let file = options.open(&path).map_err(|error| named(what, &path, &error))?;
         Ok(Arc::new(OsFile { file, path, has_synced_writes: AtomicBool::new(true) }))
     }
@@ -96,7 +116,7 @@ impl Files for OsFiles {
     }
 
     fn make_folder(&self, folder: &str) -> io::Result<()> {
-        let whole = self.at(folder)?;
+        let whole = self.at_writable(folder)?;
         let mut path = self.root.clone();
         for part in folder.split('/').filter(|part| !part.is_empty()) {
             let parent = path.clone();
@@ -114,17 +134,17 @@ impl Files for OsFiles {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (self.at(from)?, self.at(to)?);
+        let (from, to) = (self.at_writable(from)?, self.at_writable(to)?);
         fs::rename(&from, &to).map_err(|error| named("rename to", &to, &error))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        let path = self.at(path)?;
+        let path = self.at_writable(path)?;
         fs::remove_file(&path).map_err(|error| named("remove", &path, &error))
     }
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
-        let path = self.at(folder)?;
+        let path = self.at_writable(folder)?;
         fs::remove_dir(&path).map_err(|error| named("remove folder", &path, &error))
     }
 
@@ -144,7 +164,10 @@ impl Files for OsFiles {
     fn lock(&self) -> io::Result<Box<dyn Send>> {
         let path = self.at("lock")?;
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.read(true).mode(0o600);
+        if !self.is_read_only {
+            options.write(true).create(true).truncate(false);
+        }
         let file = options.open(&path).map_err(|error| named("open", &path, &error))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| named("lock", &path, &error.into()))?;

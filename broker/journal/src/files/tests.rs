@@ -85,3 +85,30 @@ fn real_files_stay_in_their_folder() {
     let error = files.open("gone").err().unwrap();
     assert!(error.to_string().contains("data/gone"), "the error names the path: {error}");
 }
+
+#[test]
+fn files_that_are_looked_at_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let files = OsFiles::new(path).unwrap();
+    files.create("a").unwrap().write_at(b"text", 0).unwrap();
+    let looking = OsFiles::read_only(path);
+    let file = looking.open("a").unwrap();
+    assert_eq!(file.read_at(&mut [0; 9], 0).unwrap(), 4);
+    assert!(file.write_at(b"!", 0).is_err() && file.set_len(0).is_err());
+    let read_only = |done: io::Result<()>| {
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    };
+    read_only(looking.create("b").map(drop));
+    read_only(looking.make_folder("b"));
+    read_only(looking.rename("a", "b"));
+    read_only(looking.remove("a"));
+    assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::NotFound);
+    assert_eq!(looking.list("").unwrap().len(), 1, "no lock was made");
+    let lock = files.lock().unwrap();
+    assert_eq!(looking.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
+    drop(lock);
+    let lock = looking.lock().unwrap();
+    assert_eq!(files.lock().err().unwrap().kind(), ErrorKind::WouldBlock);
+    drop(lock);
+}

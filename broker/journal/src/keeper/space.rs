@@ -34,9 +34,7 @@ impl SpaceWatch {
     /// the mark to end it, so that it does not flutter.
     /// Returns how many bytes may still be taken.
     pub(super) fn look(&mut self, space: Space, policy: &KeeperPolicy) -> u64 {
-        let share =
-            (u128::from(space.total_bytes) * u128::from(policy.free_percent_min) / 100) as u64;
-        let mark = policy.free_bytes_min.max(share);
+        let mark = space.mark_bytes(policy.free_bytes_min, policy.free_percent_min);
         let mark = if self.is_low { mark.saturating_add(mark / 10) } else { mark };
         self.is_low = space.free_bytes < mark;
         space.free_bytes.saturating_sub(mark)

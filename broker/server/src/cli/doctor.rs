@@ -7,11 +7,14 @@ use clap::Args;
 use serde_json::json;
 use weir_journal::files::Files;
 use weir_journal::tools::Folder;
-use weir_journal::{OpenError, RecoveryReport};
+use weir_journal::{LostRange, OpenError, RecoveryReport};
 
 use super::failure::Failure;
-use super::output::Output;
-use super::store;
+use super::output::{Output, note};
+use super::store::folder::{self, Lock};
+use super::{serve, store};
+use crate::config::{Config, Overrides};
+use crate::room;
 use crate::system::SystemClock;
 
 /// Arguments of `weir doctor`.
@@ -22,37 +25,35 @@ pub struct DoctorArgs {
     /// Data folder; a broker may use it
     #[arg(value_name = "DIR", default_value = "./weir-data")]
     folder: PathBuf,
+    /// Configuration of the broker: how much space must be free [default: as without one]
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Looks and tells; changes nothing. Waits for the disk.
 pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
     let path = &args.folder;
-    let files = store::files(path)?;
+    folder::require_data_folder(path)?;
+    let config = Config::load(args.config.as_deref(), Overrides::default())
+        .map_err(|error| Failure::usage(format!("{error:#}"), "correct it and look again"))?;
+    let files = folder::files(path);
     let mut advice = Vec::new();
-    let lock = store::lock(path, &files);
+    let lock = folder::lock(&*files);
     let is_running = matches!(lock, Err(OpenError::Locked));
+    if let Ok(Lock::Unknown(why)) = &lock {
+        note(out.json, &format!("note: {why}; whether a broker runs is not known"));
+    }
     let last = last_recovery(path);
     let now = if is_running { None } else { Some(look(&files)) };
     if let Some(Err(error)) = &now {
         advice.push(format!("a broker would not start: {error}"));
-        advice.push("restore the folder's files from a copy".to_owned());
+        advice.push(serve::cannot_open(&path.display().to_string(), error).hint);
     }
     let found = match &now {
         Some(Ok(report)) => Some(report),
         _ => last.as_ref(),
     };
-    for lost in found.into_iter().flat_map(RecoveryReport::lost) {
-        advice.push(format!(
-            "{} takes no messages while {}..{} is lost: restore {}, or give it up: weir store \
-             accept-loss {} {}",
-            lost.log,
-            lost.from,
-            lost.to,
-            path.display(),
-            path.display(),
-            lost.log
-        ));
-    }
+    advice.extend(found.into_iter().flat_map(RecoveryReport::lost).map(|it| give_up(path, it)));
     let set_aside = set_aside(path);
     if set_aside > 0 {
         advice.push(format!(
@@ -61,6 +62,14 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
         ));
     }
     let space = files.free().ok();
+    if let Some(low) = space.and_then(|space| room::low(space, &config.store)) {
+        let whose = if args.config.is_some() {
+            ""
+        } else {
+            "; the mark is that of a broker without a configuration, --config FILE takes another"
+        };
+        advice.push(format!("free space on the disk of {}: {low}{whose}", path.display()));
+    }
     if out.json {
         return out.value(&json!({
             "running": is_running, "last_start": last,
@@ -87,6 +96,14 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
         out.line("nothing needs to be done")?;
     }
     out.flush()
+}
+
+fn give_up(path: &Path, lost: &LostRange) -> String {
+    let (folder, LostRange { log, from, to }) = (path.display(), lost);
+    format!(
+        "{log} takes no messages while {from}..{to} is lost: restore {folder}, or give it up: \
+         weir store accept-loss {folder} {log}"
+    )
 }
 
 fn section(out: &mut Output, head: &str, report: &RecoveryReport) -> Result<(), Failure> {

@@ -141,7 +141,11 @@ fn list(out: &mut Output, policies: &[PolicyItem]) -> Result<(), Failure> {
         vec![
             policy.name.clone(),
             policy.version.clone(),
-            policy.roles.join(" "),
+            match policy.roles.as_slice() {
+                // The component is compiled when something wants it.
+                [] => "known when bound".to_owned(),
+                roles => roles.join(" "),
+            },
             policy.origin.clone(),
             short(&policy.digest).to_owned(),
             policy.bindings.join(" "),

@@ -1,8 +1,12 @@
 //! `weir queue`: make, change, look at, empty and consume queues.
 
 use clap::{Args, Subcommand};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
-use weir_client::{Alter, AlterQueue, Create, CreateQueue, GroupFigures, Kind, QueueInfo};
+use weir_client::{
+    Alter, AlterQueue, Client, Create, CreateQueue, Error, ErrorCode, GroupFigures, Kind, ListItem,
+    QueueInfo, WireError,
+};
 
 use super::Common;
 use super::consume::{self, ConsumeArgs, Source};
@@ -134,6 +138,7 @@ pub(super) async fn run(
         }
         QueueCommand::List => {
             let items = client.list(Some(Kind::Queue)).await?;
+            let items = with_figures(&client, items).await?;
             list(&mut out, &items)
         }
         QueueCommand::Info(NameArg { name }) => {
@@ -175,8 +180,37 @@ impl From<AlterArgs> for AlterQueue {
     }
 }
 
+/// Asked about at once: what a list does not know, each shard knows of its own.
+const INFOS_AT_ONCE: usize = 64;
+
+/// The queues and streams of a list with their figures; those that were deleted
+/// meanwhile are left out.
+pub(super) async fn with_figures(
+    client: &Client,
+    items: Vec<ListItem>,
+) -> Result<Vec<ListItem>, Error> {
+    let ask = |mut item: ListItem| async move {
+        let figures = match item.kind {
+            Kind::Queue => client.queue_info(&item.name).await.map(|it| (it.messages, it.bytes)),
+            Kind::Stream => client.stream_info(&item.name).await.map(|it| (it.messages, it.bytes)),
+            Kind::Group => return Ok(Some(item)),
+        };
+        match figures {
+            Ok((messages, bytes)) => {
+                (item.messages, item.bytes) = (Some(messages), Some(bytes));
+                Ok(Some(item))
+            }
+            Err(Error::Refused(WireError { code: ErrorCode::NotFound, .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let asked = stream::iter(items).map(ask).buffered(INFOS_AT_ONCE);
+    let found: Vec<Option<ListItem>> = asked.try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// Lists queues or streams.
-pub(super) fn list(out: &mut Output, items: &[weir_client::ListItem]) -> Result<(), Failure> {
+pub(super) fn list(out: &mut Output, items: &[ListItem]) -> Result<(), Failure> {
     if out.json {
         for item in items {
             out.json_line(item)?;
@@ -184,7 +218,7 @@ pub(super) fn list(out: &mut Output, items: &[weir_client::ListItem]) -> Result<
         return out.flush();
     }
     let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-    let row = |item: &weir_client::ListItem| {
+    let row = |item: &ListItem| {
         vec![
             item.name.clone(),
             number(item.messages),
@@ -233,7 +267,7 @@ pub(super) fn figures(figures: &GroupFigures) -> Vec<(&'static str, String)> {
     vec![
         ("policy", policy),
         ("lag", figures.lag.to_string()),
-        ("ready", figures.ready.to_string()),
+        ("waiting", figures.ready.to_string()),
         ("in flight", figures.in_flight.to_string()),
         ("delayed", figures.delayed.to_string()),
         ("parked", figures.parked.to_string()),

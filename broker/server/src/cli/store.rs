@@ -1,21 +1,23 @@
 //! `weir store`: a data folder without a broker. Nothing is changed but by
 //! `accept-loss` and `import`, which say so.
 
-use std::io::{BufReader, Write};
+pub(super) mod folder;
+mod transfer;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use weir_core::env::Random;
-use weir_journal::files::{Files, OsFiles};
-use weir_journal::tools::{self, Folder, FolderFigures, ToolError};
-use weir_journal::{JournalConfig, OpenError, RecoveryReport};
+use weir_journal::RecoveryReport;
+use weir_journal::files::OsFiles;
+use weir_journal::tools::{self, FolderFigures};
 
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
-use super::{payload, serve, time};
-use crate::system::{SystemClock, SystemRandom};
+use super::{payload, time};
+use crate::system::SystemClock;
+use folder::{Opened, config, failed};
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -37,7 +39,7 @@ pub enum StoreCommand {
         weir store export ./weir-data everything.jsonl\n  \
         weir store export ./weir-data | zstd > everything.zst")]
     Export(ExportArgs),
-    /// Fill an empty folder from what `export` wrote
+    /// Make a data folder from what `export` wrote
     #[command(after_help = "Examples:\n  \
         weir store import ./new-data everything.jsonl\n  \
         zstdcat everything.zst | weir store import ./new-data")]
@@ -45,7 +47,8 @@ pub enum StoreCommand {
     /// Give up what is lost of a log: readers pass over it, and it takes messages again
     #[command(after_help = "Examples:\n  \
         weir store accept-loss ./weir-data queue/orders\n  \
-        weir store accept-loss ./weir-data stream/flights/0 --from 100 --to 120")]
+        weir store accept-loss ./weir-data stream/flights/0 --from 100 --to 120\n  \
+        weir store accept-loss ./weir-data --all")]
     AcceptLoss(LossArgs),
 }
 
@@ -82,13 +85,16 @@ pub struct LossArgs {
     #[command(flatten)]
     folder: FolderArg,
     /// Name of the log, as `check` shows it
-    #[arg(value_name = "LOG")]
-    log: String,
+    #[arg(value_name = "LOG", required_unless_present = "all", conflicts_with = "all")]
+    log: Option<String>,
+    /// Give up everything that is lost, of all logs
+    #[arg(long)]
+    all: bool,
     /// First offset that may be given up
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0, hide_default_value = true, conflicts_with = "all")]
     from: u64,
     /// One past the last [default: all that is lost]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     to: Option<u64>,
 }
 
@@ -98,84 +104,17 @@ pub(super) fn run(command: StoreCommand, mut out: Output) -> Result<(), Failure>
         StoreCommand::Check(FolderArg { folder }) => check(&folder, &mut out),
         StoreCommand::Dump(args) => dump(&args, &mut out),
         StoreCommand::Stats(FolderArg { folder }) => {
-            let opened = Opened::of(&folder)?;
+            let opened = Opened::of(&folder, out.json)?;
             stats(&opened.folder.figures(), &mut out)
         }
-        StoreCommand::Export(args) => export(&args, &mut out),
-        StoreCommand::Import(args) => import(&args, &mut out),
+        StoreCommand::Export(args) => transfer::export(&args, &mut out),
+        StoreCommand::Import(args) => transfer::import(&args, &mut out),
         StoreCommand::AcceptLoss(args) => accept_loss(&args, &mut out),
     }
 }
 
-/// A folder that is looked at, and the lock that keeps a broker from starting
-/// meanwhile.
-pub(super) struct Opened {
-    pub(super) folder: Folder,
-    _lock: Option<Box<dyn Send>>,
-}
-
-impl Opened {
-    /// Opens a folder that is there.
-    pub(super) fn of(path: &Path) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let cannot = |error: OpenError| serve::cannot_open(&name, &error);
-        let files = files(path)?;
-        let lock = lock(path, &files).map_err(cannot)?;
-        let clock = Arc::new(SystemClock::default());
-        let folder = Folder::open(files, clock).map_err(cannot)?;
-        Ok(Self { folder, _lock: lock })
-    }
-}
-
-/// The files of a folder that is there: to look at one must not make it.
-pub(super) fn files(path: &Path) -> Result<Arc<dyn Files>, Failure> {
-    if let Err(error) = std::fs::read_dir(path) {
-        return Err(Failure::file(path, &error).hint("name the folder that `weir serve` uses"));
-    }
-    match OsFiles::new(path) {
-        Ok(files) => Ok(Arc::new(files)),
-        Err(error) => Err(Failure::file(path, &error)),
-    }
-}
-
-/// Takes the folder's lock, where there is one. A folder without was never used.
-pub(super) fn lock(
-    path: &Path,
-    files: &Arc<dyn Files>,
-) -> Result<Option<Box<dyn Send>>, OpenError> {
-    if !path.join("lock").exists() {
-        return Ok(None);
-    }
-    files.lock().map(Some).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked,
-        _ => OpenError::Io { path: "lock".into(), error },
-    })
-}
-
-fn config() -> JournalConfig {
-    let random = SystemRandom;
-    JournalConfig::new(u128::from(random.next()) << 64 | u128::from(random.next()))
-}
-
-/// What a tool says, as the command line does.
-fn failed(folder: &Path, error: ToolError) -> Failure {
-    match error {
-        ToolError::Open(error) => serve::cannot_open(&folder.display().to_string(), &error),
-        ToolError::NotThere(what) => {
-            let hint = "look: weir store check DIR, weir store stats DIR";
-            Failure::new(Exit::NotFound, "not_found", what, hint)
-        }
-        ToolError::Input { .. } => Failure::new(Exit::BadData, "bad_input", error.to_string(), ""),
-        ToolError::Store(error) => Failure::new(Exit::DiskFailed, "io", error.to_string(), ""),
-        ToolError::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            Failure::broken_pipe()
-        }
-        ToolError::Io(error) => Failure::new(Exit::DiskFailed, "io", error.to_string(), ""),
-    }
-}
-
 fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
-    let opened = Opened::of(path)?;
+    let opened = Opened::of(path, out.json)?;
     let (report, json) = (opened.folder.report().clone(), out.json);
     let (mut logs, mut messages) = (0_u64, 0);
     let bad = opened.folder.check(&mut |_, count| {
@@ -217,7 +156,13 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
         1 => "a stretch of messages is lost".to_owned(),
         count => format!("{count} stretches of messages are lost"),
     };
-    let hint = "restore the files from a copy, or give it up: weir store accept-loss DIR LOG";
+    let shown = path.display();
+    let hint = match lost.first() {
+        Some((log, ..)) => format!(
+            "restore {shown} from a copy, or give it up: weir store accept-loss {shown} {log}"
+        ),
+        None => format!("restore {shown} from a copy; a broker starts over it as it is"),
+    };
     Err(Failure::new(Exit::NotFound, "data_loss", text, hint))
 }
 
@@ -281,7 +226,7 @@ fn stats(figures: &FolderFigures, out: &mut Output) -> Result<(), Failure> {
 }
 
 fn dump(args: &DumpArgs, out: &mut Output) -> Result<(), Failure> {
-    let opened = Opened::of(&args.folder.folder)?;
+    let opened = Opened::of(&args.folder.folder, out.json)?;
     if args.catalogue {
         for (key, value) in opened.folder.catalogue() {
             let text = String::from_utf8_lossy(&value).into_owned();
@@ -300,7 +245,7 @@ fn dump(args: &DumpArgs, out: &mut Output) -> Result<(), Failure> {
             Exit::NotFound,
             "not_found",
             format!("there is no log {unknown}"),
-            "list them: weir store stats DIR",
+            format!("list them: weir store stats {}", args.folder.folder.display()),
         ));
     }
     let wanted = if args.logs.is_empty() { &names } else { &args.logs };
@@ -352,48 +297,27 @@ fn message(
     out.json_line(&Value::from(object))
 }
 
-fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure> {
-    let path = &args.folder.folder;
-    let opened = Opened::of(path)?;
-    let wrong = |error: ToolError| failed(path, error);
-    let Some(file) = &args.file else {
-        let mut into = std::io::BufWriter::new(std::io::stdout().lock());
-        let written = opened.folder.export(&mut into).and_then(|()| Ok(into.flush()?));
-        return written.map_err(wrong);
-    };
-    let made = std::fs::File::create_new(file).map_err(|error| Failure::file(file, &error))?;
-    let mut into = std::io::BufWriter::new(made);
-    opened.folder.export(&mut into).map_err(wrong)?;
-    let made = into.into_inner().map_err(|error| Failure::file(file, error.error()))?;
-    made.sync_all().map_err(|error| Failure::file(file, &error))?;
-    let name = file.display().to_string();
-    out.done(&format!("everything is in {name}"), &json!({ "exported": name }))
-}
-
-fn import(args: &ExportArgs, out: &mut Output) -> Result<(), Failure> {
-    let path = &args.folder.folder;
-    let files = OsFiles::new(path).map_err(|error| Failure::file(path, &error))?;
-    let (files, clock) = (Arc::new(files), Arc::new(SystemClock::default()));
-    let count = match &args.file {
-        None => tools::import(files, clock, config(), &mut BufReader::new(std::io::stdin().lock())),
-        Some(file) => {
-            let opened = std::fs::File::open(file).map_err(|error| Failure::file(file, &error))?;
-            tools::import(files, clock, config(), &mut BufReader::new(opened))
-        }
-    };
-    let count = count.map_err(|error| failed(path, error))?;
-    let text = format!("{count} messages are in {}", path.display());
-    out.done(&text, &json!({ "messages": count }))
-}
-
 fn accept_loss(args: &LossArgs, out: &mut Output) -> Result<(), Failure> {
     let path = &args.folder.folder;
-    let (files, clock) = (files(path)?, Arc::new(SystemClock::default()));
+    folder::require_data_folder(path)?;
+    let files = OsFiles::new(path).map_err(|error| Failure::file(path, &error))?;
+    let (files, clock) = (Arc::new(files), Arc::new(SystemClock::default()));
+    let Some(log) = &args.log else {
+        let given_up = tools::accept_all_losses(files, clock, config());
+        let given_up = given_up.map_err(|error| failed(path, error))?;
+        let stretches: Vec<String> =
+            given_up.iter().map(|one| format!("{} {}..{}", one.log, one.from, one.to)).collect();
+        let text = match stretches.len() {
+            0 => "what may be missing is accepted; no message is known to be lost".to_owned(),
+            _ => format!("given up: {}", stretches.join(", ")),
+        };
+        return out.done(&text, &json!({ "given_up": given_up }));
+    };
     let range = args.from..args.to.unwrap_or(u64::MAX);
-    let given_up = tools::accept_loss(files, clock, config(), &args.log, range);
+    let given_up = tools::accept_loss(files, clock, config(), log, range);
     let given_up = given_up.map_err(|error| failed(path, error))?;
     let stretches: Vec<String> =
         given_up.iter().map(|(from, to)| format!("{from}..{to}")).collect();
-    let text = format!("{} of {} is given up", stretches.join(", "), args.log);
-    out.done(&text, &json!({ "log": args.log, "given_up": given_up }))
+    let text = format!("{} of {log} is given up", stretches.join(", "));
+    out.done(&text, &json!({ "log": log, "given_up": given_up }))
 }

@@ -13,7 +13,7 @@ use super::Common;
 use super::failure::Failure;
 use super::output::Output;
 use super::payload::{self, Form};
-use super::queue::{list, of_most, word};
+use super::queue::{list, of_most, with_figures, word};
 use super::values::{self, LevelArg};
 
 #[derive(Debug, Subcommand)]
@@ -141,6 +141,7 @@ pub(super) async fn run(
         }
         StreamCommand::List => {
             let items = client.list(Some(Kind::Stream)).await?;
+            let items = with_figures(&client, items).await?;
             list(&mut out, &items)
         }
         StreamCommand::Info(NameArg { name }) => {

@@ -83,7 +83,7 @@ impl Summary {
         if self.stored > 0 {
             let level = match self.level.unwrap_or_default() {
                 Level::Memory => "in memory",
-                Level::Os => "handed to the operating system",
+                Level::Os => "by the operating system",
                 Level::Disk => "on disk",
             };
             text += &format!(", {} kept {level}", self.stored);
@@ -139,7 +139,7 @@ mod tests {
             .expect_err("one was refused");
         assert_eq!(
             written.text(),
-            "published 20 messages, 18 kept handed to the operating system, \
+            "published 20 messages, 18 kept by the operating system, \
              4 handed to listeners, 1 refused (2.0 s, 10/s)\n"
         );
         assert_eq!((failure.exit, failure.code.as_str()), (Exit::Refused, "queue_full"));

@@ -94,6 +94,12 @@ impl StoreConfig {
             Some("memory") => StoreKind::Memory,
             Some(other) => bail!("store.kind = \"{other}\": write \"journal\" or \"memory\""),
         };
+        if let (Some("memory"), Some(mib)) = (table.kind.as_deref(), table.memory_mib) {
+            bail!(
+                "store.memory-mib = {mib}: it bounds what the journal holds in memory too, and \
+                 store.kind is \"memory\"; write limits.memory-mib, which bounds all messages"
+            );
+        }
         let bytes = |mib: u64| mib.saturating_mul(1 << 20);
         let file_mib = table.journal_file_mib.unwrap_or(defaults.journal_file_bytes >> 20);
         if !(JOURNAL_FILE_MIB_MIN..=JOURNAL_FILE_MIB_MAX).contains(&file_mib) {
