@@ -524,6 +524,8 @@ fn stream_config(options: &BTreeMap<&str, &str>) -> StreamConfig {
         bytes_max: number(options, "bytes_max", 0),
         age_ms_max: number(options, "age", 0),
         level: level_of(options),
+        compact: options.contains_key("compact"),
+        tombstone_ms: number(options, "tombstone", crate::limits::TOMBSTONE_MS),
     }
 }
 
