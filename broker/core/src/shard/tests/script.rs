@@ -127,6 +127,9 @@ impl World {
     ) {
         let command = match words {
             ["wait", ms] => return self.wait(ms.parse().unwrap()),
+            ["gaps", most] => {
+                return self.shard.passes.budget.gaps_max = most.parse().unwrap();
+            }
             ["turns", bytes] => return self.shard.bound_turns(bytes.parse().unwrap()),
             ["hold", "stable"] => return self.faults.hold_stable(true),
             ["free", "stable"] => return self.faults.hold_stable(false),
