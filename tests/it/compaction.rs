@@ -19,18 +19,17 @@ async fn publish(client: &Client, numbers: std::ops::Range<usize>) {
 
 /// Offsets and payloads of everything that is kept.
 async fn read(client: &Client) -> Vec<(u64, String)> {
-    let (mut all, mut from) = (Vec::new(), 0);
+    let (mut all, mut start) = (Vec::new(), Start::Earliest);
     loop {
-        let start = Start::Offset(from);
         let (stream, partition) = ("prices".to_owned(), 0);
         let request = Read { stream, partition, from: start, messages_max: None, bytes_max: None };
         let range = client.read(request).await.unwrap();
         let text = |it: &[u8]| std::str::from_utf8(it).unwrap().to_owned();
-        all.extend(range.records.iter().map(|it| (it.offset, text(it.payload()))));
-        from = range.next;
-        if from >= range.end {
+        all.extend(range.records.iter().map(|it| (it.offset(), text(it.payload()))));
+        if range.next >= range.end {
             return all;
         }
+        start = Start::Offset(range.next);
     }
 }
 

@@ -533,13 +533,8 @@ fn the_last_message_of_a_key_is_never_lost() {
             model.end();
             model.known.len() - model.have.len()
         });
-        match played {
-            Ok(released) => gone += released,
-            Err(panic) => {
-                eprintln!("seed {seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        let text = |panic: &(dyn std::any::Any + Send)| panic.downcast_ref::<String>().cloned();
+        gone += played.unwrap_or_else(|panic| panic!("seed {seed}: {:?}", text(&*panic)));
     }
     assert!(gone > 100 * cases as usize, "too little was compacted to say anything: {gone}");
 }
