@@ -110,7 +110,15 @@ fn filed(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> 
         into,
     );
     if read.is_err() {
-        return Err(block.end);
+        // What is damaged may be released: then it is nobody's loss.
+        let next = log.released.next(from).map(|stretch| stretch.start);
+        return match next.filter(|&start| start < to) {
+            Some(start) => {
+                into.truncate(known);
+                filed(shared, log, &Piece { to: start, ..*piece }, into)
+            }
+            None => Err(block.end),
+        };
     }
     let last = into[known..].last().map(|last| last.offset + last.batch.len() as u64);
     leave_out_released(log, known, into);
