@@ -141,3 +141,21 @@ fn bounds_count_what_is_kept() {
         "#]],
     );
 }
+
+#[test]
+fn a_pass_with_too_many_keys_is_followed_by_another() {
+    check(
+        "keys 2
+         stream prices compact=1
+         eve: publish prices i j k l m n o p q r k1/a k2/b k1/c k2/d k3/e k4/f k3/g k4/h
+         wait 50
+         eve: info prices
+         wait 11000
+         eve: info prices",
+        expect![[r#"
+            eve <- published 18: Ok(Memory)
+            eve <- prices: 16 kept, 0..18, published 18 refused 0 removed 0 compacted 2 stops 0
+            eve <- prices: 14 kept, 0..18, published 18 refused 0 removed 0 compacted 4 stops 0
+        "#]],
+    );
+}

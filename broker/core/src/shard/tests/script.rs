@@ -130,6 +130,9 @@ impl World {
             ["gaps", most] => {
                 return self.shard.passes.budget.gaps_max = most.parse().unwrap();
             }
+            ["keys", most] => {
+                return self.shard.passes.budget.keys_max = most.parse().unwrap();
+            }
             ["turns", bytes] => return self.shard.bound_turns(bytes.parse().unwrap()),
             ["hold", "stable"] => return self.faults.hold_stable(true),
             ["free", "stable"] => return self.faults.hold_stable(false),
