@@ -45,12 +45,13 @@ pub const DESTINATIONS_MAX: usize = 100_000;
 /// How long the last message of a key is kept that has no payload where the operator
 /// says nothing, ms (24 hours).
 pub const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;
-/// Bytes that one step of a compaction pass reads; traffic goes on between steps.
-pub const COMPACTION_STEP_BYTES: usize = 1 << 20;
+/// Bytes that one step of a compaction pass reads; traffic goes on between steps. A
+/// step takes 1 ms with messages of 100 bytes.
+pub const COMPACTION_STEP_BYTES: usize = 256 << 10;
 /// Stretches of neighbours that one step reads: each costs a look-up, however short.
 pub const COMPACTION_STEP_PIECES: usize = 1_024;
 /// From one step of a pass to the next, ms: most of the time is left for traffic.
-pub const COMPACTION_PAUSE_MS: u64 = 4;
+pub const COMPACTION_PAUSE_MS: u64 = 3;
 /// From the start of one pass over a partition to the next, ms.
 pub const COMPACTION_EVERY_MS: u64 = 10_000;
 /// How long a message is left alone at most that may supersede another, ms (24 hours).

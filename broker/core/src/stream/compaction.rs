@@ -124,11 +124,13 @@ pub(crate) struct Pass {
 
 impl Pass {
     pub(crate) fn new(task: Task, budget: Budget) -> Self {
+        // Room for every key at once: to make more later would take many steps' time.
+        let keys = task.end.saturating_sub(task.from).min(budget.keys_max as u64) as usize;
         Self {
             at: task.from,
             task,
             budget,
-            last: HashMap::default(),
+            last: HashMap::with_capacity_and_hasher(keys, FixedState::default()),
             sweeps: false,
             cut: false,
             damaged: false,
