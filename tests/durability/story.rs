@@ -193,13 +193,9 @@ pub(crate) fn queue(name: &str, level: Level) -> Create {
 pub(crate) fn stream(name: &str, level: Level) -> Create {
     Create::Stream(CreateStream {
         name: name.to_owned(),
-        subjects: Vec::new(),
-        if_absent: false,
         partitions: PARTITIONS,
-        messages_max: 0,
-        bytes_max: 0,
-        age_ms_max: 0,
         level: Some(level),
+        ..CreateStream::default()
     })
 }
 

@@ -364,13 +364,9 @@ async fn what_is_kept_in_memory_only_comes_back_empty() {
     client.create_queue("fleeting").await.unwrap();
     let stream = CreateStream {
         name: "flights".into(),
-        subjects: Vec::new(),
-        if_absent: false,
         partitions: 1,
-        messages_max: 0,
-        bytes_max: 0,
-        age_ms_max: 0,
         level: Some(Level::Disk),
+        ..CreateStream::default()
     };
     client.create(Create::Stream(stream)).await.unwrap();
     let both = [Message::new("fleeting").payload("1"), Message::new("flights").payload("1")];

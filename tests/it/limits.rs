@@ -16,13 +16,8 @@ fn consume(sub: SubscriptionId, credit: u32) -> Request {
 fn stream(partitions: u16) -> Request {
     Request::Create(Create::Stream(CreateStream {
         name: "wide".into(),
-        subjects: Vec::new(),
-        if_absent: false,
         partitions,
-        messages_max: 0,
-        bytes_max: 0,
-        age_ms_max: 0,
-        level: None,
+        ..CreateStream::default()
     }))
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod channels;
+mod compaction;
 mod durable;
 mod first_policy;
 mod hostile_bytes;

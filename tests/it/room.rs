@@ -96,13 +96,9 @@ async fn what_names_no_level_is_kept_as_safely_as_the_store_can() {
     let stream = |level| {
         Create::Stream(CreateStream {
             name: "flights".into(),
-            subjects: Vec::new(),
-            if_absent: false,
             partitions: 1,
-            messages_max: 0,
-            bytes_max: 0,
-            age_ms_max: 0,
             level,
+            ..CreateStream::default()
         })
     };
     client.create(stream(None)).await.unwrap();

@@ -47,12 +47,11 @@ fn bounded(messages_max: u64, bytes_max: u64, age_ms_max: u64) -> Create {
     Create::Stream(CreateStream {
         name: "flights".into(),
         subjects: vec!["flights.>".into()],
-        if_absent: false,
         partitions: 1,
         messages_max,
         bytes_max,
         age_ms_max,
-        level: None,
+        ..CreateStream::default()
     })
 }
 

@@ -145,9 +145,8 @@ impl Simulation {
         let config = StreamConfig {
             partitions,
             messages_max,
-            bytes_max: 0,
-            age_ms_max: 0,
             level: self.world.level,
+            ..StreamConfig::default()
         };
         let rule = |order| if order == 1 { Rule::InOrder } else { Rule::AtLeastOnce };
         let models = groups

@@ -55,10 +55,7 @@ impl Client {
             subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
             if_absent: true,
             partitions,
-            messages_max: 0,
-            bytes_max: 0,
-            age_ms_max: 0,
-            level: None,
+            ..CreateStream::default()
         }))
         .await
     }

@@ -5,6 +5,7 @@
 
 use weir_message::Batch;
 
+use crate::limits;
 use crate::policy::{DeliveryFilter, DeliveryPolicy, Scope};
 
 /// A connection, unique in the life of the process; 0 is the broker itself.
@@ -66,6 +67,24 @@ pub struct StreamConfig {
     pub age_ms_max: u64,
     /// What the operator insists on.
     pub level: Level,
+    /// Of messages with the same key only the last is kept, in the long run.
+    pub compact: bool,
+    /// How long the last message of a key is kept that has no payload, milliseconds.
+    pub tombstone_ms: u64,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 1,
+            messages_max: 0,
+            bytes_max: 0,
+            age_ms_max: 0,
+            level: Level::default(),
+            compact: false,
+            tombstone_ms: limits::TOMBSTONE_MS,
+        }
+    }
 }
 
 /// Where a group starts to read, or is moved to.

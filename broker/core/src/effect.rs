@@ -93,6 +93,8 @@ pub struct Stats {
     pub messages: u64,
     /// Bytes kept.
     pub bytes: u64,
+    /// Messages kept, per partition of a stream.
+    pub kept: Vec<u64>,
     /// First offset kept, per partition.
     pub starts: Vec<u64>,
     /// One past the last offset, per partition.
@@ -103,6 +105,10 @@ pub struct Stats {
     pub refused: u64,
     /// Removed by retention or purge.
     pub removed: u64,
+    /// Removed because a later message has their key, or as old tombstones.
+    pub compacted: u64,
+    /// Compaction passes that stopped because a partition had too many gaps.
+    pub compaction_stops: u64,
     /// The groups; one for a queue.
     pub groups: Vec<GroupStats>,
 }

@@ -25,6 +25,7 @@ mod ring;
 mod settle;
 pub(crate) mod slot;
 mod stats;
+mod superseded;
 mod timers;
 mod wishes;
 
@@ -371,6 +372,9 @@ impl Group {
     /// Holds a message until an operator or the policy acts.
     pub(crate) fn park(&mut self, now_ms: u64, message: MessageId) {
         let Some(&slot) = self.slot(message) else { return };
+        if slot.released {
+            return self.gone(now_ms, message);
+        }
         self.unlist(message, &slot);
         self.set_state(message, State::Parked, 0);
         self.leave_lane(now_ms, message, &slot);
@@ -419,6 +423,9 @@ impl Group {
     /// park) in line again, after `delay_ms`.
     fn put_back(&mut self, now_ms: u64, message: MessageId, delay_ms: u64) {
         let Some(&slot) = self.slot(message) else { return };
+        if slot.released {
+            return self.gone(now_ms, message);
+        }
         self.unlist(message, &slot);
         if let Some(slot) = self.slot_mut(message) {
             (slot.holders, slot.fate) = (0, slot::Fate::Again);

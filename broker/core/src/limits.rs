@@ -42,3 +42,29 @@ pub const PATTERNS_PER_DESTINATION_MAX: usize = 64;
 pub const SUBSCRIPTIONS_MAX: usize = 8_000_000;
 /// Most queues and streams of one broker.
 pub const DESTINATIONS_MAX: usize = 100_000;
+/// How long the last message of a key is kept that has no payload where the operator
+/// says nothing, ms (24 hours).
+pub const TOMBSTONE_MS: u64 = 24 * 3_600 * 1_000;
+/// Bytes that one step of a compaction pass reads; traffic goes on between steps. A
+/// step takes 1 ms with messages of 100 bytes.
+pub const COMPACTION_STEP_BYTES: usize = 256 << 10;
+/// Stretches of neighbours that one step reads: each costs a look-up, however short.
+pub const COMPACTION_STEP_PIECES: usize = 1_024;
+/// From one step of a pass to the next, ms: most of the time is left for traffic.
+pub const COMPACTION_PAUSE_MS: u64 = 3;
+/// From the start of one pass over a partition to the next, ms.
+pub const COMPACTION_EVERY_MS: u64 = 10_000;
+/// How long a message is left alone at most that may supersede another, ms (24 hours).
+pub const COMPACTION_LAG_MS: u64 = 24 * 3_600 * 1_000;
+/// Keys that one pass looks at; a pass ends where there are more. Seven eighths of a
+/// power of two, so that the table is full: 25 bytes a place, 25 MiB, once per shard.
+pub const COMPACTION_KEYS_MAX: usize = 7 << 17;
+/// Gaps in one log. What is released is kept as stretches, in memory and in checkpoints:
+/// a pass that would make one more stops.
+pub const GAPS_PER_LOG_MAX: usize = 1_000_000;
+/// How long a partition with that many gaps is left alone, ms (10 minutes).
+pub const COMPACTION_FULL_MS: u64 = 600_000;
+/// Passes that look for old tombstones only, at most so many in the time that one is kept.
+pub const TOMBSTONE_PASSES: u64 = 8;
+/// Stretches of a log's messages of level memory that are told apart.
+pub const VOLATILE_STRETCHES_MAX: usize = 1_024;

@@ -9,6 +9,7 @@
 
 mod answers;
 mod binding;
+mod compaction;
 mod destinations;
 pub(crate) mod filters;
 mod members;
@@ -38,6 +39,7 @@ use crate::rejection::Rejection;
 use crate::store::{Store, StoreError};
 use crate::stream::Stream;
 use answers::Answers;
+use compaction::Passes;
 use filters::Filters;
 use policies::Policies;
 
@@ -54,6 +56,10 @@ enum Owner {
     Group(GroupId),
     /// Retention by age.
     Stream(DestinationId),
+    /// A pass of compaction over a partition.
+    Keys(DestinationId, u16),
+    /// The next step of the pass at work.
+    Pass,
 }
 
 /// See the file's head.
@@ -76,6 +82,7 @@ pub struct Shard {
     filters: Filters,
     reader: Reader,
     answers: Answers,
+    passes: Passes,
     /// Groups that have something to do in this turn.
     dirty: Vec<GroupId>,
     /// Destinations whose end is ahead of what is stable, or was in this turn.
@@ -113,6 +120,7 @@ impl Shard {
             filters: Filters::default(),
             reader: Reader::default(),
             answers: Answers::default(),
+            passes: Passes::default(),
             dirty: Vec::new(),
             unstable: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -266,6 +274,8 @@ impl Shard {
                     }
                     self.retain(now, id);
                 }
+                Owner::Keys(id, partition) => self.ask_for_pass(now, id, partition),
+                Owner::Pass => self.step_pass(now),
             }
         }
         self.answers.line_up(effects, before);

@@ -1,8 +1,13 @@
-//! A stream: partitions that keep their messages until retention removes them,
-//! and any number of groups that read them.
+//! A stream: partitions that keep their messages until retention or compaction
+//! removes them, and any number of groups that read them.
 //!
 //! Owned by the shard. Invariant: a key's messages always go to the same
 //! partition, because the number of partitions never changes.
+
+pub(crate) mod compaction;
+pub(crate) mod holes;
+pub(crate) mod progress;
+pub(crate) mod volatile;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +18,7 @@ use crate::group::GroupId;
 use crate::queue::Tail;
 use crate::reader::Reader;
 use crate::store::{LogId, Store};
+use progress::Progress;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) struct Stream {
     pub(crate) name: String,
     pub(crate) config: StreamConfig,
     pub(crate) parts: Vec<Tail>,
+    /// Of each partition.
+    pub(crate) progress: Vec<Progress>,
     /// How safely the messages are kept: the safest of them.
     pub(crate) level: Level,
     /// By name.
@@ -42,11 +50,19 @@ pub(crate) struct Share {
 }
 
 impl Stream {
-    pub(crate) fn new(name: String, config: StreamConfig, parts: Vec<Tail>, level: Level) -> Self {
+    pub(crate) fn new(
+        name: String,
+        config: StreamConfig,
+        parts: Vec<Tail>,
+        level: Level,
+        store: &dyn Store,
+    ) -> Self {
+        let progress = parts.iter().map(|tail| Progress::of(store, tail.log)).collect();
         Self {
             name,
             config,
             parts,
+            progress,
             level,
             groups: BTreeMap::new(),
             armed_ms: u64::MAX,
@@ -99,20 +115,22 @@ impl Stream {
         }
     }
 
-    /// Removes from one partition what the stream's bounds do not keep. Returns
-    /// how many messages went.
-    pub(crate) fn retain(
-        &mut self,
-        store: &mut dyn Store,
+    /// Where one partition is to begin, given the stream's bounds: at a message that it
+    /// keeps. `None` when it begins there.
+    pub(crate) fn keeps_from(
+        &self,
+        store: &dyn Store,
         reader: &mut Reader,
         partition: usize,
         wall_ms: u64,
-    ) -> u64 {
-        let log = self.parts[partition].log;
+    ) -> Option<u64> {
+        let (log, progress) = (self.parts[partition].log, &self.progress[partition]);
         let bounds = store.bounds(log);
         let mut to = bounds.start;
-        if self.config.messages_max > 0 {
-            to = to.max(bounds.end.saturating_sub(self.config.messages_max));
+        let excess = progress.kept(bounds).saturating_sub(self.config.messages_max);
+        if self.config.messages_max > 0 && excess > 0 {
+            let all = (bounds.start, bounds.end);
+            to = to.max(progress.holes.behind(store, log, all, excess));
         }
         if self.config.age_ms_max > 0 {
             let oldest_ms = wall_ms.saturating_sub(self.config.age_ms_max);
@@ -123,11 +141,16 @@ impl Stream {
             to = to.max(behind_bytes(store, reader, log, bounds.start, excess));
         }
         let to = to.min(bounds.stable);
-        if to > bounds.start {
-            store.trim(log, to);
-        }
-        self.removed += to - bounds.start;
-        to - bounds.start
+        (to > bounds.start).then(|| progress.holes.end_at(store, log, to))
+    }
+
+    /// Lets one partition begin at `to`, a message that it keeps.
+    pub(crate) fn trim(&mut self, store: &mut dyn Store, partition: usize, to: u64) {
+        let (log, progress) = (self.parts[partition].log, &mut self.progress[partition]);
+        let start = store.bounds(log).start;
+        self.removed += progress.holes.trim(store, log, (start, to));
+        progress.volatile.trim(to);
+        store.trim(log, to);
     }
 
     /// When the oldest message will be too old, wall ms.

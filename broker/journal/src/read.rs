@@ -37,24 +37,28 @@ pub(crate) fn records(
         if let Some(end) = log.damage.end_of(at) {
             return damaged(at, end, into.len() == first);
         }
-        // Up to here nothing is released, lost or not stable yet.
-        let stops = [log.released.next(at), log.damage.next(at)];
+        // Up to here nothing is lost or not stable yet, nor released: but for segments,
+        // where neighbours are read at once and what is released is left out after that.
+        let is_filed = at < log.filed_end();
+        let stops = [log.released.next(at).filter(|_| !is_filed), log.damage.next(at)];
         let stops = stops.into_iter().flatten().map(|stretch| stretch.start);
         let stop = stops.fold(log.stable, u64::min);
         let known = into.len();
         let piece = Piece { from: at, to: stop, bytes_max: left, or_one: into.len() == first };
-        let next = if at < log.filed_end() {
+        let next = if is_filed {
             filed(shared, log, &piece, into)
         } else {
             unfiled(shared, log, &piece, into)
         };
+        let before = at;
         match next {
             Ok(next) => at = next,
             Err(to) => return damaged(at, to.max(at + 1), into.len() == first),
         }
         let added: usize = into[known..].iter().map(|records| records.batch.bytes.len()).sum();
         left = left.saturating_sub(added);
-        let full = added == 0 && at < stop && piece_waits(log, at);
+        // What is there has no room any more.
+        let full = at == before;
         if full || left == 0 && into.len() > first {
             return Ok(());
         }
@@ -66,18 +70,8 @@ fn damaged(from: u64, to: u64, is_first: bool) -> Result<(), StoreError> {
     if is_first { Err(StoreError::Damaged { from, to }) } else { Ok(()) }
 }
 
-/// Whether a record lies at `at`, so that reading stopped for want of room.
-fn piece_waits(log: &Log, at: u64) -> bool {
-    let chunk = log.chunks.get(log.chunk_at(at));
-    let in_chunk = chunk.is_some_and(|chunk| chunk.base <= at && chunk.live > 0);
-    let in_segment = log.segments.iter().any(|segment| {
-        let mut blocks = segment.blocks.iter();
-        segment.base <= at && at < segment.end && blocks.any(|b| b.base <= at && at < b.end)
-    });
-    in_chunk || in_segment
-}
-
-/// What to read: records `from..to`, all of which are wanted.
+/// What to read: records `from..to`, all of which are wanted (but for released ones in
+/// segments).
 struct Piece {
     from: u64,
     to: u64,
@@ -116,13 +110,48 @@ fn filed(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> 
         into,
     );
     if read.is_err() {
-        return Err(block.end);
+        // What is damaged may be released: then it is nobody's loss.
+        let next = log.released.next(from).map(|stretch| stretch.start);
+        return match next.filter(|&start| start < to) {
+            Some(start) => {
+                into.truncate(known);
+                filed(shared, log, &Piece { to: start, ..*piece }, into)
+            }
+            None => Err(block.end),
+        };
     }
-    match into[known..].last() {
-        Some(last) => Ok(last.offset + last.batch.len() as u64),
+    let last = into[known..].last().map(|last| last.offset + last.batch.len() as u64);
+    leave_out_released(log, known, into);
+    match last {
+        Some(next) => Ok(next),
         // Offsets have gaps: nothing was there.
         None if piece.or_one => Ok(to),
         None => Ok(from),
+    }
+}
+
+/// Takes what is released out of the records from `known` on.
+fn leave_out_released(log: &Log, known: usize, into: &mut Vec<Records>) {
+    let end = |records: &Records| records.offset + records.batch.len() as u64;
+    let is_touched = |records: &Records| {
+        let next = log.released.next(records.offset);
+        next.is_some_and(|stretch| stretch.start < end(records))
+    };
+    if !into[known..].iter().any(is_touched) {
+        return;
+    }
+    for records in into.split_off(known) {
+        let (mut at, end) = (records.offset, end(&records));
+        while at < end {
+            let stretch = log.released.next(at).filter(|stretch| stretch.start < end);
+            let kept = stretch.as_ref().map_or(end, |stretch| stretch.start);
+            if kept > at {
+                let rows = (at - records.offset) as usize..(kept - records.offset) as usize;
+                let batch = slice(&records.batch, rows.start, rows.end);
+                into.push(Records { offset: at, batch, ..records });
+            }
+            at = stretch.map_or(end, |stretch| stretch.end);
+        }
     }
 }
 

@@ -213,6 +213,31 @@ pub struct CreateStream {
     /// reaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
+    /// Of messages with the same key, only the last is kept in the long run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub compact: bool,
+    /// How long the last message of a key is kept that has no payload, milliseconds;
+    /// absent: 24 hours. Of interest with `compact` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tombstone_ms: Option<u64>,
+}
+
+impl Default for CreateStream {
+    /// One partition, without a bound.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            subjects: Vec::new(),
+            if_absent: false,
+            partitions: one(),
+            messages_max: 0,
+            bytes_max: 0,
+            age_ms_max: 0,
+            level: None,
+            compact: false,
+            tombstone_ms: None,
+        }
+    }
 }
 
 /// Settings of a new group.
@@ -283,6 +308,10 @@ pub struct AlterStream {
     pub age_ms_max: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tombstone_ms: Option<u64>,
 }
 
 /// New settings of a group; see [`CreateGroup`].

@@ -168,10 +168,16 @@ pub struct StreamInfo {
     pub age_ms_max: u64,
     /// Least level.
     pub level: Level,
+    /// Of messages with the same key, only the last is kept in the long run.
+    pub compact: bool,
+    /// How long the last message of a key is kept that has no payload, ms.
+    pub tombstone_ms: u64,
     /// Messages kept now.
     pub messages: u64,
     /// Bytes kept now.
     pub bytes: u64,
+    /// Messages kept now, per partition.
+    pub kept: Vec<u64>,
     /// First offset kept, per partition.
     pub starts: Vec<u64>,
     /// One past the last offset, per partition.
@@ -182,6 +188,10 @@ pub struct StreamInfo {
     pub refused: u64,
     /// Messages removed by retention.
     pub removed: u64,
+    /// Messages removed by compaction.
+    pub compacted: u64,
+    /// Times that compaction stopped because a partition had too many gaps.
+    pub compaction_stops: u64,
     /// Its groups.
     pub groups: Vec<GroupInfo>,
 }

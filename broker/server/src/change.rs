@@ -83,6 +83,8 @@ fn stream_asked(broker: &Broker, body: &CreateStream) -> Result<Asked, WireError
         bytes_max: body.bytes_max,
         age_ms_max: body.age_ms_max,
         level,
+        compact: body.compact,
+        tombstone_ms: body.tombstone_ms.unwrap_or(weir_core::limits::TOMBSTONE_MS),
     });
     Ok(Asked { name, subjects, settings })
 }
@@ -276,6 +278,8 @@ pub(crate) async fn alter(broker: &Broker, body: Alter) -> Result<Answered, Stop
                     config.messages_max = body.messages_max.unwrap_or(config.messages_max);
                     config.bytes_max = body.bytes_max.unwrap_or(config.bytes_max);
                     config.age_ms_max = body.age_ms_max.unwrap_or(config.age_ms_max);
+                    config.compact = body.compact.unwrap_or(config.compact);
+                    config.tombstone_ms = body.tombstone_ms.unwrap_or(config.tombstone_ms);
                     if body.level.is_some() {
                         config.level = level(broker, body.level)?;
                     }

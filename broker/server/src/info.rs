@@ -62,13 +62,18 @@ fn stream_info(asked: &Asked, config: &StreamConfig, stats: Stats) -> StreamInfo
         bytes_max: config.bytes_max,
         age_ms_max: config.age_ms_max,
         level: wire::level(config.level),
+        compact: config.compact,
+        tombstone_ms: config.tombstone_ms,
         messages: stats.messages,
         bytes: stats.bytes,
+        kept: stats.kept,
         starts: stats.starts,
         ends: stats.ends,
         published: stats.published,
         refused: stats.refused,
         removed: stats.removed,
+        compacted: stats.compacted,
+        compaction_stops: stats.compaction_stops,
         groups: stats
             .groups
             .into_iter()

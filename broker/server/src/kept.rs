@@ -54,6 +54,10 @@ pub struct KeptStream {
     #[serde(default)]
     age_ms_max: u64,
     level: Level,
+    #[serde(default)]
+    compact: bool,
+    #[serde(default = "tombstone_ms")]
+    tombstone_ms: u64,
 }
 
 /// A group.
@@ -116,6 +120,8 @@ impl Kept {
                 bytes_max: config.bytes_max,
                 age_ms_max: config.age_ms_max,
                 level: wire::level(config.level),
+                compact: config.compact,
+                tombstone_ms: config.tombstone_ms,
             }),
         }
     }
@@ -164,6 +170,11 @@ impl Kept {
     }
 }
 
+/// What was kept before there was such a setting.
+fn tombstone_ms() -> u64 {
+    weir_core::limits::TOMBSTONE_MS
+}
+
 fn patterns(subjects: &[String]) -> Result<Vec<Pattern>, NameError> {
     subjects.iter().map(|text| Pattern::parse(text)).collect()
 }
@@ -202,6 +213,8 @@ impl KeptStream {
                 bytes_max: self.bytes_max,
                 age_ms_max: self.age_ms_max,
                 level: wire::level_asked(self.level),
+                compact: self.compact,
+                tombstone_ms: self.tombstone_ms,
             }),
         })
     }

@@ -325,12 +325,9 @@ async fn stream(program: &Path, folder: &Path) {
         let stream = CreateStream {
             name: "log".into(),
             subjects: vec!["log".into()],
-            if_absent: false,
             partitions: 1,
-            messages_max: 0,
-            bytes_max: 0,
-            age_ms_max: 0,
             level: Some(Level::Os),
+            ..CreateStream::default()
         };
         client.create(Create::Stream(stream)).await.unwrap();
         let mut publisher = client.publisher_with(wide());

@@ -18,13 +18,7 @@ fn queue() -> Settings {
 }
 
 fn stream(partitions: u16) -> Settings {
-    Settings::Stream(StreamConfig {
-        partitions,
-        messages_max: 0,
-        bytes_max: 0,
-        age_ms_max: 0,
-        level: Level::Os,
-    })
+    Settings::Stream(StreamConfig { partitions, level: Level::Os, ..StreamConfig::default() })
 }
 
 fn create(directory: &mut Directory, text: &str, subjects: &[&str], settings: Settings) -> Created {

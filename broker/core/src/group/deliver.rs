@@ -209,8 +209,9 @@ impl Group {
 
     /// The store has no such message any more: counted, and told to the policy.
     pub(crate) fn lose(&mut self, now_ms: u64, message: MessageId) {
-        if self.slot(message).is_some() {
-            self.lost += 1;
+        if let Some(slot) = self.slot(message) {
+            // What compaction has released it has counted.
+            self.lost += u64::from(!slot.released);
             self.gone(now_ms, message);
         }
     }

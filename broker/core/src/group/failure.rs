@@ -118,8 +118,9 @@ impl Group {
             return;
         }
         match slot.fate {
-            Fate::Again => self.put_back(now_ms, message, 0),
             Fate::Settled => self.finish(now_ms, message),
+            _ if slot.released => self.gone(now_ms, message),
+            Fate::Again => self.put_back(now_ms, message, 0),
             Fate::Parked => self.park(now_ms, message),
             Fate::Dead => {
                 let reason = if reason.is_empty() { "exhausted" } else { reason };

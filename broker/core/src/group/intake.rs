@@ -97,6 +97,7 @@ impl Group {
             state: State::Blocked,
             keyed: key.is_some_and(|key| key.keyed),
             fate: Fate::Again,
+            released: false,
             attempts: 0,
             holders: 0,
             bytes,

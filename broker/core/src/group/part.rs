@@ -10,6 +10,7 @@ use super::ring::Ring;
 use super::slot::Slot;
 use crate::command::Level;
 use crate::store::{LogId, Store};
+use crate::stream::holes;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub(crate) struct Part {
     settled_until: u64,
     /// Offsets from `slots.next()` on that are settled.
     settled_ahead: u64,
+    /// Offsets from `slots.next()` on that a stream's log has released, less those
+    /// that are settled.
+    holes_ahead: u64,
     /// First offset that could not be read and was passed over.
     damaged_from: u64,
 }
@@ -56,21 +60,35 @@ impl Part {
             }
             settled_until = settled_until.max(end);
         }
-        Self {
+        let slots = Ring::new(next);
+        let mut part = Self {
             log,
             cursor,
-            slots: Ring::new(next),
+            slots,
             settled_until,
             settled_ahead,
+            holes_ahead: 0,
             damaged_from: u64::MAX,
-        }
+        };
+        part.holes_ahead = part.holes(store, next, bounds.end);
+        part
     }
 
     /// Starts at `to`, where nothing is settled, and notes it.
     pub(crate) fn restart(store: &mut dyn Store, log: LogId, cursor: LogId, to: u64) -> Self {
         store.reset(cursor, to);
         let slots = Ring::new(to);
-        Self { log, cursor, slots, settled_until: to, settled_ahead: 0, damaged_from: u64::MAX }
+        let mut part = Self {
+            log,
+            cursor,
+            slots,
+            settled_until: to,
+            settled_ahead: 0,
+            holes_ahead: 0,
+            damaged_from: u64::MAX,
+        };
+        part.holes_ahead = part.holes(store, to, store.bounds(log).end);
+        part
     }
 
     /// Goes on behind a damaged stretch. Returns how many messages are passed over.
@@ -86,11 +104,37 @@ impl Part {
         self.slots.first().min(stable).min(self.damaged_from)
     }
 
+    /// Offsets in `from..to` that a stream's log has released and nobody has settled.
+    fn holes(&self, store: &dyn Store, from: u64, to: u64) -> u64 {
+        if self.cursor == self.log {
+            return 0;
+        }
+        let mut holes = 0;
+        holes::each(store, self.log, from..to, |hole| holes += self.unsettled(store, hole));
+        holes
+    }
+
+    /// Offsets in `range` that are not settled, as far as the group has not come.
+    fn unsettled(&self, store: &dyn Store, range: Range<u64>) -> u64 {
+        let mut unsettled = range.end - range.start;
+        let known = range.start..range.end.min(self.settled_until);
+        holes::each(store, self.cursor, known, |stretch| unsettled -= stretch.end - stretch.start);
+        unsettled
+    }
+
+    /// The log has released `fresh`.
+    pub(super) fn note_holes(&mut self, store: &dyn Store, fresh: Range<u64>) {
+        let from = fresh.start.max(self.slots.next());
+        if from < fresh.end {
+            self.holes_ahead += self.unsettled(store, from..fresh.end);
+        }
+    }
+
     /// Messages in the log that are not taken and not settled.
     pub(crate) fn untaken(&self, store: &dyn Store) -> u64 {
         let bounds = store.bounds(self.log);
         let behind = bounds.end.saturating_sub(self.slots.next().max(bounds.start));
-        behind.saturating_sub(self.settled_ahead)
+        behind.saturating_sub(self.settled_ahead + self.holes_ahead)
     }
 
     /// Goes on behind what is settled. Returns where the next settled stretch
@@ -110,22 +154,22 @@ impl Part {
     }
 
     /// Goes on at `to`, if that lies ahead. Returns how many messages are passed
-    /// over that were not settled.
+    /// over that were neither settled nor released.
     pub(super) fn skip_to(&mut self, store: &dyn Store, to: u64) -> u64 {
-        let mut next = self.slots.next();
-        let mut passed = to.saturating_sub(next);
-        self.slots.skip_to(to);
-        while next < to.min(self.settled_until) {
-            let Some(stretch) = store.settled(self.cursor, next) else { break };
-            let settled = stretch.end.min(to).saturating_sub(stretch.start.max(next));
-            passed -= settled;
-            self.settled_ahead = self.settled_ahead.saturating_sub(settled);
-            next = stretch.end;
+        let next = self.slots.next();
+        if to <= next {
+            return 0;
         }
+        let unsettled = self.unsettled(store, next..to);
+        let settled = to - next - unsettled;
+        let holes = if self.holes_ahead > 0 { self.holes(store, next, to) } else { 0 };
+        self.settled_ahead = self.settled_ahead.saturating_sub(settled);
+        self.holes_ahead = self.holes_ahead.saturating_sub(holes);
+        self.slots.skip_to(to);
         if self.slots.next() >= self.settled_until {
             self.settled_ahead = 0;
         }
-        passed
+        unsettled - holes.min(unsettled)
     }
 }
 

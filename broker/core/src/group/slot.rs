@@ -65,6 +65,8 @@ pub(crate) struct Slot {
     pub(crate) keyed: bool,
     /// What the consumers that are through with it made of it.
     pub(crate) fate: Fate,
+    /// The log does not keep it any more: it goes when nobody holds it.
+    pub(crate) released: bool,
     /// Tries that counted and failed.
     pub(crate) attempts: u16,
     /// Consumers that hold it or are owed it.

@@ -211,32 +211,37 @@ impl Log {
             return cursor.settled(from);
         }
         let (start, end) = (self.bounds.start, self.bounds.end);
-        let (mut at, mut found) = (start, None);
+        if from < start {
+            return Some(0..start);
+        }
         // What no chunk holds any more is settled, and so are released rows.
-        let mut settle = |stretch: Range<u64>| match &mut found {
-            None if stretch.end > from => found = Some(stretch),
+        let first = self.chunk_at(from);
+        let mut at = first.checked_sub(1).map_or(start, |before| self.chunks[before].end());
+        let mut found: Option<Range<u64>> = None;
+        let settle = |found: &mut Option<Range<u64>>, stretch: Range<u64>| match found {
+            None if stretch.end > from => *found = Some(stretch),
             Some(found) if found.end == stretch.start => found.end = stretch.end,
             _ => {}
         };
-        if start > 0 {
-            settle(0..start);
-        }
-        for chunk in &self.chunks {
+        for chunk in self.chunks.range(first..) {
             if chunk.offset > at {
-                settle(at..chunk.offset);
+                settle(&mut found, at..chunk.offset);
             }
             let mut row = at.saturating_sub(chunk.offset) as usize;
             while row < chunk.count as usize {
                 let run_end = chunk.run_end(row, chunk.count as usize);
                 if chunk.live == 0 || chunk.is_released(row) {
-                    settle(chunk.offset + row as u64..chunk.offset + run_end as u64);
+                    let run = chunk.offset + row as u64..chunk.offset + run_end as u64;
+                    settle(&mut found, run);
+                } else if found.is_some() {
+                    return found;
                 }
                 row = run_end;
             }
             at = chunk.end();
         }
         if end > at {
-            settle(at..end);
+            settle(&mut found, at..end);
         }
         found
     }

@@ -70,10 +70,11 @@ impl Shard {
         let levels = parts.iter().map(|tail| tail.level_kept(&*self.store, config.level));
         let level = levels.max().unwrap_or_default();
         self.names.insert(name.clone(), id);
-        let stream = Stream::new(name, config, parts, level);
+        let stream = Stream::new(name, config, parts, level, &*self.store);
         self.destinations.insert(id, Destination::Stream(stream));
         // What an earlier process left may be too old by now.
         self.retain(now, id);
+        self.arm_passes(now, id);
     }
 
     pub(super) fn alter_queue(
@@ -97,6 +98,8 @@ impl Shard {
     pub(super) fn alter_stream(&mut self, now: Now, id: DestinationId, config: StreamConfig) {
         let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) else { return };
         let partitions = stream.config.partitions;
+        let (compact, tombstone_ms) = (stream.config.compact, stream.config.tombstone_ms);
+        let other_passes = (compact, tombstone_ms) != (config.compact, config.tombstone_ms);
         stream.config = StreamConfig { partitions, ..config };
         stream.level = stream.level.max(stream.config.level);
         let level = stream.level;
@@ -108,6 +111,10 @@ impl Shard {
         let armed_ms = std::mem::replace(&mut stream.armed_ms, u64::MAX);
         self.deadlines.remove(&(armed_ms, Owner::Stream(id)));
         self.retain(now, id);
+        if other_passes {
+            self.end_passes(now, id);
+            self.arm_passes(now, id);
+        }
     }
 
     pub(super) fn put_group(
@@ -162,6 +169,7 @@ impl Shard {
     }
 
     pub(super) fn delete(&mut self, now: Now, id: DestinationId, effects: &mut Vec<Effect>) {
+        self.end_passes(now, id);
         let (name, tails, groups) = match self.destinations.remove(&id) {
             Some(Destination::Queue(queue)) => (queue.name, vec![queue.tail], vec![queue.group]),
             Some(Destination::Stream(stream)) => {

@@ -134,6 +134,9 @@ impl Shard {
             }
             stream.published += count as u64;
             stream.level = stream.level.max(level);
+            if level == Level::Memory && self.store.level_max() > Level::Memory {
+                stream.progress[partition].volatile.add(from..from + count as u64);
+            }
             promise(tail, teller, from + count as u64, count as u32, rows, level);
             for group in &groups {
                 let group = self.groups.get_mut(group).expect("a stream's groups exist");
@@ -196,6 +199,7 @@ impl Shard {
                     let groups: Vec<_> = stream.groups.values().copied().collect();
                     groups.into_iter().for_each(|group| self.touch(group));
                     self.retain(now, id);
+                    self.arm_passes(now, id);
                 }
             }
         }
@@ -206,19 +210,19 @@ impl Shard {
         let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) else { return };
         for partition in 0..stream.parts.len() {
             let store = &mut *self.store;
-            if stream.retain(store, &mut self.reader, partition, now.wall_ms) == 0 {
-                continue;
-            }
+            let to = stream.keeps_from(store, &mut self.reader, partition, now.wall_ms);
             self.reader.clear();
-            let start = self.store.bounds(stream.parts[partition].log).start;
+            let Some(to) = to else { continue };
+            // The groups first: they count what was released before.
             for group in stream.groups.values() {
                 let group = self.groups.get_mut(group).expect("a stream's groups exist");
-                group.trimmed(now.steady_ms, &*self.store, partition as u16, start);
+                group.trimmed(now.steady_ms, &*self.store, partition as u16, to);
                 if !group.dirty {
                     group.dirty = true;
                     self.dirty.push(group.id);
                 }
             }
+            stream.trim(&mut *self.store, partition, to);
         }
         if stream.config.age_ms_max == 0 || stream.armed_ms != u64::MAX {
             return;

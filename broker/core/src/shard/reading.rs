@@ -62,6 +62,8 @@ impl Shard {
         let tail = found.parts.get(usize::from(partition)).ok_or(Rejection::NoPartition)?;
         let bounds = self.store.bounds(tail.log);
         let asked = match from {
+            // What compaction has left out is passed over, at the start too.
+            Start::Offset(offset) if found.config.compact => offset.max(bounds.start),
             Start::Offset(offset) => offset,
             from => found.offset_of(&*self.store, usize::from(partition), from),
         };
@@ -73,7 +75,11 @@ impl Shard {
         self.store
             .read(tail.log, asked, bytes_max, &mut records)
             .map_err(|_| Rejection::DataLoss)?;
-        let (runs, next) = to_runs(&records, partition, asked, messages_max, bytes_max);
+        let (runs, mut next) = to_runs(&records, partition, asked, messages_max, bytes_max);
+        if records.is_empty() {
+            // Nothing is left up to there.
+            next = next.max(bounds.stable);
+        }
         Ok(Reply::Records { runs, next, start: bounds.start, end: bounds.end })
     }
 
@@ -88,11 +94,14 @@ impl Shard {
                     name: queue.name.clone(),
                     messages: queue.messages(group, store),
                     bytes: queue.bytes,
+                    kept: Vec::new(),
                     starts: vec![bounds.start],
                     ends: vec![bounds.end],
                     published: queue.published,
                     refused: queue.refused,
                     removed: queue.removed,
+                    compacted: 0,
+                    compaction_stops: 0,
                     groups: vec![group.stats(store)],
                 }
             }
@@ -104,15 +113,21 @@ impl Shard {
                 let bounds: Vec<_> =
                     stream.parts.iter().map(|tail| store.bounds(tail.log)).collect();
                 let groups = stream.groups.values().map(|group| self.groups[group].stats(store));
+                let progress = stream.progress.iter();
+                let kept: Vec<u64> =
+                    progress.zip(&bounds).map(|(one, bounds)| one.kept(*bounds)).collect();
                 Stats {
                     name: stream.name.clone(),
-                    messages: bounds.iter().map(|bounds| bounds.end - bounds.start).sum(),
+                    messages: kept.iter().sum(),
                     bytes: bounds.iter().map(|bounds| bounds.bytes).sum(),
+                    kept,
                     starts: bounds.iter().map(|bounds| bounds.start).collect(),
                     ends: bounds.iter().map(|bounds| bounds.end).collect(),
                     published: stream.published,
                     refused: stream.refused,
                     removed: stream.removed,
+                    compacted: stream.progress.iter().map(|one| one.released).sum(),
+                    compaction_stops: stream.progress.iter().map(|one| one.stops).sum(),
                     groups: groups.collect(),
                 }
             }

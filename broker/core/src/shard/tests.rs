@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_types, reason = "a script keeps a hand in the policies it binds")]
 
 mod chaos;
+mod compaction;
+mod compaction_model;
 mod delivery;
 mod failing;
 mod hands;

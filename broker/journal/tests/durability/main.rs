@@ -10,6 +10,7 @@
 mod anatomy;
 mod any_subset_survives;
 mod bitrot_below_mark;
+mod compaction_crash;
 mod crash_in_recovery;
 mod damaged_metadata;
 mod dead_letter_atomic;

@@ -80,9 +80,8 @@ impl Pair {
             let stream = StreamConfig {
                 partitions: 2,
                 messages_max: 300,
-                bytes_max: 0,
-                age_ms_max: 0,
                 level: Level::Disk,
+                ..StreamConfig::default()
             };
             let mut commands = vec![
                 create_queue(1, "one", queue(Level::Disk, 60)),

@@ -142,11 +142,15 @@ fn info() -> Vec<Case> {
         subjects: vec!["flights".into()],
         partitions: 2,
         age_ms_max: 86_400_000,
-        messages: 12,
-        bytes: 240,
+        compact: true,
+        tombstone_ms: 3_600_000,
+        messages: 9,
+        bytes: 180,
+        kept: vec![6, 3],
         starts: vec![0, 0],
         ends: vec![8, 4],
         published: 12,
+        compacted: 3,
         groups: vec![group.clone()],
         ..StreamInfo::default()
     };

@@ -249,13 +249,21 @@ fn create() -> Vec<Case> {
             21,
             Request::Create(Create::Stream(CreateStream {
                 name: "flights".into(),
-                subjects: Vec::new(),
-                if_absent: false,
                 partitions: 8,
-                messages_max: 0,
-                bytes_max: 0,
                 age_ms_max: 86_400_000,
-                level: None,
+                ..CreateStream::default()
+            })),
+        ),
+        case(
+            "create-stream-compact",
+            "A stream that keeps the last message of each key, and an empty one for an hour.",
+            r#"[16, 21, {"kind": "stream", "name": "prices", "partitions": 1, "messages_max": 0, "bytes_max": 0, "age_ms_max": 0, "compact": true, "tombstone_ms": 3600000}]"#,
+            21,
+            Request::Create(Create::Stream(CreateStream {
+                name: "prices".into(),
+                compact: true,
+                tombstone_ms: Some(3_600_000),
+                ..CreateStream::default()
             })),
         ),
         case(
@@ -306,6 +314,17 @@ fn manage() -> Vec<Case> {
             Request::Alter(Alter::Stream(AlterStream {
                 name: "flights".into(),
                 subjects: Some(vec!["flights.>".into()]),
+                ..AlterStream::default()
+            })),
+        ),
+        case(
+            "alter-stream-compact",
+            "Compaction is switched on; everything else stays.",
+            r#"[17, 25, {"kind": "stream", "name": "flights", "compact": true}]"#,
+            25,
+            Request::Alter(Alter::Stream(AlterStream {
+                name: "flights".into(),
+                compact: Some(true),
                 ..AlterStream::default()
             })),
         ),

@@ -21,10 +21,13 @@ pub enum StreamCommand {
     /// Make a stream
     #[command(after_help = "Examples:\n  \
         weir stream create flights --partitions 4 --subject 'flights.>'\n  \
-        weir stream create audit --age-max 7d --bytes-max 1GiB")]
+        weir stream create audit --age-max 7d --bytes-max 1GiB\n  \
+        weir stream create prices --compact             the last message of each key")]
     Create(CreateArgs),
     /// Change a stream; what is not said stays as it is
-    #[command(after_help = "Example:\n  weir stream alter audit --age-max 30d")]
+    #[command(after_help = "Examples:\n  \
+        weir stream alter audit --age-max 30d\n  \
+        weir stream alter prices --compact true")]
     Alter(AlterArgs),
     /// Delete a stream with its messages and groups
     #[command(after_help = "Example:\n  weir stream delete audit")]
@@ -74,6 +77,14 @@ pub struct CreateArgs {
     /// Keep messages at least as safely as this [default: as safely as the broker can]
     #[arg(long, value_enum)]
     level: Option<LevelArg>,
+    /// Keep the last message of each key; older ones go some time after. Messages
+    /// without a key stay
+    #[arg(long)]
+    compact: bool,
+    /// With --compact: keep the last message of a key for so long when it has no
+    /// payload [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    tombstone_time: Option<Duration>,
     /// Do nothing if it exists, whatever its settings
     #[arg(long)]
     if_absent: bool,
@@ -98,6 +109,12 @@ pub struct AlterArgs {
     /// Keep messages at least as safely as this
     #[arg(long, value_enum)]
     level: Option<LevelArg>,
+    /// Whether only the last message of each key is kept
+    #[arg(long, value_name = "BOOL")]
+    compact: Option<bool>,
+    /// How long the last message of a key is kept when it has no payload, e.g. 24h
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    tombstone_time: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +180,8 @@ impl From<CreateArgs> for CreateStream {
             bytes_max: args.bytes_max,
             age_ms_max: args.age_max.map_or(0, whole_ms),
             level: args.level.map(Into::into),
+            compact: args.compact,
+            tombstone_ms: args.tombstone_time.map(whole_ms),
         }
     }
 }
@@ -176,6 +195,8 @@ impl From<AlterArgs> for AlterStream {
             bytes_max: args.bytes_max,
             age_ms_max: args.age_max.map(whole_ms),
             level: args.level.map(Into::into),
+            compact: args.compact,
+            tombstone_ms: args.tombstone_time.map(whole_ms),
         }
     }
 }
@@ -242,20 +263,31 @@ fn show(out: &mut Output, info: &StreamInfo) -> Result<(), Failure> {
         ("level", word(&info.level)),
         ("kept per partition", of_bounds(info)),
         ("kept at most for", age),
+        ("compacted", compaction(info)),
         ("messages", info.messages.to_string()),
         ("bytes", info.bytes.to_string()),
         ("published", info.published.to_string()),
         ("refused", info.refused.to_string()),
         ("removed", info.removed.to_string()),
+        ("removed by compaction", info.compacted.to_string()),
     ])?;
     out.line("")?;
+    if info.compaction_stops > 0 {
+        out.line(&format!(
+            "compaction stopped {} times: a partition has too many gaps; \
+             it goes on when retention has removed some, see: weir stream alter {} --age-max",
+            info.compaction_stops, info.name
+        ))?;
+    }
     let rows: Vec<_> = info
         .starts
         .iter()
         .zip(&info.ends)
         .enumerate()
         .map(|(partition, (start, end))| {
-            [partition as u64, *start, *end, end - start].map(|number| number.to_string()).to_vec()
+            // An older broker does not say, and leaves no gaps.
+            let kept = info.kept.get(partition).copied().unwrap_or(end - start);
+            [partition as u64, *start, *end, kept].map(|number| number.to_string()).to_vec()
         })
         .collect();
     out.table(&["PARTITION", "START", "END", "MESSAGES"], &rows)?;
@@ -275,6 +307,13 @@ fn show(out: &mut Output, info: &StreamInfo) -> Result<(), Failure> {
     };
     let rows: Vec<_> = info.groups.iter().map(row).collect();
     out.table(&["GROUP", "LAG", "IN FLIGHT", "ACKED", "CONSUMERS", "POLICY"], &rows)
+}
+
+fn compaction(info: &StreamInfo) -> String {
+    if !info.compact {
+        return String::new();
+    }
+    format!("to the last message of each key; without a payload {} s", info.tombstone_ms / 1000)
 }
 
 fn of_bounds(info: &StreamInfo) -> String {

@@ -14,6 +14,7 @@ use crate::effect::Effect;
 use crate::env::Now;
 use crate::memory_store::{Faults, MemoryStore};
 use crate::policy::*;
+use crate::stream::compaction::Budget;
 
 /// A policy that wishes at random and fails at times.
 struct Whim {
@@ -97,7 +98,7 @@ impl DeliveryFilter for Picky {
     fn filter(&mut self, now_ms: u64, messages: &[ReadyMessage<'_>], verdicts: &mut Vec<Verdict>) {
         for message in messages {
             let payload = View::of(message.bytes).unwrap().payload;
-            verdicts.push(match payload[0] % 8 {
+            verdicts.push(match payload.first().map_or(4, |first| first % 8) {
                 0 => Verdict::Drop,
                 1 => Verdict::Divert("picky".to_owned()),
                 2 if now_ms % 3 == 0 => Verdict::Hold,
@@ -126,6 +127,7 @@ impl Chaos {
         let mut shard = Shard::new(Box::new(store), 1000..1002);
         // Some turns of some connections are full.
         shard.bound_turns(50);
+        shard.passes.budget = Budget { step_bytes: 30, keys_max: 2, gaps_max: 4, every_ms: 20 };
         let now = Now { steady_ms: 0, wall_ms: 77 };
         let mut chaos = Self { shard, faults, now, bindings: 0, effects: Vec::new() };
         for op in [0, 1, 2] {
@@ -165,6 +167,8 @@ impl Chaos {
                     bytes_max: u64::from(b / 4 % 4) * 200,
                     age_ms_max: u64::from(b / 16 % 4) * 40,
                     level: Level::Memory,
+                    compact: a / 3 % 2 == 0,
+                    tombstone_ms: u64::from(a % 60),
                 };
                 match b % 2 {
                     0 => Command::CreateStream { id: STREAM, name: "flights".into(), config },
@@ -239,7 +243,9 @@ impl Chaos {
             let key = [(a % 100 + row * 5) as u8 % 4];
             let mut bytes = Vec::new();
             let key = if key[0] == 0 { &[][..] } else { &key[..] };
-            encode(&mut bytes, "s", key, &[], &[(b % 1000 + row) as u8, 1, 2]);
+            let payload = [(b % 1000 + row) as u8, 1, 2];
+            let payload = if a % 16 == 1 { &[][..] } else { &payload[..] };
+            encode(&mut bytes, "s", key, &[], payload);
             batch.push(&bytes);
         }
         Command::Publish(Publish {

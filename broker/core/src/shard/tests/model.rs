@@ -144,13 +144,8 @@ impl Model {
         };
         let config = QueueConfig { messages_max: 60, bytes_max: 0, level: Level::Memory, order };
         model.run(vec![Command::CreateQueue { id: QUEUE, name: "orders".into(), config }]);
-        let config = StreamConfig {
-            partitions: 2,
-            messages_max: 0,
-            bytes_max: 0,
-            age_ms_max: 0,
-            level: Level::Memory,
-        };
+        let config =
+            StreamConfig { partitions: 2, level: Level::Memory, ..StreamConfig::default() };
         model.run(vec![Command::CreateStream { id: STREAM, name: "flights".into(), config }]);
         for group in ["g0", "g1"] {
             let config = GroupConfig { order, ..GroupConfig::default() };

@@ -127,6 +127,12 @@ impl World {
     ) {
         let command = match words {
             ["wait", ms] => return self.wait(ms.parse().unwrap()),
+            ["gaps", most] => {
+                return self.shard.passes.budget.gaps_max = most.parse().unwrap();
+            }
+            ["keys", most] => {
+                return self.shard.passes.budget.keys_max = most.parse().unwrap();
+            }
             ["turns", bytes] => return self.shard.bound_turns(bytes.parse().unwrap()),
             ["hold", "stable"] => return self.faults.hold_stable(true),
             ["free", "stable"] => return self.faults.hold_stable(false),
@@ -524,6 +530,8 @@ fn stream_config(options: &BTreeMap<&str, &str>) -> StreamConfig {
         bytes_max: number(options, "bytes_max", 0),
         age_ms_max: number(options, "age", 0),
         level: level_of(options),
+        compact: options.contains_key("compact"),
+        tombstone_ms: number(options, "tombstone", crate::limits::TOMBSTONE_MS),
     }
 }
 

@@ -71,6 +71,9 @@ pub(super) fn show_stats(stats: &Stats) -> String {
         stats.refused,
         stats.removed
     );
+    if stats.compacted + stats.compaction_stops > 0 {
+        write!(text, " compacted {} stops {}", stats.compacted, stats.compaction_stops).unwrap();
+    }
     for group in &stats.groups {
         write!(
             text,
