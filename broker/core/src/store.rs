@@ -124,8 +124,8 @@ pub trait Store: Send {
         level: Level,
     ) -> Result<(), StoreError>;
 
-    /// What the log holds. A cursor log starts at the first offset that may not
-    /// be settled.
+    /// What the log holds: it starts at the first offset that is not settled, a
+    /// cursor log at the first that may not be.
     fn bounds(&self, log: LogId) -> Bounds;
 
     /// Appends to `into` the records from `from` on, until `bytes_max` is

@@ -289,6 +289,13 @@ impl Log {
             }
         }
         self.sweep();
+        // What is settled from the start on is not there any more.
+        let start = self.bounds.start;
+        if from == start
+            && let Some(settled) = self.settled(start).filter(|it| it.start <= start)
+        {
+            self.bounds.start = settled.end;
+        }
         held - self.bytes_held
     }
 

@@ -92,7 +92,7 @@ fn released_records_are_skipped_and_their_chunks_freed() {
     assert_eq!(offsets(&store, log, 0, usize::MAX), [0, 2]);
     assert_eq!(store.bytes_held(), 3 * size as u64);
     store.release(log, 0, 8, Level::Os);
-    assert_eq!(store.bounds(log), Bounds { start: 0, end: 8, stable: 8, bytes: 0 });
+    assert_eq!(store.bounds(log), Bounds { start: 8, end: 8, stable: 8, bytes: 0 });
     assert_eq!(store.bytes_held(), 0);
 }
 
