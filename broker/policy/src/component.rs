@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::setup::{Role, Setup};
+use crate::ticker::Pulse;
 
 /// The interfaces a policy may import, and their functions.
 const OFFERED: [(&str, &[&str]); 5] = [
@@ -81,6 +82,7 @@ pub struct Component {
 
 /// What instances are made from.
 pub(crate) struct Linked {
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) lifecycle: lifecycle::GuestIndices,
     pub(crate) routing: Option<routing::GuestIndices>,
@@ -186,6 +188,7 @@ impl Linked {
             compiled.get_export_index(None, format!("weir:policy/{interface}@0.1.0")).is_some()
         };
         Ok(Self {
+            pulse: engine.pulse().clone(),
             lifecycle: lifecycle::GuestIndices::new(&pre).map_err(broken)?,
             routing: has("routing")
                 .then(|| routing::GuestIndices::new(&pre).map_err(broken))

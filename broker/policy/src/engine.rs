@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -13,6 +11,7 @@ use crate::bindings::Host_;
 use crate::error::LoadError;
 use crate::host::State;
 use crate::limits;
+use crate::ticker::{Pulse, Ticker};
 
 /// Compiles and runs components. One per process: types of two engines must not
 /// meet. A handle; the ticker thread ends with the last component and handle.
@@ -25,13 +24,7 @@ struct Shared {
     wasm: wasmtime::Engine,
     linker: Linker<State>,
     compilations: AtomicU64,
-    ticker: Option<Ticker>,
-}
-
-/// The thread that counts epochs; ends when `stop` is dropped.
-struct Ticker {
-    stop: SyncSender<()>,
-    thread: JoinHandle<()>,
+    ticker: Ticker,
 }
 
 impl Engine {
@@ -44,10 +37,11 @@ impl Engine {
         let wasm = wasmtime::Engine::new(&config()).map_err(failed)?;
         let mut linker = Linker::new(&wasm);
         Host_::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(failed)?;
-        let ticker = Ticker::start(wasm.clone())
+        let epochs = wasm.clone();
+        let ticker = Ticker::start(move || epochs.increment_epoch())
             .map_err(|error| LoadError::Engine(format!("no thread for the ticker: {error}")))?;
         let compilations = AtomicU64::new(0);
-        Ok(Self { shared: Arc::new(Shared { wasm, linker, compilations, ticker: Some(ticker) }) })
+        Ok(Self { shared: Arc::new(Shared { wasm, linker, compilations, ticker }) })
     }
 
     /// Components compiled so far: one per content, never on the path of a message.
@@ -58,6 +52,11 @@ impl Engine {
 
     pub(crate) fn wasm(&self) -> &wasmtime::Engine {
         &self.shared.wasm
+    }
+
+    /// What each call tells the ticker.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        self.shared.ticker.pulse()
     }
 
     pub(crate) fn linker(&self) -> &Linker<State> {
@@ -77,28 +76,6 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("compilations", &self.compilations()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if let Some(Ticker { stop, thread }) = self.ticker.take() {
-            drop(stop);
-            // The thread only waits and counts: it cannot have panicked.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel::<()>(1);
-        let thread = std::thread::Builder::new().name("weir-epoch".into()).spawn(move || {
-            while stopped.recv_timeout(limits::TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Self { stop, thread })
     }
 }
 

@@ -4,6 +4,7 @@
 //! Time is frozen during a call. What a call writes is kept aside and takes
 //! effect in [`State::commit`], when the call has returned.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use wasmtime::ResourceLimiter;
@@ -17,6 +18,7 @@ use crate::limits;
 use crate::log::LogLine;
 use crate::metrics::MetricWrite;
 use crate::setup::Setup;
+use crate::ticker::Pulse;
 
 /// Which imports may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,7 @@ pub(crate) struct PastMemory {
 
 /// Host side of one instance.
 pub(crate) struct State {
+    pub(crate) pulse: Arc<Pulse>,
     imports: Imports,
     /// The binding; `None` while a component describes itself.
     setup: Option<Setup>,
@@ -62,8 +65,14 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(imports: Imports, setup: Option<Setup>, memory_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        pulse: Arc<Pulse>,
+        imports: Imports,
+        setup: Option<Setup>,
+        memory_bytes_max: usize,
+    ) -> Self {
         Self {
+            pulse,
             imports,
             setup,
             now: Now::default(),

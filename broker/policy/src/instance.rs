@@ -19,6 +19,7 @@ use crate::error::LoadError;
 use crate::host::{ImportRefused, Imports, PastMemory, State};
 use crate::limits;
 use crate::setup::{Role, Setup};
+use crate::ticker::Running;
 
 /// How a call failed, with one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +52,12 @@ pub(crate) struct Instance {
 impl Instance {
     /// Asks a component for its manifest, with every import trapping.
     pub(crate) fn describe(linked: &Linked) -> Result<Manifest, LoadError> {
-        let state = State::new(Imports::None, None, limits::MEMORY_BYTES);
+        let state = State::new(linked.pulse.clone(), Imports::None, None, limits::MEMORY_BYTES);
         let mut store = new_store(linked, state);
         let failed = |store: &Store<State>, error: wasmtime::Error| {
             LoadError::Describe(explain(&error, store.data(), limits::DESCRIBE_MS))
         };
-        arm(&mut store, limits::DESCRIBE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
+        let _running = arm(&mut store, limits::DESCRIBE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| failed(&store, error))?;
         let guest =
             linked.lifecycle.load(&mut store, &instance).map_err(|error| failed(&store, error))?;
@@ -72,10 +73,11 @@ impl Instance {
         let linked = &component.linked;
         let remembers = setup.role != Role::Delivery && !component.manifest().memo_by.is_empty();
         let imports = if remembers { Imports::Pure } else { Imports::All };
-        let state = State::new(imports, Some(setup.clone()), setup.limits.memory_bytes);
+        let pulse = linked.pulse.clone();
+        let state = State::new(pulse, imports, Some(setup.clone()), setup.limits.memory_bytes);
         let mut store = new_store(linked, state);
         let shape = |error: wasmtime::Error| LoadError::Exports(format!("{error:#}"));
-        arm(&mut store, limits::LIFECYCLE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
+        let running = arm(&mut store, limits::LIFECYCLE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| {
             let reason = explain(&error, store.data(), limits::LIFECYCLE_MS);
             setup.counters.note_failure(setup.clock.now().wall_ms, &reason);
@@ -95,6 +97,7 @@ impl Instance {
             budget_ms: setup.limits.budget_ms,
             output_bytes: setup.limits.output_bytes,
         };
+        drop(running);
         instance.init(component, setup)?;
         setup.counters.instances.fetch_add(1, Relaxed);
         Ok(instance)
@@ -207,8 +210,10 @@ impl Instance {
         check: impl FnOnce(A) -> Result<R, String>,
     ) -> Result<R, CallError> {
         self.store.data_mut().begin(now);
-        arm(&mut self.store, budget_ms, output_bytes);
-        let error = match run(&mut self.store) {
+        let running = arm(&mut self.store, budget_ms, output_bytes);
+        let answered = run(&mut self.store);
+        drop(running);
+        let error = match answered {
             Ok(Ok(answer)) => match check(answer) {
                 Ok(answer) => {
                     self.store.data_mut().commit();
@@ -239,11 +244,14 @@ fn new_store(linked: &Linked, state: State) -> Store<State> {
     store
 }
 
-/// Sets the bounds of the call that follows.
-fn arm(store: &mut Store<State>, budget_ms: u32, output_bytes: usize) {
+/// Sets the bounds of the call that follows, which lasts as long as the answer is
+/// held.
+fn arm(store: &mut Store<State>, budget_ms: u32, output_bytes: usize) -> Running {
+    let running = store.data().pulse.begin();
     let ticks = store.data_mut().deadline.start(budget_ms);
     store.set_epoch_deadline(ticks);
     store.set_hostcall_fuel(output_bytes);
+    running
 }
 
 fn power_names(powers: Powers, wants: &[String]) -> Vec<&'static str> {

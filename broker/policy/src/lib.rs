@@ -47,6 +47,7 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 mod text;
+mod ticker;
 mod verdicts;
 mod watcher;
 mod wholeness;

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const COMPONENT_BYTES_MAX: usize = 32 << 20;
 /// Period of the engine's epoch ticker.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Ticks without a call after which the ticker rests until the next.
+pub(crate) const IDLE_TICKS_MAX: u32 = 100;
 /// Longest `describe`, ms.
 pub(crate) const DESCRIBE_MS: u32 = 50;
 /// Longest `init`, `check`, `save` or `load`, ms; these run once, not per batch.
