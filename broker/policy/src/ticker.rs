@@ -101,35 +101,33 @@ impl Drop for Ticker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-    use std::time::{Duration, Instant};
+    use std::sync::mpsc::RecvTimeoutError;
+    use std::time::Duration;
 
     use super::*;
 
-    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}");
-            std::thread::yield_now();
-        }
-    }
-
     #[test]
     fn it_rests_without_calls_and_ticks_while_one_runs() {
-        let ticks = Arc::new(AtomicU64::new(0));
-        let counted = ticks.clone();
+        let (told, ticks) = sync_channel(0);
         let tick = move || {
-            counted.fetch_add(1, SeqCst);
+            // Nobody listens any more: the test is over.
+            let _ = told.send(());
         };
         let ticker = Ticker::start(tick).expect("there is a thread left");
-        for _ in 0..3 {
-            until("it does not rest", || ticker.pulse().is_resting.load(SeqCst));
-            let before = ticks.load(SeqCst);
+        let longest = Duration::from_secs(30);
+        for _ in 0..2 {
             let running = ticker.pulse().begin();
-            let enough = before + 3 * u64::from(limits::IDLE_TICKS_MAX);
-            until("it does not tick", || ticks.load(SeqCst) > enough);
-            assert!(!ticker.pulse().is_resting.load(SeqCst), "it rests while a call runs");
+            for _ in 0..3 * limits::IDLE_TICKS_MAX {
+                ticks.recv_timeout(longest).expect("it ticks while a call runs");
+            }
             drop(running);
+            // The tick that was on its way, and those until it rests.
+            let left = (0..=limits::IDLE_TICKS_MAX + 1)
+                .take_while(|_| ticks.recv_timeout(Duration::from_secs(1)).is_ok());
+            assert!(left.count() <= limits::IDLE_TICKS_MAX as usize + 1, "it does not rest");
+            let rests = ticks.recv_timeout(Duration::from_secs(1));
+            assert_eq!(rests, Err(RecvTimeoutError::Timeout));
         }
+        drop(ticks);
     }
 }
