@@ -8,6 +8,7 @@ use bytes::Bytes;
 use weir_core::command::Level;
 use weir_core::store::{Catalogue, Entry, StoreError};
 
+use crate::files;
 use crate::format::{EntryKind, named_body};
 use crate::limits;
 use crate::shared::{Order, Shared};
@@ -113,13 +114,7 @@ impl Catalogue for JournalCatalogue {
             if shared.files.open(&path).is_ok() {
                 return Ok(());
             }
-            let name = format!("{path}.tmp");
-            drop(shared.files.remove(&name));
-            let file = shared.files.create(&name)?;
-            file.write_at(&bytes, 0)?;
-            file.sync_data()?;
-            shared.files.rename(&name, &path)?;
-            shared.files.sync_folder("blobs")
+            files::put_whole(&*shared.files, "blobs", &path, &bytes)
         };
         match write() {
             Ok(()) => {

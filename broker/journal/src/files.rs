@@ -108,6 +108,41 @@ pub trait Files: Send + Sync {
     fn lock(&self) -> io::Result<Box<dyn Send>>;
 }
 
+/// Puts a file with these bytes at `path`, in place of one that is there: whole,
+/// synced, and only then under its name. `folder` is the one it lies in.
+///
+/// # Errors
+/// As the operating system says; then what was there before is there still.
+pub(crate) fn put_whole(
+    files: &dyn Files,
+    folder: &str,
+    path: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let temporary = format!("{path}.tmp");
+    remove_if_there(files, &temporary)?;
+    let file = files.create(&temporary)?;
+    let written = file.write_at(bytes, 0).and_then(|()| file.sync_data());
+    if let Err(error) = written {
+        // A leftover costs space until the next one is written.
+        let _ = files.remove(&temporary);
+        return Err(error);
+    }
+    files.rename(&temporary, path)?;
+    files.sync_folder(folder)
+}
+
+/// Removes a file, which may be gone already.
+///
+/// # Errors
+/// As the operating system says.
+pub(crate) fn remove_if_there(files: &dyn Files, path: &str) -> io::Result<()> {
+    match files.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// An open file. Several threads may use it at once.
 pub trait File: Send + Sync {
     /// Reads from `position` on. Returns fewer bytes than asked for only at the

@@ -9,7 +9,7 @@ use weir_core::env::Clock;
 use weir_core::store::StoreError;
 
 use crate::catalogue::JournalCatalogue;
-use crate::files::Files;
+use crate::files::{self, Files};
 use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io, mark};
@@ -383,16 +383,8 @@ fn mark_unclean(files: &dyn Files) -> Result<(), OpenError> {
 /// reason not to start.
 fn write_report(files: &dyn Files, report: &RecoveryReport) -> Result<(), OpenError> {
     let Ok(text) = serde_json::to_vec_pretty(report) else { return Ok(()) };
-    let name = "last-recovery.json.tmp";
-    drop(files.remove(name));
-    let write = || {
-        let file = files.create(name)?;
-        file.write_at(&text, 0)?;
-        file.sync_data()?;
-        files.rename(name, "last-recovery.json")?;
-        files.sync_folder("")
-    };
-    match write() {
+    let name = "last-recovery.json";
+    match files::put_whole(files, "", name, &text) {
         Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
             Err(OpenError::Io { path: name.into(), error })
         }

@@ -71,23 +71,22 @@ impl Ranges {
 
     /// What of it lies neither in `others` nor below `floor`.
     pub(crate) fn minus(&self, others: &Self, floor: u64) -> Self {
-        let mut left = Self::default();
-        for (from, to) in self.iter() {
-            let mut at = from.max(floor);
-            while at < to {
-                match others.next(at).filter(|other| other.start < to) {
-                    Some(other) => {
-                        drop(left.insert(at, other.start));
-                        at = other.end;
-                    }
-                    None => {
-                        drop(left.insert(at, to));
-                        break;
-                    }
-                }
+        self.iter().flat_map(|(from, to)| others.gaps(from.max(floor), to)).collect()
+    }
+
+    /// What of `from..to` lies in none of the stretches.
+    pub(crate) fn gaps(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut at = from;
+        while at < to {
+            let stretch = self.next(at).filter(|stretch| stretch.start < to);
+            let end = stretch.as_ref().map_or(to, |stretch| stretch.start);
+            if end > at {
+                gaps.push((at, end));
             }
+            at = stretch.map_or(to, |stretch| stretch.end);
         }
-        left
+        gaps
     }
 
     pub(crate) fn clear(&mut self) {

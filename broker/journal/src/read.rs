@@ -141,16 +141,10 @@ fn leave_out_released(log: &Log, known: usize, into: &mut Vec<Records>) {
         return;
     }
     for records in into.split_off(known) {
-        let (mut at, end) = (records.offset, end(&records));
-        while at < end {
-            let stretch = log.released.next(at).filter(|stretch| stretch.start < end);
-            let kept = stretch.as_ref().map_or(end, |stretch| stretch.start);
-            if kept > at {
-                let rows = (at - records.offset) as usize..(kept - records.offset) as usize;
-                let batch = slice(&records.batch, rows.start, rows.end);
-                into.push(Records { offset: at, batch, ..records });
-            }
-            at = stretch.map_or(end, |stretch| stretch.end);
+        for (from, to) in log.released.gaps(records.offset, end(&records)) {
+            let (first, last) = (from - records.offset, to - records.offset);
+            let batch = slice(&records.batch, first as usize, last as usize);
+            into.push(Records { offset: from, batch, ..records });
         }
     }
 }

@@ -4,6 +4,7 @@
 //! refused with the nearest known one; nothing is ignored.
 
 mod log;
+mod nearest;
 mod store;
 
 use std::net::SocketAddr;
@@ -208,7 +209,7 @@ fn known(key: &str) -> anyhow::Result<()> {
     if keys.contains(&key) {
         return Ok(());
     }
-    let nearest = log::nearest(key, &keys);
+    let nearest = nearest::nearest(key, &keys);
     bail!("unknown key `{key}`; did you mean `{nearest}`?")
 }
 

@@ -37,6 +37,8 @@ pub const TURN_BATCHES_MAX: usize = 64;
 pub const CONGESTED_LOOK_MS: u64 = 1;
 /// Time between two looks at what the store has to tell, ms.
 pub const NEWS_LOOK_MS: u64 = 1_000;
+/// Time for which whoever is refused for want of space is told the same figures, ms.
+pub const ROOM_LOOK_MS: u64 = 200;
 /// Time after which a want of space that lasts is told again, ms.
 pub const NO_SPACE_TOLD_MS: u64 = 60_000;
 /// Messages judged and routed together; a longer read is cut.

@@ -2,29 +2,51 @@
 //!
 //! Whoever is refused for want of room is told the figures and the keys of the
 //! configuration, so that nobody has to guess which disk and which mark is meant.
+//! Invariant: the disk is asked a few times a second at most, however many are refused.
 
+use std::sync::{Arc, Mutex};
+
+use weir_core::env::Clock;
 use weir_journal::files::{Files, OsFiles, Space};
 
 use crate::config::{Config, StoreConfig};
+use crate::limits::ROOM_LOOK_MS;
 
 /// See the file's head.
 pub struct Room {
     /// `None`: everything is kept in memory.
     disk: Option<(OsFiles, StoreConfig)>,
     memory_bytes_max: u64,
+    clock: Arc<dyn Clock>,
+    /// What was last told, and when, steady ms.
+    told: Mutex<Option<(u64, Arc<str>)>>,
 }
 
 impl Room {
     /// Of a broker with this configuration, that keeps messages on a disk or not.
     #[must_use]
-    pub fn new(config: &Config, has_disk: bool) -> Self {
-        let disk = || (OsFiles::read_only(&config.data), config.store.clone());
-        Self { disk: has_disk.then(disk), memory_bytes_max: config.memory_bytes_max }
+    pub fn new(config: &Config, has_disk: bool, clock: Arc<dyn Clock>) -> Self {
+        let disk = has_disk.then(|| (OsFiles::read_only(&config.data), config.store.clone()));
+        Self { disk, memory_bytes_max: config.memory_bytes_max, clock, told: Mutex::default() }
     }
 
-    /// Why there is none just now, one clause. Asks the disk, without waiting for it.
+    /// Why there is none just now, one clause.
     #[must_use]
-    pub fn clause(&self) -> String {
+    pub fn clause(&self) -> Arc<str> {
+        let now_ms = self.clock.now().steady_ms;
+        let mut told = self.told.lock().expect("nothing panics while this is locked");
+        match &*told {
+            Some((at_ms, clause)) if now_ms < at_ms + ROOM_LOOK_MS => clause.clone(),
+            _ => {
+                let clause: Arc<str> = self.look().into();
+                *told = Some((now_ms, clause.clone()));
+                clause
+            }
+        }
+    }
+
+    /// Asks the disk, without waiting for it.
+    fn look(&self) -> String {
         let Some((files, config)) = &self.disk else {
             let most = self.memory_bytes_max >> 20;
             return format!("the {most} MiB for messages in memory (`limits.memory-mib`) are full");

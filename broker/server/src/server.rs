@@ -116,7 +116,7 @@ impl Server {
         let shards = Arc::new(shards);
         let connections = Arc::new(Connections::default());
         let (notices, notice_inbox) = mpsc::channel(NOTICES_MAX);
-        let room = Arc::new(Room::new(&config, storage.journal.is_some()));
+        let room = Arc::new(Room::new(&config, storage.journal.is_some(), clock.clone()));
         let Beginning { directory, commands } = beginning;
         let stores = std::mem::take(&mut storage.stores);
         let turn_bytes = (TURN_BYTES_MAX / inboxes.len()).min(OUTBOX_BYTES_SOFT);

@@ -60,16 +60,7 @@ impl Part {
             }
             settled_until = settled_until.max(end);
         }
-        let slots = Ring::new(next);
-        let mut part = Self {
-            log,
-            cursor,
-            slots,
-            settled_until,
-            settled_ahead,
-            holes_ahead: 0,
-            damaged_from: u64::MAX,
-        };
+        let mut part = Self { settled_until, settled_ahead, ..Self::at(log, cursor, next) };
         part.holes_ahead = part.holes(store, next, bounds.end);
         part
     }
@@ -77,18 +68,22 @@ impl Part {
     /// Starts at `to`, where nothing is settled, and notes it.
     pub(crate) fn restart(store: &mut dyn Store, log: LogId, cursor: LogId, to: u64) -> Self {
         store.reset(cursor, to);
-        let slots = Ring::new(to);
-        let mut part = Self {
+        let mut part = Self::at(log, cursor, to);
+        part.holes_ahead = part.holes(store, to, store.bounds(log).end);
+        part
+    }
+
+    /// At `next`, with nothing settled or released behind it.
+    fn at(log: LogId, cursor: LogId, next: u64) -> Self {
+        Self {
             log,
             cursor,
-            slots,
-            settled_until: to,
+            slots: Ring::new(next),
+            settled_until: next,
             settled_ahead: 0,
             holes_ahead: 0,
             damaged_from: u64::MAX,
-        };
-        part.holes_ahead = part.holes(store, to, store.bounds(log).end);
-        part
+        }
     }
 
     /// Goes on behind a damaged stretch. Returns how many messages are passed over.
@@ -176,10 +171,6 @@ impl Part {
 /// What is settled from `floor` on.
 fn stretches(store: &dyn Store, cursor: LogId, floor: u64) -> Vec<Range<u64>> {
     let mut stretches = Vec::new();
-    let mut at = floor;
-    while let Some(stretch) = store.settled(cursor, at) {
-        at = stretch.end;
-        stretches.push(stretch.start.max(floor)..stretch.end);
-    }
+    holes::each(store, cursor, floor..u64::MAX, |stretch| stretches.push(stretch));
     stretches
 }

@@ -9,8 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use super::checkpoint::remove_if_there;
-use crate::files::Files;
+use crate::files::{Files, remove_if_there};
 use crate::format::{CheckpointContent, LogState, SegmentState};
 use crate::segment;
 

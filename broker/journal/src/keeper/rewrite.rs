@@ -244,7 +244,7 @@ impl Copying {
     fn copy_block(&mut self, store_id: u128, sizes: Sizes) -> Result<u64, Ended> {
         let block = &self.blocks[self.at];
         self.at += 1;
-        if live_of(&self.from.released, block.base, block.end).is_empty() {
+        if self.from.released.gaps(block.base, block.end).is_empty() {
             return Ok(0);
         }
         let state = self.from.state;
@@ -257,7 +257,7 @@ impl Copying {
         let (len, before) = (u64::from(block.len), self.writer.bytes());
         for piece in &pieces {
             let end = piece.base + piece.batch.len() as u64;
-            for (from, to) in live_of(&self.from.released, piece.base, end) {
+            for (from, to) in self.from.released.gaps(piece.base, end) {
                 push(&mut self.writer, sizes, piece, from, to)?;
             }
         }
@@ -281,23 +281,6 @@ fn push(
         row = next;
     }
     Ok(())
-}
-
-/// What of `from..to` is in none of the stretches.
-fn live_of(released: &[(u64, u64)], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let mut live = Vec::new();
-    let mut at = from;
-    let first = released.partition_point(|&(_, end)| end <= from);
-    for &(start, end) in released[first..].iter().take_while(|&&(start, _)| start < to) {
-        if at < start {
-            live.push((at, start));
-        }
-        at = end;
-    }
-    if at < to {
-        live.push((at, to));
-    }
-    live
 }
 
 fn damage_of(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use weir_core::env::Clock;
 
-use super::checkpoint::{self, remove_if_there};
+use super::checkpoint;
 use super::filing::{Filing, Unfiled};
 use super::gone::{Gone, What};
 use super::policy::KeeperPolicy;
@@ -19,7 +19,7 @@ use super::rewrite::{Rewrite, Rewritten, Step};
 use super::scrub::Scrub;
 use super::space::SpaceWatch;
 use super::{Ask, Collected, Fault, FiledLog, Idle, KeeperEvent, Rest, Told};
-use crate::files::Files;
+use crate::files::{Files, remove_if_there};
 use crate::format::{CheckpointContent, LogState, SegmentState};
 
 /// Longest the keeper idles, ms: space is watched.

@@ -6,12 +6,11 @@
 //! could not be written, or cannot be read, takes nothing away.
 
 use super::{OpenError, io};
-use crate::files::Files;
+use crate::files::{self, Files};
 use crate::format::{self, FILE_HEAD_BYTES, FileHead, HeadError, Kind};
 
 /// Name of the file.
 const NAME: &str = "synced";
-const TEMPORARY_NAME: &str = "synced.tmp";
 
 /// Whose journal it is, and the number of its last block that is synced.
 ///
@@ -42,19 +41,8 @@ pub(crate) fn write(
     number: u64,
     created_ms: u64,
 ) -> std::io::Result<()> {
-    let write = || {
-        match files.remove(TEMPORARY_NAME) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = files.create(TEMPORARY_NAME)?;
-        let head = FileHead { kind: Kind::Mark, store, sequence: number, log: 0, created_ms };
-        file.write_at(&head.encode(), 0)?;
-        file.sync_data()?;
-        files.rename(TEMPORARY_NAME, NAME)?;
-        files.sync_folder("")
-    };
-    match write() {
+    let head = FileHead { kind: Kind::Mark, store, sequence: number, log: 0, created_ms };
+    match files::put_whole(files, "", NAME, &head.encode()) {
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
         done => done,
     }

@@ -3,6 +3,8 @@
 
 use anyhow::bail;
 
+use super::nearest::nearest;
+
 /// Levels, as they are written.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Our own parts, as `PART=LEVEL` names them.
@@ -54,19 +56,6 @@ fn known_part(filter: &str, path: &str) -> anyhow::Result<()> {
     }
     let nearest = nearest(part, &PARTS);
     bail!("log.level = \"{filter}\": the broker has no part `{part}`; did you mean `{nearest}`?")
-}
-
-/// The known word that is most like this one.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> &'a str {
-    let likeness = |known: &str| {
-        // Jaro-Winkler alone takes `lowd` for `info`: letters, whatever their order.
-        let edits = strsim::normalized_damerau_levenshtein(word, known);
-        strsim::jaro_winkler(word, known) + edits
-    };
-    known
-        .iter()
-        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
-        .expect("there are known words")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::files::Files;
 use crate::format::{CheckpointContent, FILE_HEAD_BYTES, LogState, SegmentState};
 use crate::limits;
+use crate::ranges::Ranges;
 use crate::segment::{self, Sizes};
 
 /// Log, base and revision of a segment.
@@ -30,8 +31,8 @@ struct Written {
 /// A segment that is to be written again.
 pub(super) struct Sparse {
     pub(super) state: SegmentState,
-    /// Stretches of it that are settled; rising.
-    pub(super) released: Vec<(u64, u64)>,
+    /// What of it is settled.
+    pub(super) released: Ranges,
 }
 
 /// See the file's head.
@@ -76,6 +77,7 @@ impl Choice {
                 continue;
             };
             if let Some(won) = wins(state, written, live, released.len() as u64, sizes) {
+                let released = released.into_iter().collect();
                 found.push((won, Sparse { state: *state, released }));
             }
         }
