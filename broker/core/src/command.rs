@@ -156,6 +156,9 @@ pub struct Settlement {
     pub verb: Verb,
 }
 
+/// Rows of messages in a publisher's request; a few of them need no allocation.
+pub type Rows = smallvec::SmallVec<[u32; 4]>;
+
 /// One batch of messages for one queue or stream.
 #[derive(Clone, Debug)]
 pub struct Publish {
@@ -168,7 +171,7 @@ pub struct Publish {
     /// The messages.
     pub batch: Batch,
     /// Row of each message in the publisher's request; empty means `0..len`.
-    pub rows: Vec<u32>,
+    pub rows: Rows,
     /// Milliseconds before a queue's consumers see them.
     pub delay_ms: u32,
 }

@@ -65,6 +65,8 @@ pub struct MemoryStore {
     snapshots: HashMap<String, Bytes>,
     /// Logs whose end is ahead of their stable position.
     unstable: Vec<LogId>,
+    /// Logs whose stable end has moved since that was asked.
+    moved: Vec<LogId>,
     bytes_held: u64,
     bytes_max: u64,
     /// Number of commits.
@@ -175,6 +177,7 @@ impl Store for MemoryStore {
         target.append(stamp, batch);
         if !holds {
             target.settle();
+            self.moved.push(log);
         } else if was_stable {
             self.unstable.push(log);
         }
@@ -230,20 +233,25 @@ impl Store for MemoryStore {
         if !self.unstable.is_empty() && !self.faults.holds() {
             for log in std::mem::take(&mut self.unstable) {
                 self.log_mut(log).settle();
+                self.moved.push(log);
             }
         }
         Ok(())
+    }
+
+    fn take_moved(&mut self, into: &mut Vec<LogId>) {
+        self.moved.sort_unstable_by_key(|log| log.0);
+        self.moved.dedup();
+        into.append(&mut self.moved);
     }
 
     fn position(&self) -> u64 {
         self.position
     }
 
-    fn safe(&self, level: Level) -> u64 {
-        match level {
-            Level::Memory => self.position,
-            Level::Os | Level::Disk => self.safe,
-        }
+    /// Also at level memory what is held back by the switch is not safe.
+    fn safe(&self, _level: Level) -> u64 {
+        self.safe
     }
 
     fn put_snapshot(&mut self, name: &str, bytes: Bytes) -> Result<(), StoreError> {

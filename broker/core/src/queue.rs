@@ -3,42 +3,15 @@
 //! Owned by the shard. Invariant: what the queue counts as kept is what its
 //! group has not settled, taken or not.
 
-use crate::command::{ConnectionId, Level, QueueConfig, ReceiptId};
+use crate::command::{Level, QueueConfig};
 use crate::group::{Group, GroupId};
 use crate::store::{LogId, Store};
 
-/// A publish that waits for the store to be as safe as promised.
-#[derive(Clone, Debug)]
-pub(crate) struct Receipt {
-    /// One past its last message.
-    pub(crate) end: u64,
-    pub(crate) connection: ConnectionId,
-    pub(crate) receipt: ReceiptId,
-    pub(crate) count: u32,
-    pub(crate) rows: Vec<u32>,
-    pub(crate) level: Level,
-}
-
-/// A log as its owner sees it: what was promised about its end.
-#[derive(Debug)]
-pub(crate) struct Tail {
-    pub(crate) log: LogId,
-    pub(crate) receipts: std::collections::VecDeque<Receipt>,
-    /// Stable position that the groups know of.
-    pub(crate) stable: u64,
-}
-
-impl Tail {
-    pub(crate) fn new(log: LogId, store: &dyn Store) -> Self {
-        Self { log, receipts: std::collections::VecDeque::new(), stable: store.bounds(log).stable }
-    }
-
-    /// How safely what the log holds is kept, when its owner wants `level`: what
-    /// an earlier process left may be as safe as the store can make it.
-    pub(crate) fn level_kept(&self, store: &dyn Store, level: Level) -> Level {
-        let bounds = store.bounds(self.log);
-        if bounds.end > bounds.start { level.max(store.level_max()) } else { level }
-    }
+/// How safely what a log holds is kept, when its owner wants `level`: what an
+/// earlier process left may be as safe as the store can make it.
+pub(crate) fn level_kept(store: &dyn Store, log: LogId, level: Level) -> Level {
+    let bounds = store.bounds(log);
+    if bounds.end > bounds.start { level.max(store.level_max()) } else { level }
 }
 
 /// See the file's head.
@@ -46,7 +19,7 @@ impl Tail {
 pub(crate) struct Queue {
     pub(crate) name: String,
     pub(crate) config: QueueConfig,
-    pub(crate) tail: Tail,
+    pub(crate) log: LogId,
     pub(crate) group: GroupId,
     /// Bytes kept.
     pub(crate) bytes: u64,

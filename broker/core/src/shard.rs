@@ -13,6 +13,7 @@ mod compaction;
 mod destinations;
 pub(crate) mod filters;
 mod members;
+mod pledges;
 pub(crate) mod policies;
 mod publish;
 mod reading;
@@ -20,11 +21,12 @@ mod reading;
 mod tests;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use crate::command::{Command, ConnectionId, DestinationId, Level, RequestId, SubscriptionId};
 use crate::effect::{Effect, Reply};
@@ -33,14 +35,15 @@ use crate::group::consumer::ConsumerId;
 use crate::group::line::Line;
 use crate::group::{Group, GroupId, Io};
 use crate::limits;
-use crate::queue::{Queue, Tail};
+use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::rejection::Rejection;
-use crate::store::{Store, StoreError};
+use crate::store::{LogId, Store, StoreError};
 use crate::stream::Stream;
 use answers::Answers;
 use compaction::Passes;
 use filters::Filters;
+use pledges::Pledges;
 use policies::Policies;
 
 /// A queue or a stream.
@@ -67,9 +70,11 @@ pub struct Shard {
     store: Box<dyn Store>,
     /// Numbers for dead-letter queues that the shard makes itself.
     ids: Range<u32>,
-    destinations: BTreeMap<DestinationId, Destination>,
+    destinations: HashMap<DestinationId, Destination, FixedState>,
+    /// Whose log it is, by its number; `None` for a group's.
+    owners: Vec<Option<DestinationId>>,
     names: HashMap<String, DestinationId, FixedState>,
-    groups: BTreeMap<GroupId, Group>,
+    groups: HashMap<GroupId, Group, FixedState>,
     groups_made: GroupId,
     consumers: BTreeMap<(ConnectionId, SubscriptionId), (GroupId, ConsumerId)>,
     consumers_made: ConsumerId,
@@ -82,18 +87,19 @@ pub struct Shard {
     filters: Filters,
     reader: Reader,
     answers: Answers,
+    pledges: Pledges,
     passes: Passes,
     /// Groups that have something to do in this turn.
     dirty: Vec<GroupId>,
-    /// Destinations whose end is ahead of what is stable, or was in this turn.
-    unstable: BTreeSet<DestinationId>,
+    /// Scratch: logs whose stable end has moved.
+    moved: Vec<LogId>,
     deadlines: BTreeSet<(u64, Owner)>,
     /// The last turn left work behind: when the next is due, steady ms.
     unfinished_ms: Option<u64>,
     /// What the store could not do; the turn's `commit` returns it.
     fault: Option<StoreError>,
     /// Groups that need a decider and a plan.
-    to_open: Vec<GroupId>,
+    to_open: BTreeSet<GroupId>,
     /// Why a policy did not want a group, while a generation is put in place.
     refusal: Option<String>,
 }
@@ -107,9 +113,10 @@ impl Shard {
         Self {
             store,
             ids,
-            destinations: BTreeMap::new(),
+            destinations: HashMap::default(),
+            owners: Vec::new(),
             names: HashMap::default(),
-            groups: BTreeMap::new(),
+            groups: HashMap::default(),
             groups_made: 0,
             consumers: BTreeMap::new(),
             consumers_made: 0,
@@ -120,13 +127,14 @@ impl Shard {
             filters: Filters::default(),
             reader: Reader::default(),
             answers: Answers::default(),
+            pledges: Pledges::default(),
             passes: Passes::default(),
             dirty: Vec::new(),
-            unstable: BTreeSet::new(),
+            moved: Vec::new(),
             deadlines: BTreeSet::new(),
             unfinished_ms: None,
             fault: None,
-            to_open: Vec::new(),
+            to_open: BTreeSet::new(),
             refusal: None,
         }
     }

@@ -178,6 +178,10 @@ pub trait Store: Send {
     /// [`StoreError::Fenced`].
     fn commit(&mut self) -> Result<(), StoreError>;
 
+    /// Adds to `into` the logs whose stable end has moved since the last call, each
+    /// once; some of them may be removed by now.
+    fn take_moved(&mut self, into: &mut Vec<LogId>);
+
     /// Position of what the last commit handed over. It rises with every commit
     /// that hands something over.
     fn position(&self) -> u64;

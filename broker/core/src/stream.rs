@@ -13,9 +13,8 @@ use std::collections::BTreeMap;
 
 use weir_message::{Batch, BatchBuilder};
 
-use crate::command::{Level, Start, StreamConfig};
+use crate::command::{Level, Rows, Start, StreamConfig};
 use crate::group::GroupId;
-use crate::queue::Tail;
 use crate::reader::Reader;
 use crate::store::{LogId, Store};
 use progress::Progress;
@@ -25,7 +24,7 @@ use progress::Progress;
 pub(crate) struct Stream {
     pub(crate) name: String,
     pub(crate) config: StreamConfig,
-    pub(crate) parts: Vec<Tail>,
+    pub(crate) parts: Vec<LogId>,
     /// Of each partition.
     pub(crate) progress: Vec<Progress>,
     /// How safely the messages are kept: the safest of them.
@@ -46,18 +45,18 @@ pub(crate) struct Share {
     pub(crate) partition: usize,
     pub(crate) batch: Batch,
     /// Their rows in the publisher's request; empty means `0..len`.
-    pub(crate) rows: Vec<u32>,
+    pub(crate) rows: Rows,
 }
 
 impl Stream {
     pub(crate) fn new(
         name: String,
         config: StreamConfig,
-        parts: Vec<Tail>,
+        parts: Vec<LogId>,
         level: Level,
         store: &dyn Store,
     ) -> Self {
-        let progress = parts.iter().map(|tail| Progress::of(store, tail.log)).collect();
+        let progress = parts.iter().map(|&log| Progress::of(store, log)).collect();
         Self {
             name,
             config,
@@ -74,7 +73,7 @@ impl Stream {
     }
 
     /// Divides a batch among the partitions, in order within each.
-    pub(crate) fn divide(&mut self, batch: Batch, rows: Vec<u32>) -> Vec<Share> {
+    pub(crate) fn divide(&mut self, batch: Batch, rows: Rows) -> Vec<Share> {
         if self.parts.len() == 1 {
             return vec![Share { partition: 0, batch, rows }];
         }
@@ -91,7 +90,7 @@ impl Stream {
         if of_rows.iter().all(|&partition| partition == of_rows[0]) {
             return vec![Share { partition: of_rows[0], batch, rows }];
         }
-        let mut shares: BTreeMap<usize, (BatchBuilder, Vec<u32>)> = BTreeMap::new();
+        let mut shares: BTreeMap<usize, (BatchBuilder, Rows)> = BTreeMap::new();
         for (row, &partition) in of_rows.iter().enumerate() {
             let share = shares.entry(partition).or_default();
             share.0.push(batch.message(row));
@@ -105,7 +104,7 @@ impl Stream {
 
     /// Offset of `start` in one partition.
     pub(crate) fn offset_of(&self, store: &dyn Store, partition: usize, start: Start) -> u64 {
-        let log = self.parts[partition].log;
+        let log = self.parts[partition];
         let bounds = store.bounds(log);
         match start {
             Start::Earliest => bounds.start,
@@ -124,7 +123,7 @@ impl Stream {
         partition: usize,
         wall_ms: u64,
     ) -> Option<u64> {
-        let (log, progress) = (self.parts[partition].log, &self.progress[partition]);
+        let (log, progress) = (self.parts[partition], &self.progress[partition]);
         let bounds = store.bounds(log);
         let mut to = bounds.start;
         let excess = progress.kept(bounds).saturating_sub(self.config.messages_max);
@@ -146,7 +145,7 @@ impl Stream {
 
     /// Lets one partition begin at `to`, a message that it keeps.
     pub(crate) fn trim(&mut self, store: &mut dyn Store, partition: usize, to: u64) {
-        let (log, progress) = (self.parts[partition].log, &mut self.progress[partition]);
+        let (log, progress) = (self.parts[partition], &mut self.progress[partition]);
         let start = store.bounds(log).start;
         self.removed += progress.holes.trim(store, log, (start, to));
         progress.volatile.trim(to);
@@ -158,9 +157,9 @@ impl Stream {
         if self.config.age_ms_max == 0 {
             return None;
         }
-        let first = |tail: &Tail| {
-            let start = store.bounds(tail.log).start;
-            let found = reader.seek_behind_damage(store, tail.log, start)?;
+        let first = |&log: &LogId| {
+            let start = store.bounds(log).start;
+            let found = reader.seek_behind_damage(store, log, start)?;
             Some(reader.piece(found).time_ms)
         };
         let oldest_ms = self.parts.iter().filter_map(first).min()?;

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Everything the core may depend on. A line more needs a reason.
-const DEPENDENCIES: [&str; 6] =
-    ["bytes", "foldhash", "hashbrown", "slab", "thiserror", "weir-message"];
+const DEPENDENCIES: [&str; 7] =
+    ["bytes", "foldhash", "hashbrown", "slab", "smallvec", "thiserror", "weir-message"];
 
 /// What must not be named in the core's sources.
 const FORBIDDEN: [&str; 14] = [

@@ -19,6 +19,7 @@ mod shared;
 pub mod sim;
 mod store;
 pub mod tools;
+mod waits;
 mod writer;
 
 pub use catalogue::JournalCatalogue;

@@ -17,6 +17,7 @@ use crate::format::{LogState, SegmentState};
 use crate::keeper::{Collected, CollectedBody, CollectedChunk};
 use crate::ranges::Ranges;
 use crate::segment::Segment;
+use crate::waits::Waiting;
 
 /// Chunks at a log's end that are looked at before all are searched.
 const RECENT_CHUNKS: usize = 8;
@@ -116,8 +117,10 @@ pub(crate) struct Log {
     pub(crate) chunks: VecDeque<Chunk>,
     /// Index of the chunk that is likely to leave memory next.
     pub(crate) leaving: usize,
-    /// Appends that are not as safe as they are to be: end, position, level.
-    pub(crate) waits: VecDeque<(u64, u64, Level)>,
+    /// Appends that are not as safe as they are to be.
+    pub(crate) waiting: Waiting,
+    /// The stable end has moved, and the owner has not been told.
+    pub(crate) has_moved: bool,
     pub(crate) time_max_ms: u64,
     pub(crate) damage: Ranges,
 }
@@ -137,7 +140,8 @@ impl Log {
             filed_bytes: 0,
             chunks: VecDeque::new(),
             leaving: 0,
-            waits: VecDeque::new(),
+            waiting: Waiting::default(),
+            has_moved: false,
             time_max_ms: 0,
             damage: Ranges::default(),
         }
@@ -328,22 +332,6 @@ impl Log {
         }
         self.end = self.end.max(self.start);
         self.stable = self.stable.max(self.start.min(self.end));
-    }
-
-    /// Moves the stable end on, given how far the journal is.
-    pub(crate) fn settle(&mut self, written: u64, synced: u64) {
-        while let Some(&(end, position, level)) = self.waits.front() {
-            let safe = match level {
-                Level::Memory => u64::MAX,
-                Level::Os => written,
-                Level::Disk => synced,
-            };
-            if position > safe {
-                return;
-            }
-            self.stable = self.stable.max(end);
-            self.waits.pop_front();
-        }
     }
 
     /// The messages of these chunks now lie in `segments` (the active one again with

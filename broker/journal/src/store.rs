@@ -23,6 +23,7 @@ use crate::limits;
 use crate::log::{Body, Chunk, Freed, Log, Place, resident};
 use crate::read;
 use crate::shared::{Inbox, Order, Shared};
+use crate::waits::{Wait, Waits};
 
 /// An append whose place in the journal is not known yet.
 struct Unplaced {
@@ -44,8 +45,9 @@ pub struct JournalStore {
     appended: Vec<(LogId, u64, u64, Level)>,
     position: u64,
     unplaced: VecDeque<Unplaced>,
-    /// Logs whose end is ahead of their stable position.
-    unstable: Vec<LogId>,
+    waits: Waits,
+    /// Logs whose stable end has moved since that was asked.
+    moved: Vec<LogId>,
     /// Bodies in memory that may leave it, oldest first.
     resident: VecDeque<(LogId, u64)>,
     resident_bytes: u64,
@@ -79,7 +81,8 @@ impl JournalStore {
             appended: Vec::new(),
             position: 0,
             unplaced: VecDeque::new(),
-            unstable: Vec::new(),
+            waits: Waits::default(),
+            moved: Vec::new(),
             resident: VecDeque::new(),
             resident_bytes: 0,
             resident_max,
@@ -154,19 +157,13 @@ impl JournalStore {
             }
         }
         for (log, base, end, level) in std::mem::take(&mut self.appended) {
-            let position = if level == Level::Memory { 0 } else { self.position };
             if level != Level::Memory {
                 // The writer tells places of a log removed in this turn, too.
                 self.unplaced.push_back(Unplaced { log, base });
             }
             let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
-            if target.waits.is_empty() {
-                self.unstable.push(log);
-            }
-            match target.waits.back_mut() {
-                Some(wait) if (wait.1, wait.2) == (position, level) => wait.0 = end,
-                _ => target.waits.push_back((end, position, level)),
-            }
+            let position = self.position;
+            self.waits.add(&mut target.waiting, Wait { log, end, position }, level);
         }
         self.tell_gone();
         Ok(())
@@ -184,13 +181,15 @@ impl JournalStore {
     }
 
     fn settle(&mut self) {
-        let (written, synced) = (self.shared.written(), self.shared.synced());
-        let logs = &mut self.logs;
-        self.unstable.retain(|log| {
-            let Some(log) = logs[log.0 as usize].as_mut() else { return false };
-            log.settle(written, synced);
-            !log.waits.is_empty()
-        });
+        let safe = [u64::MAX, self.shared.written(), self.shared.synced()];
+        for wait in self.waits.take_over(safe) {
+            let Some(log) = self.logs[wait.log.0 as usize].as_mut() else { continue };
+            log.waiting.over();
+            log.stable = log.stable.max(wait.end);
+            if !std::mem::replace(&mut log.has_moved, true) {
+                self.moved.push(wait.log);
+            }
+        }
     }
 
     /// Lets bodies leave memory that the journal has, oldest first.
@@ -425,6 +424,15 @@ impl Store for JournalStore {
             return Some(0..log.start);
         }
         log.released.next(from)
+    }
+
+    fn take_moved(&mut self, into: &mut Vec<LogId>) {
+        for log in self.moved.drain(..) {
+            if let Some(moved) = self.logs[log.0 as usize].as_mut() {
+                moved.has_moved = false;
+                into.push(log);
+            }
+        }
     }
 
     fn position(&self) -> u64 {

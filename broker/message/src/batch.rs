@@ -1,8 +1,12 @@
 //! Neighbouring messages in one buffer.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{MessageError, View, parse};
+
+/// Where messages end; a few of them need no allocation.
+pub type Ends = SmallVec<[u32; 4]>;
 
 /// Messages laid end to end. Message `i` is `bytes[ends[i - 1]..ends[i]]`, with 0
 /// before the first; `ends` rises strictly and its last entry is the length.
@@ -11,7 +15,7 @@ pub struct Batch {
     /// The encoded messages.
     pub bytes: Bytes,
     /// Where each message ends in `bytes`.
-    pub ends: Vec<u32>,
+    pub ends: Ends,
 }
 
 impl Batch {
@@ -20,7 +24,7 @@ impl Batch {
     /// # Errors
     /// The first message that is not well formed.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, MessageError> {
-        let mut ends = Vec::new();
+        let mut ends = Ends::new();
         let mut at = 0;
         while at < bytes.len() {
             at = parse(&bytes, at)?.end as usize;
@@ -73,7 +77,7 @@ impl Batch {
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     bytes: Vec<u8>,
-    ends: Vec<u32>,
+    ends: Ends,
 }
 
 impl BatchBuilder {

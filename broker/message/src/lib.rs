@@ -11,7 +11,7 @@ mod encode;
 mod hash;
 mod parse;
 
-pub use batch::{Batch, BatchBuilder};
+pub use batch::{Batch, BatchBuilder, Ends};
 pub use encode::{Header, encode, encoded_len_max};
 pub use hash::key_hash;
 pub use parse::{Headers, MessageError, Parts, View, parse};

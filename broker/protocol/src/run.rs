@@ -134,7 +134,7 @@ fn take_run(frame: &Bytes, cursor: &mut Cursor<'_>) -> Option<Run> {
         cursor.at = parts.end as usize;
         ends.push((cursor.at - start) as u32);
     }
-    let batch = Batch { bytes: frame.slice(start..cursor.at), ends };
+    let batch = Batch { bytes: frame.slice(start..cursor.at), ends: ends.into() };
     for _ in 6..items {
         cursor.skip()?;
     }

@@ -15,6 +15,9 @@ pub const OUTBOX_BYTES_MAX: usize = 8 << 20;
 /// Bytes that all shards together hand over to one connection in a turn of theirs,
 /// before they see how long its line is; each may go one message beyond its part.
 pub const TURN_BYTES_MAX: usize = OUTBOX_BYTES_MAX - OUTBOX_BYTES_SOFT;
+/// Messages for queues that were read together lie together in memory, up to so many
+/// bytes: the last of them that is kept keeps the others alive.
+pub const PACKED_BYTES_MAX: usize = 1 << 10;
 /// Bytes from which a run is shared with the outbox, shorter ones are copied: below
 /// it a reference count and an extra slice to write cost more than the copy.
 pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;

@@ -6,6 +6,7 @@
 //! together; any other request first hands over what came before it, so order on
 //! a connection is the order of effects.
 
+mod gathering;
 mod hand_over;
 pub mod publish;
 pub mod route;

@@ -32,7 +32,9 @@ impl Shard {
             let chosen = self.policies.choose(&group.identity);
             chosen != group.decider.binding || chosen.is_some() && chosen == renewed
         });
-        let touched: Vec<GroupId> = touched.map(|group| group.id).collect();
+        // In the order in which they were made: same commands, same effects.
+        let mut touched: Vec<GroupId> = touched.map(|group| group.id).collect();
+        touched.sort_unstable();
         touched.into_iter().for_each(|id| self.reopen(now, id));
         self.open_groups(now, effects);
         if let (Some(id), Some(reason)) = (renewed, self.refusal.take()) {
@@ -49,15 +51,13 @@ impl Shard {
         if let Some(before) = group.decider.binding.filter(|before| Some(*before) != chosen) {
             self.policies.close(before, now.wall_ms, id);
         }
-        if !self.to_open.contains(&id) {
-            self.to_open.push(id);
-        }
+        self.to_open.insert(id);
     }
 
     /// Opens the groups that were noted. A policy that restarts while it opens
     /// one has forgotten the others: they are noted again.
     pub(super) fn open_groups(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while let Some(id) = self.to_open.pop() {
+        while let Some(id) = self.to_open.pop_last() {
             self.open_group(now, id, effects);
         }
     }
@@ -83,7 +83,7 @@ impl Shard {
                 (Decider { binding: Some(binding), ..Decider::default() }, built_in())
             }
             (Some(binding), Some(Err(failure))) => {
-                self.to_open.push(id);
+                self.to_open.insert(id);
                 return self.policy_fails(now, binding, failure, effects);
             }
         };
@@ -178,7 +178,8 @@ impl Shard {
 
     fn reopen_all(&mut self, now: Now, binding: BindingId) {
         let of_it = self.groups.values().filter(|group| group.decider.binding == Some(binding));
-        let ids: Vec<GroupId> = of_it.map(|group| group.id).collect();
+        let mut ids: Vec<GroupId> = of_it.map(|group| group.id).collect();
+        ids.sort_unstable();
         ids.into_iter().for_each(|id| self.reopen(now, id));
     }
 }

@@ -36,7 +36,7 @@ impl Shard {
                 continue;
             }
             let owner = Owner::Keys(id, partition as u16);
-            let due_ms = progress.due_ms(self.store.bounds(stream.parts[partition].log));
+            let due_ms = progress.due_ms(self.store.bounds(stream.parts[partition]));
             // Not in this turn: what it was woken for comes first.
             let due_ms = due_ms.map_or(u64::MAX, |due_ms| due_ms.max(now.steady_ms + 1));
             if due_ms < progress.armed_ms {
@@ -65,7 +65,7 @@ impl Shard {
             let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) else {
                 continue;
             };
-            let log = stream.parts[usize::from(partition)].log;
+            let log = stream.parts[usize::from(partition)];
             let progress = &mut stream.progress[usize::from(partition)];
             let bounds = self.store.bounds(log);
             if progress.due_ms(bounds).is_none_or(|due_ms| due_ms > now.steady_ms) {
@@ -130,7 +130,7 @@ impl Shard {
         let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) else {
             return false;
         };
-        let log = stream.parts[usize::from(partition)].log;
+        let log = stream.parts[usize::from(partition)];
         let progress = &mut stream.progress[usize::from(partition)];
         let store = &mut *self.store;
         let (Span { from, to, level }, gaps_max) = (span, self.passes.budget.gaps_max);

@@ -1,7 +1,7 @@
 //! Making, changing and removing queues, streams and groups. The directory has
 //! checked names and limits; a number is never used twice.
 
-use super::{Destination, Owner, Shard, Tail};
+use super::{Destination, Owner, Shard};
 use crate::command::{
     ConnectionId, DestinationId, GroupConfig, Level, QueueConfig, StreamConfig, SubscriptionId,
 };
@@ -9,8 +9,9 @@ use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::part::Part;
 use crate::group::{Group, GroupId, Identity};
-use crate::queue::Queue;
+use crate::queue::{Queue, level_kept};
 use crate::rejection::Rejection;
+use crate::store::LogId;
 use crate::stream::Stream;
 
 impl Shard {
@@ -28,8 +29,7 @@ impl Shard {
             Ok(log) => log,
             Err(error) => return self.note_fault(error),
         };
-        let tail = Tail::new(log, &*self.store);
-        let level = tail.level_kept(&*self.store, config.level);
+        let level = level_kept(&*self.store, log, config.level);
         let part = Part::resume(&mut *self.store, log, log);
         let identity = Identity {
             name: String::new(),
@@ -46,7 +46,8 @@ impl Shard {
         }
         self.names.insert(name.clone(), id);
         let (published, refused, removed) = (0, 0, 0);
-        let queue = Queue { name, config, tail, group, bytes, published, refused, removed };
+        let queue = Queue { name, config, log, group, bytes, published, refused, removed };
+        self.own(log, id);
         self.destinations.insert(id, Destination::Queue(queue));
     }
 
@@ -60,16 +61,17 @@ impl Shard {
         if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
             return;
         }
-        let mut parts: Vec<Tail> = Vec::new();
+        let mut parts: Vec<LogId> = Vec::new();
         for partition in 0..config.partitions.max(1) {
             match self.store.open(&format!("stream/{name}/{partition}")) {
-                Ok(log) => parts.push(Tail::new(log, &*self.store)),
+                Ok(log) => parts.push(log),
                 Err(error) => return self.note_fault(error),
             }
         }
-        let levels = parts.iter().map(|tail| tail.level_kept(&*self.store, config.level));
+        let levels = parts.iter().map(|&log| level_kept(&*self.store, log, config.level));
         let level = levels.max().unwrap_or_default();
         self.names.insert(name.clone(), id);
+        parts.iter().for_each(|&log| self.own(log, id));
         let stream = Stream::new(name, config, parts, level, &*self.store);
         self.destinations.insert(id, Destination::Stream(stream));
         // What an earlier process left may be too old by now.
@@ -130,14 +132,14 @@ impl Shard {
             return self.alter_group(now, group, config.order, Some(config.options), effects);
         }
         let mut parts = Vec::new();
-        for (partition, tail) in found.parts.iter().enumerate() {
+        for (partition, &log) in found.parts.iter().enumerate() {
             let cursor_name = cursor_name(&found.name, name, partition);
             let is_known = self.store.has(&cursor_name);
             let start = found.offset_of(&*self.store, partition, config.start);
             let store = &mut *self.store;
             match store.open(&cursor_name) {
-                Ok(cursor) if is_known => parts.push(Part::resume(store, tail.log, cursor)),
-                Ok(cursor) => parts.push(Part::restart(store, tail.log, cursor, start)),
+                Ok(cursor) if is_known => parts.push(Part::resume(store, log, cursor)),
+                Ok(cursor) => parts.push(Part::restart(store, log, cursor, start)),
                 Err(error) => return self.note_fault(error),
             }
         }
@@ -170,8 +172,8 @@ impl Shard {
 
     pub(super) fn delete(&mut self, now: Now, id: DestinationId, effects: &mut Vec<Effect>) {
         self.end_passes(now, id);
-        let (name, tails, groups) = match self.destinations.remove(&id) {
-            Some(Destination::Queue(queue)) => (queue.name, vec![queue.tail], vec![queue.group]),
+        let (name, logs, groups) = match self.destinations.remove(&id) {
+            Some(Destination::Queue(queue)) => (queue.name, vec![queue.log], vec![queue.group]),
             Some(Destination::Stream(stream)) => {
                 self.deadlines.remove(&(stream.armed_ms, Owner::Stream(id)));
                 (stream.name, stream.parts, stream.groups.into_values().collect())
@@ -179,18 +181,23 @@ impl Shard {
             None => return,
         };
         self.names.remove(&name);
-        self.unstable.remove(&id);
         groups.into_iter().for_each(|group| self.end_group(now, group, effects));
-        for tail in tails {
-            for kept in tail.receipts {
-                let teller = (kept.connection, Some(kept.receipt));
-                let count = kept.count as usize;
-                super::publish::refuse(teller, count, kept.rows, Rejection::Deleted, effects);
-            }
-            if let Err(error) = self.store.remove(tail.log) {
+        self.pledges.withdraw(id, effects);
+        for log in logs {
+            self.owners[log.0 as usize] = None;
+            if let Err(error) = self.store.remove(log) {
                 self.note_fault(error);
             }
         }
+    }
+
+    /// Notes whose log it is.
+    fn own(&mut self, log: LogId, id: DestinationId) {
+        let at = log.0 as usize;
+        if self.owners.len() <= at {
+            self.owners.resize(at + 1, None);
+        }
+        self.owners[at] = Some(id);
     }
 
     fn make_group(

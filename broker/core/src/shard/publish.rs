@@ -3,154 +3,153 @@
 
 use weir_message::Batch;
 
+use super::policies::{BindingId, Policies};
 use super::{Destination, Owner, Shard};
-use crate::command::{ConnectionId, DestinationId, Level, Publish, ReceiptId};
+use crate::command::{ConnectionId, DestinationId, Level, Publish, ReceiptId, Rows};
 use crate::effect::Effect;
 use crate::env::Now;
-use crate::queue::{Receipt, Tail};
+use crate::policy::Failure;
 use crate::rejection::Rejection;
 use crate::store::{Stamp, StoreError};
 use crate::stream::Share;
 
 /// Whom to tell of an outcome.
 type Teller = (ConnectionId, Option<ReceiptId>);
+/// A policy that failed over a batch.
+type Failed = (BindingId, Failure);
 
 impl Shard {
     pub(super) fn publish(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
-        let floor = match self.destinations.get(&publish.destination) {
-            Some(Destination::Queue(queue)) => Ok(queue.config.level),
-            Some(Destination::Stream(stream)) => Ok(stream.config.level),
-            None => Err(Rejection::NotFound),
+        let best = self.store.level_max();
+        let refused = match self.destinations.get(&publish.destination) {
+            None => Rejection::NotFound,
+            // What was asked to be safer than the store can make it takes nothing.
+            Some(destination) if destination.level() > best => Rejection::LevelUnsupported,
+            Some(_) if publish.batch.is_empty() => return,
+            Some(Destination::Queue(_)) => return self.publish_to_queue(now, publish, effects),
+            Some(Destination::Stream(_)) => return self.publish_to_stream(now, publish, effects),
         };
-        // What was asked to be safer than the store can make it takes nothing.
-        let floor = floor.and_then(|floor| match floor > self.store.level_max() {
-            true => Err(Rejection::LevelUnsupported),
-            false => Ok(floor),
-        });
-        match floor {
-            Ok(_) if publish.batch.is_empty() => {}
-            Ok(floor) if self.is_queue(publish.destination) => {
-                self.publish_to_queue(now, publish, floor, effects);
-            }
-            Ok(floor) => self.publish_to_stream(now, publish, floor, effects),
-            Err(rejection) => {
-                let Publish { connection, receipt, batch, rows, .. } = publish;
-                refuse((connection, receipt), batch.len(), rows, rejection, effects);
-            }
-        }
+        let Publish { connection, receipt, batch, rows, .. } = publish;
+        refuse((connection, receipt), batch.len(), &rows, refused, effects);
     }
 
-    fn is_queue(&self, id: DestinationId) -> bool {
-        matches!(self.destinations.get(&id), Some(Destination::Queue(_)))
-    }
-
-    fn publish_to_queue(
-        &mut self,
-        now: Now,
-        publish: Publish,
-        floor: Level,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn publish_to_queue(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
         let Publish { destination, connection, receipt, mut batch, mut rows, delay_ms } = publish;
         let teller = (connection, receipt);
-        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else {
-            return;
-        };
-        let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
+        let Self { destinations, groups, store, policies, .. } = self;
+        let Some(Destination::Queue(queue)) = destinations.get_mut(&destination) else { return };
+        let group = groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group);
-        let config = &queue.config;
-        let fitting = if config.messages_max == 0 && config.bytes_max == 0 {
-            batch.len()
-        } else {
-            let kept = queue.messages(group, &*self.store);
-            queue.fitting(kept, batch.iter().map(<[u8]>::len))
-        };
-        if fitting < batch.len() {
-            let refused = batch.len() - fitting;
-            queue.refused += refused as u64;
-            let of_rows: Vec<u32> = (fitting..batch.len())
-                .map(|row| rows.get(row).copied().unwrap_or(row as u32))
-                .collect();
-            refuse(teller, refused, of_rows, Rejection::QueueFull, effects);
-            rows.truncate(fitting);
-            batch.ends.truncate(fitting);
-            let end = batch.start(fitting);
-            batch.bytes.truncate(end);
+        if queue.config.messages_max != 0 || queue.config.bytes_max != 0 {
+            let kept = queue.messages(group, &**store);
+            let fitting = queue.fitting(kept, batch.iter().map(<[u8]>::len));
+            if fitting < batch.len() {
+                queue.refused += (batch.len() - fitting) as u64;
+                cut((&mut batch, &mut rows), fitting, teller, effects);
+            }
+            if batch.is_empty() {
+                return;
+            }
         }
-        if batch.is_empty() {
-            return;
-        }
-        let (group, log) = (queue.group, queue.tail.log);
-        let level = self.level_of(now, &[group], floor, &batch, effects);
-        let from = self.store.bounds(log).end;
-        let bytes = batch.bytes.len() as u64;
+        let floor = queue.config.level;
+        let deciders = group.decider.binding.into_iter();
+        let (level, failed) = level_of(policies, deciders, now, floor, store.level_max(), &batch);
+        let from = store.bounds(queue.log).end;
         let count = batch.len() as u64;
         let due_ms = match u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX) {
             0 => 0,
             delay_ms => now.wall_ms + delay_ms,
         };
         let stamp = Stamp { time_ms: now.wall_ms, due_ms };
-        let appended = self.store.append(log, from, stamp, &batch, level);
-        let Some(Destination::Queue(queue)) = self.destinations.get_mut(&destination) else {
-            return;
-        };
-        if let Err(error) = appended {
-            queue.refused += count;
-            return self.not_appended(teller, batch.len(), rows, error, effects);
+        match store.append(queue.log, from, stamp, &batch, level) {
+            Ok(()) => {
+                queue.published += count;
+                queue.bytes += batch.bytes.len() as u64;
+                group.level = group.level.max(level);
+                self.promise(level, teller, destination, count as u32, &rows);
+            }
+            Err(error) => {
+                queue.refused += count;
+                self.not_appended(teller, batch.len(), &rows, error, effects);
+            }
         }
-        queue.published += count;
-        queue.bytes += bytes;
-        promise(&mut queue.tail, teller, from + count, count as u32, rows, level);
-        let group = self.groups.get_mut(&group).expect("a queue has a group");
-        group.level = group.level.max(level);
-        self.unstable.insert(destination);
+        self.note_failed(now, failed, effects);
     }
 
-    fn publish_to_stream(
-        &mut self,
-        now: Now,
-        publish: Publish,
-        floor: Level,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn publish_to_stream(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
         let Publish { destination, connection, receipt, batch, rows, .. } = publish;
         let teller = (connection, receipt);
         let Ok(stream) = self.stream_mut(destination) else { return };
-        let groups: Vec<_> = stream.groups.values().copied().collect();
-        let shares = stream.divide(batch, rows);
-        for Share { partition, batch, rows } in shares {
-            let level = self.level_of(now, &groups, floor, &batch, effects);
-            let Some(Destination::Stream(stream)) = self.destinations.get_mut(&destination) else {
-                return;
-            };
-            let tail = &mut stream.parts[partition];
-            let from = self.store.bounds(tail.log).end;
-            let count = batch.len();
-            let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
-            if let Err(error) = self.store.append(tail.log, from, stamp, &batch, level) {
+        for share in stream.divide(batch, rows) {
+            self.publish_share(now, destination, teller, &share, effects);
+        }
+    }
+
+    /// Keeps what of a batch goes to one partition.
+    fn publish_share(
+        &mut self,
+        now: Now,
+        destination: DestinationId,
+        teller: Teller,
+        share: &Share,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Share { partition, batch, rows } = share;
+        let (partition, count) = (*partition, batch.len());
+        let Self { destinations, groups, store, policies, .. } = self;
+        let Some(Destination::Stream(stream)) = destinations.get_mut(&destination) else { return };
+        let deciders = stream.groups.values().filter_map(|group| groups.get(group));
+        let deciders = deciders.filter_map(|group| group.decider.binding);
+        let (floor, best) = (stream.config.level, store.level_max());
+        let (level, failed) = level_of(policies, deciders, now, floor, best, batch);
+        let log = stream.parts[partition];
+        let from = store.bounds(log).end;
+        let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
+        match store.append(log, from, stamp, batch, level) {
+            Ok(()) => {
+                stream.published += count as u64;
+                stream.level = stream.level.max(level);
+                if level == Level::Memory && best > Level::Memory {
+                    stream.progress[partition].volatile.add(from..from + count as u64);
+                }
+                for group in stream.groups.values() {
+                    let group = groups.get_mut(group).expect("a stream's groups exist");
+                    group.level = group.level.max(level);
+                }
+                self.promise(level, teller, destination, count as u32, rows);
+            }
+            Err(error) => {
                 stream.refused += count as u64;
                 self.not_appended(teller, count, rows, error, effects);
-                continue;
-            }
-            stream.published += count as u64;
-            stream.level = stream.level.max(level);
-            if level == Level::Memory && self.store.level_max() > Level::Memory {
-                stream.progress[partition].volatile.add(from..from + count as u64);
-            }
-            promise(tail, teller, from + count as u64, count as u32, rows, level);
-            for group in &groups {
-                let group = self.groups.get_mut(group).expect("a stream's groups exist");
-                group.level = group.level.max(level);
             }
         }
-        self.unstable.insert(destination);
+        self.note_failed(now, failed, effects);
+    }
+
+    fn promise(
+        &mut self,
+        level: Level,
+        teller: Teller,
+        destination: DestinationId,
+        count: u32,
+        rows: &[u32],
+    ) {
+        if let (connection, Some(receipt)) = teller {
+            self.pledges.make(level, (connection, receipt), destination, count, rows);
+        }
+    }
+
+    fn note_failed(&mut self, now: Now, failed: Option<Failed>, effects: &mut Vec<Effect>) {
+        if let Some((binding, failure)) = failed {
+            self.policy_failed(now, binding, failure, effects);
+        }
     }
 
     fn not_appended(
         &mut self,
         teller: Teller,
         count: usize,
-        rows: Vec<u32>,
+        rows: &[u32],
         error: StoreError,
         effects: &mut Vec<Effect>,
     ) {
@@ -162,46 +161,35 @@ impl Shard {
         refuse(teller, count, rows, rejection, effects);
     }
 
-    /// Tells publishers what has become stable, and wakes the groups behind it.
+    /// Tells publishers what has become safe, and wakes the groups behind what has
+    /// become stable.
     pub(super) fn settle_publishes(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut moved = Vec::new();
-        for id in std::mem::take(&mut self.unstable) {
-            let Some(destination) = self.destinations.get_mut(&id) else { continue };
-            let tails = match destination {
-                Destination::Queue(queue) => std::slice::from_mut(&mut queue.tail),
-                Destination::Stream(stream) => &mut stream.parts[..],
-            };
-            let mut waits = false;
-            let mut moves = false;
-            for tail in tails {
-                let bounds = self.store.bounds(tail.log);
-                moves |= bounds.stable > tail.stable;
-                tail.stable = bounds.stable;
-                waits |= bounds.stable < bounds.end;
-                keep_promises(tail, effects);
-            }
-            if waits {
-                self.unstable.insert(id);
-            }
-            if moves {
-                moved.push(id);
-            }
-        }
-        for id in moved {
-            match &self.destinations[&id] {
-                Destination::Queue(queue) => {
-                    let group = queue.group;
-                    if !self.groups[&group].rests() {
-                        self.touch(group);
+        self.pledges.keep(&*self.store, effects);
+        let mut moved = std::mem::take(&mut self.moved);
+        self.store.take_moved(&mut moved);
+        let mut streams = Vec::new();
+        for log in moved.drain(..) {
+            let Some(&Some(id)) = self.owners.get(log.0 as usize) else { continue };
+            match self.destinations.get(&id) {
+                Some(Destination::Queue(queue)) => {
+                    let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
+                    if !group.rests() && !group.dirty {
+                        group.dirty = true;
+                        self.dirty.push(group.id);
                     }
                 }
-                Destination::Stream(stream) => {
-                    let groups: Vec<_> = stream.groups.values().copied().collect();
-                    groups.into_iter().for_each(|group| self.touch(group));
-                    self.retain(now, id);
-                    self.arm_passes(now, id);
-                }
+                Some(Destination::Stream(_)) if streams.contains(&id) => {}
+                Some(Destination::Stream(_)) => streams.push(id),
+                None => {}
             }
+        }
+        self.moved = moved;
+        for id in streams {
+            let Ok(stream) = self.stream_mut(id) else { continue };
+            let groups: Vec<_> = stream.groups.values().copied().collect();
+            groups.into_iter().for_each(|group| self.touch(group));
+            self.retain(now, id);
+            self.arm_passes(now, id);
         }
     }
 
@@ -233,69 +221,72 @@ impl Shard {
         }
         self.reader.clear();
     }
+}
 
-    /// How safely a batch is kept: what its policies say, and never less than the
-    /// operator's level without the power for it.
-    fn level_of(
-        &mut self,
-        now: Now,
-        groups: &[crate::group::GroupId],
-        floor: Level,
-        batch: &Batch,
-        effects: &mut Vec<Effect>,
-    ) -> Level {
-        let best = self.store.level_max();
-        if best == Level::Memory {
-            return Level::Memory;
+impl Destination {
+    /// How safely its operator wants messages to be kept.
+    fn level(&self) -> Level {
+        match self {
+            Self::Queue(queue) => queue.config.level,
+            Self::Stream(stream) => stream.config.level,
         }
-        let mut level = None;
-        for group in groups {
-            let Some(group) = self.groups.get(group) else { continue };
-            let Some(binding) = group.decider.binding else { continue };
-            let (class, outcome) = self.policies.classify(binding, now.wall_ms, floor, batch);
-            if let Some(failure) = outcome {
-                self.policy_failed(now, binding, failure, effects);
-            }
-            let class = class.map(|class| {
-                let transient = self.policies.powers(binding).transient;
-                if transient { class } else { class.max(floor) }
-            });
-            level = level.max(class);
-        }
-        level.unwrap_or(floor).min(best)
     }
 }
 
-/// Notes an outcome for when the store's stable position passes `end`.
-fn promise(tail: &mut Tail, teller: Teller, end: u64, count: u32, rows: Vec<u32>, level: Level) {
-    if let (connection, Some(receipt)) = teller {
-        tail.receipts.push_back(Receipt { end, connection, receipt, count, rows, level });
+/// How safely a batch is kept: what its policies say, and never less than the
+/// operator's level `floor` without the power for it. And the policy that failed
+/// over it.
+fn level_of(
+    policies: &mut Policies,
+    deciders: impl Iterator<Item = BindingId>,
+    now: Now,
+    floor: Level,
+    best: Level,
+    batch: &Batch,
+) -> (Level, Option<Failed>) {
+    if best == Level::Memory {
+        return (Level::Memory, None);
     }
-}
-
-fn keep_promises(tail: &mut Tail, effects: &mut Vec<Effect>) {
-    while tail.receipts.front().is_some_and(|receipt| receipt.end <= tail.stable) {
-        let Some(kept) = tail.receipts.pop_front() else { break };
-        effects.push(Effect::Published {
-            connection: kept.connection,
-            receipt: kept.receipt,
-            count: kept.count,
-            rows: kept.rows,
-            outcome: Ok(kept.level),
+    let (mut level, mut failed) = (None, None);
+    for binding in deciders {
+        let (class, outcome) = policies.classify(binding, now.wall_ms, floor, batch);
+        failed = failed.or(outcome.map(|failure| (binding, failure)));
+        let class = class.map(|class| {
+            let transient = policies.powers(binding).transient;
+            if transient { class } else { class.max(floor) }
         });
+        level = level.max(class);
     }
+    (level.unwrap_or(floor).min(best), failed)
+}
+
+/// Leaves the first `fitting` messages, and tells the publisher that the queue is
+/// full for the others.
+fn cut(
+    (batch, rows): (&mut Batch, &mut Rows),
+    fitting: usize,
+    teller: Teller,
+    effects: &mut Vec<Effect>,
+) {
+    let of_rows: Vec<u32> =
+        (fitting..batch.len()).map(|row| rows.get(row).copied().unwrap_or(row as u32)).collect();
+    refuse(teller, of_rows.len(), &of_rows, Rejection::QueueFull, effects);
+    rows.truncate(fitting);
+    batch.ends.truncate(fitting);
+    let end = batch.start(fitting);
+    batch.bytes.truncate(end);
 }
 
 /// Tells a publisher that messages are not kept.
-pub(super) fn refuse(
+fn refuse(
     teller: Teller,
     count: usize,
-    rows: Vec<u32>,
+    rows: &[u32],
     rejection: Rejection,
     effects: &mut Vec<Effect>,
 ) {
     if let (connection, Some(receipt)) = teller {
-        let (count, outcome) = (count as u32, Err(rejection));
+        let (count, rows, outcome) = (count as u32, rows.to_vec(), Err(rejection));
         effects.push(Effect::Published { connection, receipt, count, rows, outcome });
     }
 }

@@ -32,7 +32,7 @@ impl Shard {
         let mut starts = Vec::new();
         let only_one = wanted.len() == 1;
         for partition in wanted {
-            let bounds = store.bounds(found.parts[partition].log);
+            let bounds = store.bounds(found.parts[partition]);
             let offset = found.offset_of(store, partition, to);
             // With all partitions the shorter ones are moved to their end.
             if matches!(to, Start::Offset(_)) && offset > bounds.end && only_one {
@@ -59,8 +59,9 @@ impl Shard {
     ) -> Result<Reply, Rejection> {
         let Some(found) = self.destinations.get(&stream) else { return Err(Rejection::NotFound) };
         let Destination::Stream(found) = found else { return Err(Rejection::WrongKind) };
-        let tail = found.parts.get(usize::from(partition)).ok_or(Rejection::NoPartition)?;
-        let bounds = self.store.bounds(tail.log);
+        let parts = &found.parts;
+        let &log = parts.get(usize::from(partition)).ok_or(Rejection::NoPartition)?;
+        let bounds = self.store.bounds(log);
         let asked = match from {
             // What compaction has left out is passed over, at the start too.
             Start::Offset(offset) if found.config.compact => offset.max(bounds.start),
@@ -72,9 +73,7 @@ impl Shard {
         }
         let bytes_max = bytes_max.clamp(1, limits::READ_BYTES_MAX) as usize;
         let mut records = Vec::new();
-        self.store
-            .read(tail.log, asked, bytes_max, &mut records)
-            .map_err(|_| Rejection::DataLoss)?;
+        self.store.read(log, asked, bytes_max, &mut records).map_err(|_| Rejection::DataLoss)?;
         let (runs, mut next) = to_runs(&records, partition, asked, messages_max, bytes_max);
         if records.is_empty() {
             // Nothing is left up to there.
@@ -89,7 +88,7 @@ impl Shard {
             Destination::Queue(queue) => {
                 let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
                 queue.count_freed(group);
-                let bounds = store.bounds(queue.tail.log);
+                let bounds = store.bounds(queue.log);
                 Stats {
                     name: queue.name.clone(),
                     messages: queue.messages(group, store),
@@ -110,8 +109,7 @@ impl Shard {
                     let group = self.groups.get_mut(group).expect("a stream's groups exist");
                     stream.removed += std::mem::take(&mut group.lost);
                 }
-                let bounds: Vec<_> =
-                    stream.parts.iter().map(|tail| store.bounds(tail.log)).collect();
+                let bounds: Vec<_> = stream.parts.iter().map(|&log| store.bounds(log)).collect();
                 let groups = stream.groups.values().map(|group| self.groups[group].stats(store));
                 let progress = stream.progress.iter();
                 let kept: Vec<u64> =
@@ -141,7 +139,7 @@ impl Shard {
         id: DestinationId,
     ) -> Result<(Reply, Level), Rejection> {
         let queue = self.queue_mut(id)?;
-        let (group_id, log) = (queue.group, queue.tail.log);
+        let (group_id, log) = (queue.group, queue.log);
         let bounds = self.store.bounds(log);
         let group = self.groups.get_mut(&group_id).expect("a queue has a group");
         group.asked = true;

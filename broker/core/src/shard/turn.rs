@@ -177,7 +177,7 @@ impl Shard {
         if queue.fitting(kept, batch.iter().map(<[u8]>::len)) < batch.len() {
             return Burial::Refused;
         }
-        let (log, level) = (queue.tail.log, queue.config.level);
+        let (log, level) = (queue.log, queue.config.level);
         group.level = group.level.max(level);
         let from = self.store.bounds(log).end;
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
@@ -191,7 +191,6 @@ impl Shard {
         }
         queue.published += batch.len() as u64;
         queue.bytes += batch.bytes.len() as u64;
-        self.unstable.insert(id);
         Burial::Done
     }
 

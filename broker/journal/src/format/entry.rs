@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use weir_core::command::Level;
-use weir_message::Batch;
+use weir_message::{Batch, Ends};
 
 use super::{u16_at, u32_at, u64_at};
 use crate::limits::{NAME_BYTES_MAX, TABLE_ENTRY_BYTES};
@@ -214,7 +214,7 @@ pub fn batch_of_body(entry: &Entry, body: &Bytes) -> Result<Batch, Unsound> {
     if entry.kind != EntryKind::Append || count == 0 || ends_len > body.len() {
         return Err(Unsound::Shape);
     }
-    let ends: Vec<u32> = body[..ends_len].chunks_exact(4).map(|end| u32_at(end, 0)).collect();
+    let ends: Ends = body[..ends_len].chunks_exact(4).map(|end| u32_at(end, 0)).collect();
     let rising = ends[0] > 0 && ends.windows(2).all(|pair| pair[0] < pair[1]);
     if !rising || ends[count - 1] as usize != body.len() - ends_len {
         return Err(Unsound::Shape);

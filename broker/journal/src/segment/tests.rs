@@ -28,7 +28,7 @@ fn batch(base: u64, count: u64) -> Batch {
         bytes.extend(record(offset));
         ends.push(bytes.len() as u32);
     }
-    Batch { bytes: bytes.into(), ends }
+    Batch { bytes: bytes.into(), ends: ends.into() }
 }
 
 fn disk() -> SimFiles {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use weir_core::command::{
-    Command, ConnectionId, DestinationId, Level, Publish, QueueConfig, ReceiptId, RequestId,
+    Command, ConnectionId, DestinationId, Level, Publish, QueueConfig, ReceiptId, RequestId, Rows,
     Settlement, Source, SubscriptionId, Verb,
 };
 use weir_core::effect::{Effect, Run};
@@ -103,6 +103,10 @@ impl Store for Eager {
         Ok(())
     }
 
+    fn take_moved(&mut self, into: &mut Vec<LogId>) {
+        self.store.take_moved(into);
+    }
+
     fn position(&self) -> u64 {
         self.store.position()
     }
@@ -190,7 +194,7 @@ pub fn publish(to: u32, receipt: u32, messages: &[Vec<u8>], delay_ms: u32) -> Co
         connection: ConnectionId(1),
         receipt: Some(ReceiptId(receipt)),
         batch: batch.take(),
-        rows: Vec::new(),
+        rows: Rows::new(),
         delay_ms,
     })
 }

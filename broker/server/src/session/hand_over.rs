@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use weir_core::command::{Command, Publish};
 use weir_core::directory::Target;
 use weir_core::env::Now;
 
+use super::gathering::Send;
 use super::publish::Publisher;
 use super::route::Listener;
-use super::run::{Gathered, Run, Span};
+use super::run::{Run, Span};
 use crate::limits::{
     LISTENER_PROGRESS_BYTES_MIN, LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX,
 };
@@ -63,20 +63,15 @@ impl Publisher {
             let ends = &run.ends[first..first + span.rows as usize];
             first += span.rows as usize;
             let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
-            let gathered = self.gathered.entry((target.id, delay_ms)).or_insert_with(|| {
-                self.order.push((target.id, delay_ms));
-                Gathered { shard: target.shard, ..Gathered::default() }
-            });
-            gathered.push(segment, ends, span);
+            self.gathering.add(target, delay_ms, segment, ends, span);
         }
     }
 
     /// Turns what was gathered into commands, and opens the receipt for them or
     /// answers it at once.
-    pub(super) fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<(u32, Vec<Command>, usize)> {
+    pub(super) fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<Send> {
         let mut receipt = std::mem::take(&mut self.receipt);
-        receipt.outstanding =
-            self.gathered.values().map(|gathered| gathered.rows.len() as u32).sum();
+        receipt.outstanding = self.gathering.rows();
         let mut receipt_id = None;
         if !receipt.requests.is_empty() {
             let ring = outbox.push(|pen| {
@@ -90,27 +85,7 @@ impl Publisher {
                 self.touched.push(outbox.clone());
             }
         }
-        let mut sends: Vec<(u32, Vec<Command>, usize)> = Vec::new();
-        for key in self.order.drain(..) {
-            let Some(mut gathered) = self.gathered.remove(&key) else { continue };
-            let bytes = gathered.builder.bytes_len();
-            let command = Command::Publish(Publish {
-                destination: key.0,
-                connection: outbox.connection,
-                receipt: receipt_id,
-                batch: gathered.builder.take(),
-                rows: gathered.rows,
-                delay_ms: key.1,
-            });
-            match sends.iter_mut().find(|(shard, ..)| *shard == gathered.shard) {
-                Some((_, commands, total)) => {
-                    commands.push(command);
-                    *total += bytes;
-                }
-                None => sends.push((gathered.shard, vec![command], bytes)),
-            }
-        }
-        sends
+        self.gathering.take(outbox.connection, receipt_id)
     }
 
     /// Waits a little for listeners that are far behind but still reading, so

@@ -12,9 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use weir_core::command::{ConnectionId, DestinationId, RequestId};
+use weir_core::command::{ConnectionId, RequestId};
 use weir_core::dead_letter::{Why, with_reason};
 use weir_core::env::Now;
 use weir_core::name;
@@ -27,8 +25,9 @@ use crate::broker::Broker;
 use crate::limits::SHARED_RUN_BYTES_MIN;
 use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
+use crate::session::gathering::Gathering;
 use crate::session::route::{Listener, Planned, Route, Routes, SubjectPlan};
-use crate::session::run::{Gathered, Run};
+use crate::session::run::Run;
 use crate::shards::Stopping;
 use crate::wire::{self, Refusal};
 
@@ -59,9 +58,7 @@ pub struct Publisher {
     pub(super) parts: Vec<Parts>,
     pub(super) judged: Judged,
     pub(super) receipt: Receipt,
-    pub(super) gathered: HashMap<(DestinationId, u32), Gathered, RandomState>,
-    /// Order in which destinations were first met: sending keeps to it.
-    pub(super) order: Vec<(DestinationId, u32)>,
+    pub(super) gathering: Gathering,
     pub(super) run: Run,
     pub(super) touched: Vec<Arc<Outbox>>,
     pub(super) full: Vec<Arc<Outbox>>,

@@ -1,31 +1,10 @@
-//! Runs: consecutive messages with one route, and what is gathered of them for a
-//! queue or stream. Scratch of one session's publisher.
+//! Runs: consecutive messages with one route. Scratch of one session's publisher.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_message::BatchBuilder;
 
 use crate::session::route::Route;
-
-/// Messages gathered for one queue or stream.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
-    /// The shard that owns it.
-    pub(super) shard: u32,
-    /// The messages.
-    pub(super) builder: BatchBuilder,
-    /// Their rows.
-    pub(super) rows: Vec<u32>,
-}
-
-impl Gathered {
-    /// Appends the messages of one segment.
-    pub(super) fn push(&mut self, segment: &Bytes, ends: &[u32], span: &Span) {
-        self.builder.push_run(segment, ends.iter().copied());
-        self.rows.extend(span.row..span.row + span.rows);
-    }
-}
 
 /// Rows of one frame in a run.
 #[derive(Clone, Copy, Debug)]

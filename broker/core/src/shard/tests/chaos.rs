@@ -253,7 +253,7 @@ impl Chaos {
             connection,
             receipt: Some(ReceiptId(0)),
             batch: batch.take(),
-            rows: Vec::new(),
+            rows: Rows::new(),
             delay_ms: if b % 6 == 0 { u32::from(a % 90) } else { 0 },
         })
     }

@@ -144,7 +144,7 @@ impl Model {
         let Some(Destination::Stream(stream)) = shard.destinations.get(&STREAM) else {
             return Vec::new();
         };
-        let log = stream.parts[usize::from(partition)].log;
+        let log = stream.parts[usize::from(partition)];
         let mut all = Vec::new();
         loop {
             let mut some = Vec::new();
@@ -262,8 +262,8 @@ impl Model {
     fn check_books(&self) {
         let shard = self.shard.as_ref().unwrap();
         let Some(Destination::Stream(stream)) = shard.destinations.get(&STREAM) else { return };
-        for (partition, tail) in stream.parts.iter().enumerate() {
-            let (bounds, log) = (shard.store.bounds(tail.log), tail.log);
+        for (partition, &log) in stream.parts.iter().enumerate() {
+            let bounds = shard.store.bounds(log);
             let progress = &stream.progress[partition];
             assert_eq!(progress.holes, Holes::of(&*shard.store, log));
             let first = shard.store.settled(log, bounds.start);
@@ -305,7 +305,7 @@ impl Model {
             batch.push(&bytes);
         }
         let (destination, connection, receipt) = (STREAM, ConnectionId(1), Some(ReceiptId(0)));
-        let (batch, rows, delay_ms) = (batch.take(), Vec::new(), 0);
+        let (batch, rows, delay_ms) = (batch.take(), Rows::new(), 0);
         Command::Publish(Publish { destination, connection, receipt, batch, rows, delay_ms })
     }
 
@@ -455,7 +455,7 @@ impl Model {
     fn unreadable(&self, partition: u16) -> u64 {
         let shard = self.shard.as_ref().unwrap();
         let Some(Destination::Stream(stream)) = shard.destinations.get(&STREAM) else { return 0 };
-        let bounds = shard.store.bounds(stream.parts[usize::from(partition)].log);
+        let bounds = shard.store.bounds(stream.parts[usize::from(partition)]);
         bounds.end - bounds.stable
     }
 

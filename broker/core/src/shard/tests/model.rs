@@ -286,7 +286,7 @@ impl Model {
             connection: PUBLISHER,
             receipt,
             batch: batch.take(),
-            rows: Vec::new(),
+            rows: Rows::new(),
             delay_ms,
         })]);
     }

@@ -359,7 +359,7 @@ fn deleting_ends_consumers_and_pulls() {
         expect![[r#"
             ann <- Rejected(Deleted)
             ann <- ended Deleted
-            eve <- published 1: Err(Deleted)
+            eve <- published 1 rows [0]: Err(Deleted)
             ann <- Rejected(NoSubscription)
         "#]],
     );

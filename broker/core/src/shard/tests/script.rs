@@ -322,7 +322,7 @@ impl World {
                     connection,
                     receipt: Some(ReceiptId(0)),
                     batch: batch.take(),
-                    rows: Vec::new(),
+                    rows: Rows::new(),
                     delay_ms: number(options, "delay", 0),
                 })
             }

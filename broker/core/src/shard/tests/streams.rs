@@ -45,8 +45,7 @@ fn keys_choose_the_partition_and_the_rest_goes_round() {
          eve: read flights earliest partition=1
          eve: read flights earliest partition=3",
         expect![[r#"
-            eve <- published 4 rows [0, 1, 3, 4]: Ok(Memory)
-            eve <- published 1 rows [2]: Ok(Memory)
+            eve <- published 5 rows [0, 1, 3, 4, 2]: Ok(Memory)
             eve <- published 2: Ok(Memory)
             eve <- published 1: Ok(Memory)
             eve <- flights: 8 kept, 0+0+0..4+3+1, published 8 refused 0 removed 0

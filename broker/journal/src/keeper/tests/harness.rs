@@ -59,7 +59,7 @@ pub(super) fn batch(log: u64, base: u64, count: u64) -> Batch {
         bytes.extend(record(log, offset));
         ends.push(bytes.len() as u32);
     }
-    Batch { bytes: bytes.into(), ends }
+    Batch { bytes: bytes.into(), ends: ends.into() }
 }
 
 #[derive(Clone)]

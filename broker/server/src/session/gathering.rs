@@ -1,0 +1,291 @@
+//! What a read brings for queues and streams, until it is handed over: message by
+//! message in, one batch for each of them out.
+//!
+//! Scratch of one session's publisher. Invariants: messages of one queue or stream
+//! keep their order; destinations come out in the order in which they were first
+//! met; a small batch keeps no more than [`PACKED_BYTES_MAX`] alive in memory.
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use weir_core::command::{Command, ConnectionId, DestinationId, Publish, ReceiptId, Rows};
+use weir_core::directory::Target;
+use weir_message::{Batch, Ends};
+
+use crate::limits::PACKED_BYTES_MAX;
+use crate::session::run::Span;
+
+/// No further piece.
+const NONE: u32 = u32::MAX;
+
+/// One queue or stream, for messages with one delay.
+#[derive(Debug)]
+struct Slot {
+    destination: DestinationId,
+    shard: u32,
+    delay_ms: u32,
+    rows: u32,
+    bytes: usize,
+    /// Its pieces, a list through `Piece::next`.
+    first: u32,
+    last: u32,
+}
+
+/// Neighbouring messages for one slot.
+#[derive(Debug)]
+struct Piece {
+    segment: Bytes,
+    /// Where their ends, relative to `segment`, begin in `Gathering::ends`.
+    ends_at: u32,
+    row: u32,
+    rows: u32,
+    next: u32,
+}
+
+/// Commands for one shard, and the bytes of messages in them.
+pub(super) type Send = (u32, Vec<Command>, usize);
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    by_destination: HashMap<(DestinationId, u32), u32, RandomState>,
+    slots: Vec<Slot>,
+    pieces: Vec<Piece>,
+    ends: Vec<u32>,
+    rows: u32,
+}
+
+impl Gathering {
+    /// Messages so far; one for two destinations counts twice.
+    pub(super) fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Adds the messages of `segment`, whose ends are relative to it.
+    pub(super) fn add(
+        &mut self,
+        target: &Target,
+        delay_ms: u32,
+        segment: &Bytes,
+        ends: &[u32],
+        span: &Span,
+    ) {
+        let slot = match self.slots.last() {
+            Some(last) if last.destination == target.id && last.delay_ms == delay_ms => {
+                self.slots.len() - 1
+            }
+            _ => self.slot_of(target, delay_ms),
+        };
+        let (piece, ends_at) = (self.pieces.len() as u32, self.ends.len() as u32);
+        self.ends.extend_from_slice(ends);
+        let slot = &mut self.slots[slot];
+        match slot.last {
+            NONE => slot.first = piece,
+            last => self.pieces[last as usize].next = piece,
+        }
+        slot.last = piece;
+        slot.rows += span.rows;
+        slot.bytes += segment.len();
+        self.rows += span.rows;
+        let segment = segment.clone();
+        self.pieces.push(Piece { segment, ends_at, row: span.row, rows: span.rows, next: NONE });
+    }
+
+    fn slot_of(&mut self, target: &Target, delay_ms: u32) -> usize {
+        let slots = &mut self.slots;
+        let slot = self.by_destination.entry((target.id, delay_ms)).or_insert_with(|| {
+            slots.push(Slot {
+                destination: target.id,
+                shard: target.shard,
+                delay_ms,
+                rows: 0,
+                bytes: 0,
+                first: NONE,
+                last: NONE,
+            });
+            slots.len() as u32 - 1
+        });
+        *slot as usize
+    }
+
+    /// Turns everything into commands, by shard, and begins anew.
+    pub(super) fn take(
+        &mut self,
+        connection: ConnectionId,
+        receipt: Option<ReceiptId>,
+    ) -> Vec<Send> {
+        let mut sends: Vec<Send> = Vec::new();
+        let mut batches = self.batches().into_iter();
+        for slot in &self.slots {
+            let batch = batches.next().expect("there is a batch for each slot");
+            let publish = Publish {
+                destination: slot.destination,
+                connection,
+                receipt,
+                batch,
+                rows: self.rows_of(slot),
+                delay_ms: slot.delay_ms,
+            };
+            let at = sends.iter().position(|(shard, ..)| *shard == slot.shard);
+            let at = at.unwrap_or_else(|| {
+                sends.push((slot.shard, Vec::with_capacity(self.slots.len()), 0));
+                sends.len() - 1
+            });
+            let (_, commands, bytes) = &mut sends[at];
+            commands.push(Command::Publish(publish));
+            *bytes += slot.bytes;
+        }
+        self.clear();
+        sends
+    }
+
+    /// The messages of each slot. Small ones lie in memory with their neighbours: an
+    /// allocation for each costs more than the copy.
+    fn batches(&self) -> Vec<Batch> {
+        let mut batches: Vec<Batch> = Vec::with_capacity(self.slots.len());
+        let all: usize = self.slots.iter().map(|slot| slot.bytes).sum();
+        let room = |bytes: usize| bytes.max(PACKED_BYTES_MAX.min(all));
+        let mut pack = Vec::with_capacity(room(0));
+        let mut packed = 0;
+        for slot in &self.slots {
+            if pack.len() + slot.bytes > PACKED_BYTES_MAX {
+                unpack(&mut pack, &mut batches[packed..]);
+                packed = batches.len();
+                pack.reserve_exact(room(slot.bytes));
+            }
+            let ends = self.copy(slot, &mut pack);
+            batches.push(Batch { bytes: Bytes::new(), ends });
+        }
+        unpack(&mut pack, &mut batches[packed..]);
+        batches
+    }
+
+    fn pieces_of(&self, slot: &Slot) -> impl Iterator<Item = &Piece> {
+        let piece = |at: u32| self.pieces.get(at as usize);
+        std::iter::successors(piece(slot.first), move |last| piece(last.next))
+    }
+
+    /// Copies the slot's messages to the end of `into`. Returns their ends.
+    fn copy(&self, slot: &Slot, into: &mut Vec<u8>) -> Ends {
+        let mut ends = Ends::with_capacity(slot.rows as usize);
+        let start = into.len();
+        for piece in self.pieces_of(slot) {
+            let base = (into.len() - start) as u32;
+            into.extend_from_slice(&piece.segment);
+            let at = piece.ends_at as usize;
+            let of_piece = &self.ends[at..at + piece.rows as usize];
+            ends.extend(of_piece.iter().map(|end| base + end));
+        }
+        ends
+    }
+
+    fn rows_of(&self, slot: &Slot) -> Rows {
+        let mut rows = Rows::with_capacity(slot.rows as usize);
+        for piece in self.pieces_of(slot) {
+            rows.extend(piece.row..piece.row + piece.rows);
+        }
+        rows
+    }
+
+    fn clear(&mut self) {
+        self.by_destination.clear();
+        self.slots.clear();
+        self.pieces.clear();
+        self.ends.clear();
+        self.rows = 0;
+    }
+}
+
+/// Gives batches whose messages lie in `pack` one behind the other their bytes.
+fn unpack(pack: &mut Vec<u8>, batches: &mut [Batch]) {
+    let pack = Bytes::from(std::mem::take(pack));
+    let mut at = 0;
+    for batch in batches {
+        let len = batch.ends.last().map_or(0, |end| *end as usize);
+        batch.bytes = pack.slice(at..at + len);
+        at += len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(gathering: &mut Gathering, id: u32, delay_ms: u32, row: u32, messages: &[&str]) {
+        let mut ends = Vec::new();
+        let mut segment = String::new();
+        for message in messages {
+            segment.push_str(message);
+            ends.push(segment.len() as u32);
+        }
+        let target = Target { id: DestinationId(id), shard: id % 2 };
+        let span = Span { row, rows: messages.len() as u32, frame: 0 };
+        gathering.add(&target, delay_ms, &segment.into(), &ends, &span);
+    }
+
+    fn told(sends: &[Send]) -> Vec<String> {
+        let mut told = Vec::new();
+        for (shard, commands, bytes) in sends {
+            for command in commands {
+                let Command::Publish(publish) = command else { panic!("nothing else is made") };
+                let messages: Vec<String> = publish
+                    .batch
+                    .iter()
+                    .map(|message| String::from_utf8_lossy(message).into_owned())
+                    .collect();
+                let (id, delay_ms) = (publish.destination.0, publish.delay_ms);
+                let rows = publish.rows.as_slice();
+                told.push(format!("{shard}: {id} +{delay_ms} {messages:?} {rows:?}"));
+            }
+            told.push(format!("{shard}: {bytes} bytes"));
+        }
+        told
+    }
+
+    #[test]
+    fn messages_come_out_by_destination_in_order() {
+        let mut gathering = Gathering::default();
+        add(&mut gathering, 1, 0, 0, &["a", "bc"]);
+        add(&mut gathering, 2, 0, 2, &["d"]);
+        add(&mut gathering, 1, 0, 3, &["ef"]);
+        add(&mut gathering, 1, 50, 4, &["g"]);
+        add(&mut gathering, 4, 0, 5, &["h"]);
+        assert_eq!(gathering.rows(), 6);
+        let sends = gathering.take(ConnectionId(1), None);
+        let expected = [
+            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
+            r#"1: 1 +50 ["g"] [4]"#,
+            "1: 6 bytes",
+            r#"0: 2 +0 ["d"] [2]"#,
+            r#"0: 4 +0 ["h"] [5]"#,
+            "0: 2 bytes",
+        ];
+        assert_eq!(told(&sends), expected);
+        assert_eq!(gathering.rows(), 0);
+        assert!(gathering.take(ConnectionId(1), None).is_empty());
+    }
+
+    #[test]
+    fn a_small_batch_keeps_little_else_alive() {
+        let mut gathering = Gathering::default();
+        let large = "x".repeat(3 * PACKED_BYTES_MAX);
+        add(&mut gathering, 0, 0, 0, &["small"]);
+        add(&mut gathering, 2, 0, 1, &[&large]);
+        for id in 0..100 {
+            add(&mut gathering, 4 + 2 * id, 0, 2 + id, &["one of many, each in its own queue"]);
+        }
+        let sends = gathering.take(ConnectionId(1), None);
+        let batches = sends[0].1.iter().map(|command| match command {
+            Command::Publish(publish) => publish.batch.bytes.clone(),
+            _ => panic!("nothing else is made"),
+        });
+        // Neighbours in one allocation lie one behind the other.
+        let (mut together, mut end) = (0, std::ptr::null());
+        for bytes in batches {
+            let range = bytes.as_ptr_range();
+            together = if range.start == end { together + bytes.len() } else { bytes.len() };
+            end = range.end;
+            assert!(together <= PACKED_BYTES_MAX.max(bytes.len()), "{together} bytes together");
+        }
+    }
+}
