@@ -5,6 +5,8 @@
 //! written when `written >= p` and synced when `synced >= p`. Invariants: both only
 //! rise; after a fence neither moves again.
 
+mod told;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -460,25 +462,6 @@ impl Shared {
 
     pub(crate) fn set_durable_block(&self, number: u64) {
         self.durable_block.store(number, Ordering::Release);
-    }
-
-    /// Waits up to `wait_ms` until the keeper is told something.
-    pub(crate) fn wait_told(&self, wait_ms: u64) {
-        let told = Self::lock(&self.told);
-        if told.is_empty() {
-            let wait = std::time::Duration::from_millis(wait_ms);
-            drop(self.told_work.wait_timeout(told, wait).expect("no panic under this lock"));
-        }
-    }
-
-    pub(crate) fn tell(&self, told: Told) {
-        Self::lock(&self.told).push_back(told);
-        self.told_work.notify_one();
-    }
-
-    /// What the keeper was told since the last call.
-    pub(crate) fn take_told(&self) -> Vec<Told> {
-        Self::lock(&self.told).drain(..).collect()
     }
 }
 
