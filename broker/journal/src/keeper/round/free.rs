@@ -7,6 +7,11 @@ use crate::format::CheckpointContent;
 use crate::keeper::{checkpoint, gone};
 
 impl Keeper {
+    /// Whether a checkpoint, or the one behind it, gives something back.
+    pub(super) fn frees_something(&self) -> bool {
+        self.gone.oldest_ms().is_some() || self.oldest_journal < self.replay_from
+    }
+
     /// Gives back journal files and checkpoints that the two newest checkpoints do
     /// not need.
     pub(super) fn free(&mut self, number: u64, replay_from: u64) {
