@@ -135,7 +135,7 @@ pub(crate) fn recover(
         Some((_, store, content)) => (Some(store), content),
         None => (None, first_content()),
     };
-    if let Some((store, synced)) = mark::read(&**files)? {
+    if let Some((store, synced)) = mark::read(&**files, &mut report.heads)? {
         if *store_id.get_or_insert(store) != store {
             return Err(OpenError::Foreign { path: "synced".into() });
         }
@@ -144,7 +144,7 @@ pub(crate) fn recover(
     let wanted: Vec<u64> =
         journal.iter().copied().filter(|&sequence| sequence >= content.replay_from).collect();
     check_whole(&wanted, content.replay_from)?;
-    let mut sources = Sources::open(&**files, &wanted, &mut store_id)?;
+    let mut sources = Sources::open(&**files, &wanted, &mut store_id, &mut report.heads)?;
     let store_id = store_id.unwrap_or(new_store_id);
     let mut replay = Replay::new(&content);
     open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
