@@ -43,7 +43,7 @@ impl SpaceWatch {
         self.is_low = space.free_bytes < mark;
         let room = space.free_bytes.saturating_sub(mark);
         // Where a little is left it is soon used up again.
-        self.is_short &= room <= mark / 10;
+        self.is_short = room == 0 || self.is_short && room <= mark / 10;
         room
     }
 
