@@ -42,6 +42,9 @@ impl Shared {
             self.is_held.store(is_held, Ordering::Release);
             drop(pending);
             self.progress.notify_all();
+            // Whoever wrote may have been a store's owner: from now on the thread looks
+            // for room, and not only when it is rung.
+            self.work.notify_all();
         }
     }
 
