@@ -67,7 +67,7 @@ impl Catalogue for JournalCatalogue {
         if actual == 0 && value.is_none() {
             return Ok(0);
         }
-        if value.is_some() && self.shared.has_no_space() {
+        if value.is_some() && self.shared.has_no_space() || self.shared.is_held() {
             return Err(StoreError::NoSpace);
         }
         let revision = state.revision + 1;
@@ -80,7 +80,7 @@ impl Catalogue for JournalCatalogue {
         let position = self.shared.hand_over(None, [order])?;
         self.shared.ring_writer();
         // Nobody sees it before it is safe; whoever captures the state waits.
-        self.shared.sync_through(position)?;
+        self.shared.sync_through_held(position)?;
         state.apply(key, value, revision);
         Ok(revision)
     }

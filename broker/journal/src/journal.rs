@@ -295,6 +295,10 @@ impl Journal {
             // A fault fences; `check` tells.
             let _fault = Shared::lock(keeper).step();
         }
+        // Ahead of time only by the keeper's thread: a step is to cost little.
+        if self.shared.spares.is_lacking() {
+            self.shared.keep_spare();
+        }
         self.shared.check()
     }
 
@@ -334,6 +338,11 @@ impl Journal {
     /// The journal had stopped before, or stops on the way.
     pub fn close(mut self) -> Result<(), StoreError> {
         let synced = self.sync();
+        if self.shared.is_held() {
+            let what = "stopped without room to write what was handed over last, none of which \
+                        was acknowledged";
+            self.shared.fence(what.to_owned());
+        }
         self.shared.stop_writer();
         self.shared.tell(Told::Stop);
         for thread in self.threads.drain(..) {
@@ -341,8 +350,8 @@ impl Journal {
                 self.shared.fence("a thread of the journal panicked".to_owned());
             }
         }
-        synced?;
         self.shared.check()?;
+        synced?;
         let (files, shared) = (&self.shared.files, &self.shared);
         let synced = Shared::lock(&shared.writer).as_ref().map_or(0, Writer::synced_block);
         let done = mark::write(&**files, shared.store_id, synced, shared.clock.now().wall_ms)
@@ -355,13 +364,8 @@ impl Journal {
 /// The keeper's thread.
 fn keep(mut keeper: Keeper, shared: &Shared) {
     loop {
-        let wants_spare = Shared::lock(&shared.spares).is_empty();
-        if wants_spare && !shared.is_fenced() && !shared.has_no_space() {
-            // The next roll does not wait for zeros.
-            if let Ok(name) = writer::make_spare(shared) {
-                Shared::lock(&shared.spares).push(name);
-            }
-        }
+        // The next roll does not wait for zeros.
+        shared.keep_spare();
         match keeper.step() {
             Ok(Idle::No) => {}
             Ok(Idle::For(wait_ms)) => shared.wait_told(wait_ms),

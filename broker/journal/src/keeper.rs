@@ -69,6 +69,8 @@ pub(crate) enum Told {
     Trimmed { log: u64, segments: Vec<u64>, position: u64 },
     /// The log is no more once `position` is synced.
     Removed { log: u64, position: u64 },
+    /// A publish was refused: the room that was seen last is used up.
+    Short,
     /// Stop; a round under way is left as it is.
     Stop,
 }
@@ -139,7 +141,8 @@ pub(crate) trait Rest: Send + Sync {
     /// Forces a sync and waits until `position` is synced.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`].
+    /// [`StoreError::Fenced`]; [`StoreError::NoSpace`] while the writer has no room for
+    /// a file to go on in: it is not waited for.
     fn sync_through(&self, position: u64) -> Result<(), StoreError>;
 
     /// A journal file that is still there.
@@ -162,6 +165,17 @@ pub(crate) trait Rest: Send + Sync {
 
     /// The journal file is free: the writer may use it again.
     fn recycle(&self, sequence: u64);
+
+    /// Removes a file prepared for the writer, but for so many, to make room for what
+    /// frees more. Whether there was one.
+    fn give_up_spare(&self, _kept: usize) -> bool {
+        false
+    }
+
+    /// Whether there is no room for a file that the writer could go on in.
+    fn lacks_spare(&self) -> bool {
+        false
+    }
 
     /// Whether publishes are to be refused for want of space.
     fn set_no_space(&self, on: bool);

@@ -17,6 +17,7 @@ mod sabotage;
 mod segment;
 mod shared;
 pub mod sim;
+mod spares;
 mod store;
 pub mod tools;
 mod waits;

@@ -42,6 +42,14 @@ pub const PENDING_BYTES_MAX: u64 = 32 << 20;
 pub const RESIDENT_BYTES: u64 = 256 << 20;
 /// Journal files kept for the writer to use again.
 pub const SPARES_MAX: usize = 2;
+/// What is left of a journal file, one in so many of its bytes, when its successor must
+/// exist, or publishes are refused: consumers settle in what is left.
+pub const ROLL_RESERVE_SHARE: u64 = 4;
+/// What stays free on the disk when a journal file is prepared, one in so many of its
+/// bytes: a checkpoint, which gives room back, needs some itself.
+pub const SPARE_MARGIN_SHARE: u64 = 4;
+/// How often a writer that has no room for a file to go on in looks for some, ms.
+pub const HELD_MS: u64 = 200;
 /// Blobs kept in memory after they were written.
 pub const BLOBS_CACHED_MAX: usize = 8;
 /// Longest blob read back, bytes.

@@ -123,7 +123,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, OpenError> {
     let started = clock.now().steady_ms;
     let unclean = files.open("unclean").is_ok();
-    let journal = journal_files(&**files, mode)?;
+    let (journal, others) = journal_files(&**files)?;
     let checkpoints = read_checkpoints(&**files)?;
     let mut report = RecoveryReport { clean: !unclean, ..RecoveryReport::default() };
     let newest = choose(&checkpoints, &mut report)?;
@@ -135,7 +135,7 @@ pub(crate) fn recover(
         Some((_, store, content)) => (Some(store), content),
         None => (None, first_content()),
     };
-    if let Some((store, synced)) = mark::read(&**files)? {
+    if let Some((store, synced)) = mark::read(&**files, &mut report.heads)? {
         if *store_id.get_or_insert(store) != store {
             return Err(OpenError::Foreign { path: "synced".into() });
         }
@@ -144,12 +144,13 @@ pub(crate) fn recover(
     let wanted: Vec<u64> =
         journal.iter().copied().filter(|&sequence| sequence >= content.replay_from).collect();
     check_whole(&wanted, content.replay_from)?;
-    let mut sources = Sources::open(&**files, &wanted, &mut store_id)?;
+    let mut sources = Sources::open(&**files, &wanted, &mut store_id, &mut report.heads)?;
     let store_id = store_id.unwrap_or(new_store_id);
     let mut replay = Replay::new(&content);
     open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
     let end = walk::replay(&mut sources, &content, store_id, &mut replay, &mut report)?;
     if mode == Mode::ReadWrite {
+        clear(&**files, &others)?;
         if unclean {
             write_again(&mut sources, store_id, end.synced)?;
         }
@@ -202,21 +203,30 @@ fn first_content() -> CheckpointContent {
     CheckpointContent { replay_from: 1, next_block: 1, next_log: 1, ..CheckpointContent::default() }
 }
 
-/// Numbers of the journal's files. What was never finished is removed.
-fn journal_files(files: &dyn Files, mode: Mode) -> Result<Vec<u64>, OpenError> {
-    let mut found = Vec::new();
+/// Numbers of the journal's files, and names of what else is in their folder.
+fn journal_files(files: &dyn Files) -> Result<(Vec<u64>, Vec<String>), OpenError> {
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in files.list("journal").map_err(io("journal"))? {
-        let path = format!("journal/{}", entry.name);
         let number = entry.name.strip_prefix("j-").and_then(|name| name.strip_suffix(".wj"));
         match number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
             Some(sequence) => found.push(sequence),
-            None if mode == Mode::ReadOnly => {}
-            None if entry.name.ends_with(".tmp") => files.remove(&path).map_err(io(&path))?,
-            None => quarantine(files, &path, &entry.name)?,
+            None => others.push(entry.name),
         }
     }
     found.sort_unstable();
-    Ok(found)
+    Ok((found, others))
+}
+
+/// Removes what was never finished, and sets aside what is not ours.
+fn clear(files: &dyn Files, others: &[String]) -> Result<(), OpenError> {
+    for name in others {
+        let path = format!("journal/{name}");
+        match name.ends_with(".tmp") {
+            true => files.remove(&path).map_err(io(&path))?,
+            false => quarantine(files, &path, name)?,
+        }
+    }
+    Ok(())
 }
 
 fn quarantine(files: &dyn Files, path: &str, name: &str) -> Result<(), OpenError> {

@@ -117,18 +117,26 @@ impl Rest for Link {
         let shared = &self.shared;
         Shared::lock(&shared.journal_files).remove(&sequence);
         let path = writer::path(sequence);
-        if shared.files.open(&path).is_err() {
+        let Ok(file) = shared.files.open(&path) else {
             // An earlier process has used it again.
             return;
-        }
-        let mut spares = Shared::lock(&shared.spares);
-        if spares.len() < limits::SPARES_MAX {
-            spares.push(path);
+        };
+        // One of an earlier configuration may be shorter.
+        let is_whole = file.len().is_ok_and(|len| len >= shared.config.journal_file_bytes);
+        if is_whole && shared.spares.give(path.clone()) {
+            shared.ring_held();
             return;
         }
-        drop(spares);
         // The next start removes what is left over.
         drop(shared.files.remove(&path));
+    }
+
+    fn give_up_spare(&self, kept: usize) -> bool {
+        self.shared.spares.give_up(&*self.shared.files, kept)
+    }
+
+    fn lacks_spare(&self) -> bool {
+        self.shared.spares.is_lacking()
     }
 
     fn set_no_space(&self, on: bool) {
@@ -148,11 +156,6 @@ impl Rest for Link {
             KeeperEvent::Damage(damage) => self.news.add(damage.to_string()),
             KeeperEvent::NoSpace { what } => {
                 self.news.add(format!("no space left: {what}"));
-                // A prepared file makes room for a checkpoint, which frees more.
-                let spare = Shared::lock(&self.shared.spares).pop();
-                if let Some(path) = spare {
-                    drop(self.shared.files.remove(&path));
-                }
             }
             KeeperEvent::NotDeleted { path, what } => {
                 self.news.add(format!("{path} could not be deleted: {what}"));

@@ -5,6 +5,9 @@
 //! written when `written >= p` and synced when `synced >= p`. Invariants: both only
 //! rise; after a fence neither moves again.
 
+mod held;
+mod told;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -22,6 +25,7 @@ use crate::limits;
 use crate::log::Log;
 use crate::read::RecentReads;
 use crate::segment::Handles;
+use crate::spares::Spares;
 use crate::writer::Writer;
 use weir_message::Batch;
 
@@ -129,9 +133,9 @@ pub(crate) struct Shared {
     is_short: AtomicBool,
     inboxes: Mutex<Vec<Arc<Inbox>>>,
     pub(crate) journal_files: Mutex<BTreeMap<u64, JournalFile>>,
-    /// Prepared files that the writer may take.
-    pub(crate) spares: Mutex<Vec<String>>,
-    pub(crate) spares_made: AtomicU64,
+    pub(crate) spares: Spares,
+    /// The writer holds a block for which there is no file to go on in.
+    is_held: AtomicBool,
     /// Logs that nobody has opened yet.
     pub(crate) recovered: Mutex<HashMap<String, Log>>,
     pub(crate) catalogue: Mutex<CatalogueState>,
@@ -168,6 +172,8 @@ impl Shared {
         start: Start,
     ) -> Self {
         Self {
+            spares: Spares::new(start.spares, config.journal_file_bytes),
+            is_held: AtomicBool::new(false),
             files,
             clock,
             config,
@@ -187,8 +193,6 @@ impl Shared {
             is_short: AtomicBool::new(false),
             inboxes: Mutex::default(),
             journal_files: Mutex::new(start.journal_files),
-            spares_made: AtomicU64::new(start.spares.len() as u64),
-            spares: Mutex::new(start.spares),
             recovered: Mutex::new(start.recovered),
             catalogue: Mutex::new(start.catalogue),
             snapshots: Mutex::new(start.snapshots),
@@ -287,6 +291,7 @@ impl Shared {
             || self.config.quick_sync_us == 0
             || !self.has_thread.load(Ordering::Relaxed)
             || self.pending_bytes() > 0
+            || self.is_held()
         {
             return None;
         }
@@ -319,6 +324,15 @@ impl Shared {
         loop {
             if self.is_fenced() {
                 return false;
+            }
+            if self.is_held() {
+                if pending.stop {
+                    return false;
+                }
+                // The keeper rings when it has a file, but may itself be waiting.
+                let wait = std::time::Duration::from_millis(limits::HELD_MS);
+                drop(self.work.wait_timeout(pending, wait).expect("no panic under this lock"));
+                return true;
             }
             if !pending.blocks.is_empty() || pending.sync {
                 return true;
@@ -371,7 +385,8 @@ impl Shared {
     /// Waits until everything up to `position` is synced.
     ///
     /// # Errors
-    /// The journal has stopped.
+    /// The journal has stopped; or the writer has no room for a file to go on in, and
+    /// nobody knows when it will.
     pub(crate) fn sync_through(&self, position: u64) -> Result<(), StoreError> {
         if self.synced() >= position {
             return self.check();
@@ -379,6 +394,9 @@ impl Shared {
         let mut pending = Self::lock(&self.pending);
         while self.synced() < position {
             self.check()?;
+            if self.is_held() {
+                return Err(StoreError::NoSpace);
+            }
             pending.sync = true;
             self.work.notify_one();
             if !self.has_thread.load(Ordering::Relaxed) {
@@ -419,7 +437,12 @@ impl Shared {
     }
 
     pub(crate) fn has_no_space(&self) -> bool {
-        self.no_space.load(Ordering::Relaxed) || self.is_short.load(Ordering::Relaxed)
+        self.no_space.load(Ordering::Relaxed) || self.is_short() || self.spares.is_lacking()
+    }
+
+    /// Whether the room that the keeper saw is used up.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` of the room there is on the disk. False when it is used up: the
@@ -431,7 +454,10 @@ impl Shared {
             return false;
         }
         let has_room = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        self.is_short.store(!has_room, Ordering::Relaxed);
+        let was_short = self.is_short.swap(!has_room, Ordering::Relaxed);
+        if !has_room && !was_short {
+            self.tell(Told::Short);
+        }
         has_room
     }
 
@@ -460,25 +486,6 @@ impl Shared {
 
     pub(crate) fn set_durable_block(&self, number: u64) {
         self.durable_block.store(number, Ordering::Release);
-    }
-
-    /// Waits up to `wait_ms` until the keeper is told something.
-    pub(crate) fn wait_told(&self, wait_ms: u64) {
-        let told = Self::lock(&self.told);
-        if told.is_empty() {
-            let wait = std::time::Duration::from_millis(wait_ms);
-            drop(self.told_work.wait_timeout(told, wait).expect("no panic under this lock"));
-        }
-    }
-
-    pub(crate) fn tell(&self, told: Told) {
-        Self::lock(&self.told).push_back(told);
-        self.told_work.notify_one();
-    }
-
-    /// What the keeper was told since the last call.
-    pub(crate) fn take_told(&self) -> Vec<Told> {
-        Self::lock(&self.told).drain(..).collect()
     }
 }
 

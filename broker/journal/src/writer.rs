@@ -4,7 +4,9 @@
 //!
 //! Invariants: blocks lie in the order of their numbers; a block is told of as
 //! synced only after a sync that returned without an error, through the very
-//! handle that wrote it; after the first error nothing is written any more.
+//! handle that wrote it; after the first error nothing is written any more. Only
+//! where there is no room for a file to go on in does it wait: nothing of the block
+//! was written, so nothing that failed is tried again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,6 +36,8 @@ pub(crate) struct Writer {
     durable: u64,
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
+    /// A block that waits for a file to go on in, and whether it is to be synced.
+    held: Option<(Box<Forming>, bool)>,
     buffer: Vec<u8>,
 }
 
@@ -77,7 +81,10 @@ impl Writer {
     /// The file could not be made.
     pub(crate) fn start(shared: Arc<Shared>, first: First) -> std::io::Result<Self> {
         let First { sequence, number, chain_crc, durable } = first;
-        let file = begin_file(&shared, sequence, number, chain_crc)?;
+        let Some(spare) = shared.spares.take(&*shared.files)? else {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        };
+        let file = begin_file(&shared, &spare, sequence, number, chain_crc)?;
         Ok(Self {
             shared,
             file,
@@ -88,6 +95,7 @@ impl Writer {
             written: durable,
             durable,
             unsynced: false,
+            held: None,
             buffer: Vec::new(),
         })
     }
@@ -95,7 +103,7 @@ impl Writer {
     /// Writes what is there; `here` is the store whose owner waits for it and need
     /// not be woken.
     pub(crate) fn step_all(&mut self, here: Option<usize>) {
-        while let Some(work) = self.shared.take_work() {
+        while let Some(work) = self.take_work() {
             if !self.work(work, here) {
                 return;
             }
@@ -104,9 +112,17 @@ impl Writer {
 
     /// Writes one block, when there is one. Whether there was.
     pub(crate) fn step(&mut self) -> bool {
-        match self.shared.take_work() {
+        match self.take_work() {
             Some(work) => self.work(work, None),
             None => false,
+        }
+    }
+
+    /// What was held comes first.
+    fn take_work(&mut self) -> Option<Work> {
+        match self.held.take() {
+            Some((block, sync)) => Some(Work::Block(block, sync)),
+            None => self.shared.take_work(),
         }
     }
 
@@ -122,16 +138,27 @@ impl Writer {
         }
     }
 
-    /// False when the journal has stopped.
+    /// False when the journal has stopped, or the block has to wait.
     fn work(&mut self, work: Work, here: Option<usize>) -> bool {
         if self.shared.is_fenced() {
             return false;
         }
         let (position, stores, done) = match work {
-            Work::Block(block, sync) => {
-                let (position, stores) = (block.position, block.stores.clone());
-                (position, stores, self.write(*block, sync))
-            }
+            Work::Block(block, sync) => match self.make_place(&block) {
+                Ok(true) => {
+                    self.shared.set_held(false);
+                    let (position, stores) = (block.position, block.stores.clone());
+                    (position, stores, self.write(*block, sync))
+                }
+                Ok(false) => {
+                    self.held = Some((block, sync));
+                    // What lies before it is synced by now.
+                    self.shared.advance(0, true);
+                    self.shared.set_held(true);
+                    return false;
+                }
+                Err(error) => (0, Vec::new(), Err(error)),
+            },
             Work::Sync => (0, Vec::new(), self.sync().map(|()| true)),
         };
         match done {
@@ -151,14 +178,27 @@ impl Writer {
         }
     }
 
-    /// Writes a block. Whether it is synced.
-    fn write(&mut self, mut block: Forming, sync: bool) -> std::io::Result<bool> {
-        let room = self.shared.config.journal_file_bytes.saturating_sub(self.at);
-        if block.builder.len_estimate() as u64 + limits::SECTOR_BYTES as u64 > room
-            && self.at > FILE_HEAD_BYTES as u64
-        {
-            self.roll()?;
+    /// Sees to it that there is room for the block in a file. False: there is no file
+    /// to go on in, and no room for one; nothing was written.
+    fn make_place(&mut self, block: &Forming) -> std::io::Result<bool> {
+        let len = block.builder.len_estimate() as u64 + limits::SECTOR_BYTES as u64;
+        let file_bytes = self.shared.config.journal_file_bytes;
+        let room = file_bytes.saturating_sub(self.at);
+        if len > room && self.at > FILE_HEAD_BYTES as u64 {
+            return self.roll();
         }
+        let reserve = file_bytes / limits::ROLL_RESERVE_SHARE + self.shared.pending_bytes();
+        let spares = &self.shared.spares;
+        if room < len + reserve && !spares.is_lacking() && spares.is_empty() {
+            // The last moment to find out that there is no room for one: the rest of
+            // this file is for what is handed over already and what consumers settle.
+            spares.make_sure(&*self.shared.files)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes a block, for which there is room. Whether it is synced.
+    fn write(&mut self, mut block: Forming, sync: bool) -> std::io::Result<bool> {
         self.buffer.clear();
         let head = BlockHead {
             store_tag: tag(self.shared.store_id),
@@ -212,32 +252,30 @@ impl Writer {
     }
 
     /// Goes on in the next file. What lies in this one is synced first: a block is
-    /// as safe as all before it.
-    fn roll(&mut self) -> std::io::Result<()> {
+    /// as safe as all before it. False: there is no room for a next file.
+    fn roll(&mut self) -> std::io::Result<bool> {
         self.sync()?;
+        let Some(spare) = self.shared.spares.take(&*self.shared.files)? else {
+            return Ok(false);
+        };
         let next = self.sequence + 1;
-        self.file = begin_file(&self.shared, next, self.number, self.chain_crc)?;
+        self.file = begin_file(&self.shared, &spare, next, self.number, self.chain_crc)?;
         self.shared.tell(Told::Sealed { sequence: self.sequence });
         self.sequence = next;
         self.at = FILE_HEAD_BYTES as u64;
-        Ok(())
+        Ok(true)
     }
 }
 
-/// Makes the journal file `sequence` from a spare, or from nothing, and lets
-/// readers know of it.
+/// Makes the journal file `sequence` from a spare, and lets readers know of it.
 fn begin_file(
     shared: &Shared,
+    spare: &str,
     sequence: u64,
     first_block: u64,
     chain_crc: u32,
 ) -> std::io::Result<Arc<dyn File>> {
-    let spare = Shared::lock(&shared.spares).pop();
-    let name = match spare {
-        Some(name) => name,
-        None => make_spare(shared)?,
-    };
-    let file = shared.files.open(&name)?;
+    let file = shared.files.open(spare)?;
     let head = FileHead {
         kind: Kind::Journal,
         store: shared.store_id,
@@ -246,37 +284,11 @@ fn begin_file(
         created_ms: shared.clock.now().wall_ms,
     };
     file.write_synced(&head.encode(), 0)?;
-    shared.files.rename(&name, &path(sequence))?;
+    shared.files.rename(spare, &path(sequence))?;
     if !is_out(Guard::FolderSync) {
         shared.files.sync_folder("journal")?;
     }
     let entry = JournalFile { file: file.clone(), first_block, chain_crc };
     Shared::lock(&shared.journal_files).insert(sequence, entry);
     Ok(file)
-}
-
-/// Makes a file full of zeros that a roll can take. Returns its name.
-///
-/// # Errors
-/// As the operating system says; nothing is left behind that counts.
-pub(crate) fn make_spare(shared: &Shared) -> std::io::Result<String> {
-    let number = shared.spares_made.fetch_add(1, Relaxed);
-    let name = format!("journal/spare-{number:08x}.tmp");
-    let file = match shared.files.create(&name) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            shared.files.remove(&name)?;
-            shared.files.create(&name)?
-        }
-        other => other?,
-    };
-    let zeros = vec![0; 1 << 20];
-    let len = shared.config.journal_file_bytes;
-    let mut at = 0;
-    while at < len {
-        let part = (len - at).min(zeros.len() as u64);
-        file.write_at(&zeros[..part as usize], at)?;
-        at += part;
-    }
-    file.sync_data()?;
-    Ok(name)
 }

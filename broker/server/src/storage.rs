@@ -114,6 +114,9 @@ fn tell(report: &RecoveryReport) {
     if let Some(why) = &report.checkpoint_fallback {
         warn!(%why, "an older checkpoint had to do; nothing is lost by it");
     }
+    for head in &report.heads {
+        warn!(%head, "the head of a file is damaged; nothing is lost by it");
+    }
     if let Some(torn) = &report.torn {
         let (file, from, bytes) = (&torn.file, torn.at, torn.bytes);
         info!(%file, from, bytes, "an unfinished end was cut off; it was never acknowledged");

@@ -6,10 +6,13 @@
 //! looked at before the stores are, so that one that is opened meanwhile is seen
 //! twice rather than not at all.
 
+mod free;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use weir_core::env::Clock;
+use weir_core::store::StoreError;
 
 use super::checkpoint;
 use super::filing::{Filing, Unfiled};
@@ -19,7 +22,7 @@ use super::rewrite::{Rewrite, Rewritten, Step};
 use super::scrub::Scrub;
 use super::space::SpaceWatch;
 use super::{Ask, Collected, Fault, FiledLog, Idle, KeeperEvent, Rest, Told};
-use crate::files::{Files, remove_if_there};
+use crate::files::Files;
 use crate::format::{CheckpointContent, LogState, SegmentState};
 
 /// Longest the keeper idles, ms: space is watched.
@@ -155,6 +158,7 @@ impl Keeper {
         if self.is_stopped {
             return Ok(Idle::Stopped);
         }
+        self.space.set_lacking(self.rest.lacks_spare());
         let has_moved = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.begin(now_ms),
             Phase::Collecting { through, unopened, answers } => {
@@ -214,6 +218,7 @@ impl Keeper {
                 self.gone.add(log, What::Log, position, now_ms);
                 self.rewrite.forget(&*self.files, log, None);
             }
+            Told::Short => self.space.set_short(),
             Told::Stop => self.is_stopped = true,
         }
     }
@@ -224,9 +229,13 @@ impl Keeper {
             return false;
         }
         let waiting = self.waiting.len();
+        let presses = self.space.presses();
         // Where space is short nothing waits to be settled.
-        let kept = if self.space.presses() { 0 } else { self.policy.kept_journal_files };
-        if waiting > kept {
+        let kept = if presses { 0 } else { self.policy.kept_journal_files };
+        // Filing takes space before it frees any: where there is none, what is free
+        // behind a checkpoint goes first.
+        let is_stuck = self.space.is_full() && self.frees_something();
+        if waiting > kept && !is_stuck {
             let through = self.waiting[waiting - kept - 1];
             self.round += 1;
             let unopened = self.rest.collect_unopened(through);
@@ -241,11 +250,11 @@ impl Keeper {
             }
             return true;
         }
-        let wait_ms = if self.space.presses() { PRESSED_MS } else { self.policy.gone_wait_ms };
-        if self.gone.oldest_ms().is_some_and(|ms| now_ms >= ms + wait_ms) {
+        let wait_ms = if presses { PRESSED_MS } else { self.policy.gone_wait_ms };
+        if self.gone.oldest_ms().is_some_and(|ms| now_ms >= ms + wait_ms) || is_stuck {
             self.checkpoint_now();
         }
-        if self.space.presses() && self.oldest_journal < self.checkpoint_replay_from {
+        if presses && self.oldest_journal < self.checkpoint_replay_from {
             // One more and the files before it are free.
             self.checkpoint_now();
         }
@@ -286,6 +295,9 @@ impl Keeper {
             Ok(filed) => filed,
             Err(Unfiled::NoSpace(what)) => {
                 filing.undo();
+                // What it makes room for frees more. But the writer must go on: what
+                // consumers settle is written there.
+                self.rest.give_up_spare(1);
                 self.wait_for_space(what, now_ms);
                 return Ok(false);
             }
@@ -332,13 +344,29 @@ impl Keeper {
         let answers: Vec<(u64, Captured)> = answers.into_iter().flatten().collect();
         let position = answers.iter().map(|(position, _)| *position).max().unwrap_or(0);
         self.replay_from = replay_from;
-        self.rest.sync_through(position).map_err(|error| Fault(error.to_string()))?;
+        match self.rest.sync_through(position) {
+            Ok(()) => {}
+            Err(StoreError::NoSpace) => {
+                let what = "there is no room for a journal file to go on in";
+                self.wait_for_space(what.to_owned(), now_ms);
+                return Ok(false);
+            }
+            Err(error) => return Err(Fault(error.to_string())),
+        }
         let mut content = self.rest.capture_rest(replay_from);
         content.replay_from = replay_from;
         merge(&mut content, answers.into_iter().flat_map(|(_, logs)| logs).chain(unopened));
         let number = self.checkpoint + 1;
         let bytes = content.encode(self.store_id, number, self.clock.now().wall_ms);
-        match checkpoint::write(&*self.files, number, &bytes).map_err(Unfiled::from) {
+        let write = || checkpoint::write(&*self.files, number, &bytes).map_err(Unfiled::from);
+        let written = match write() {
+            // A prepared file is worth it where more is given back.
+            Err(Unfiled::NoSpace(_)) if self.frees_something() && self.rest.give_up_spare(0) => {
+                write()
+            }
+            written => written,
+        };
+        match written {
             Ok(()) => {}
             Err(Unfiled::NoSpace(what)) => {
                 self.wait_for_space(what, now_ms);
@@ -358,70 +386,6 @@ impl Keeper {
             self.rewrite.choose(files, self.store_id, sizes, &content, &self.gone);
         }
         Ok(true)
-    }
-
-    /// Gives back journal files and checkpoints that the two newest checkpoints do
-    /// not need.
-    fn free(&mut self, number: u64, replay_from: u64) {
-        for sequence in self.oldest_journal..self.checkpoint_replay_from {
-            self.rest.recycle(sequence);
-        }
-        self.oldest_journal = self.oldest_journal.max(self.checkpoint_replay_from);
-        self.checkpoint_replay_from = replay_from;
-        self.checkpoint = number;
-        if std::mem::replace(&mut self.has_checkpointed, true) {
-            // Not before the second one: what was there may be damaged.
-            let old = self.old_checkpoints(number - 1);
-            for path in old {
-                if let Err(error) = remove_if_there(&*self.files, &path) {
-                    self.rest.report(KeeperEvent::NotDeleted { path, what: error.to_string() });
-                }
-            }
-        }
-    }
-
-    /// Checkpoints before number `before`.
-    fn old_checkpoints(&self, before: u64) -> Vec<String> {
-        let entries = self.files.list("").unwrap_or_default();
-        let names = entries.into_iter().map(|entry| entry.name);
-        let end = checkpoint::path(before);
-        // Names have a fixed width: they sort as their numbers do.
-        names
-            .filter(|name| name.starts_with("checkpoint-") && name.ends_with(".wc"))
-            .filter(|name| name.len() == end.len() && *name < end)
-            .collect()
-    }
-
-    fn delete_gone(&mut self, content: &CheckpointContent, position: u64, now_ms: u64) {
-        for one in self.gone.take(content, position, now_ms) {
-            let (log, what) = (one.log, one.what);
-            self.scrub.forget(log, what);
-            let mut handles = self.rest.handles().lock().expect("no panic under this lock");
-            handles.forget(log, |base, revision| what.covers(base, revision));
-            drop(handles);
-            if let Err((path, error)) = super::gone::delete(&*self.files, &one) {
-                self.rest.report(KeeperEvent::NotDeleted { path, what: error.to_string() });
-            }
-        }
-    }
-
-    /// Tries again later.
-    fn wait_for_space(&mut self, what: String, now_ms: u64) {
-        self.space.set_full(true);
-        self.retry_ms = now_ms + self.policy.retry_ms;
-        self.rest.report(KeeperEvent::NoSpace { what });
-    }
-
-    fn watch_space(&mut self, now_ms: u64) {
-        if self.space.is_due(now_ms)
-            && let Ok(space) = self.files.free()
-        {
-            let room = self.space.look(space, &self.policy);
-            self.rest.note_room(room);
-        }
-        if let Some(on) = self.space.news() {
-            self.rest.set_no_space(on);
-        }
     }
 
     /// Writes sparse segments again while no round is under way. Returns in how many

@@ -16,6 +16,10 @@ pub(super) struct SpaceWatch {
     is_low: bool,
     /// A write found none.
     is_full: bool,
+    /// What was left was used up, so that a publish was refused.
+    is_short: bool,
+    /// There is no room for a file that the writer could go on in.
+    is_lacking: bool,
     /// What was told last.
     is_told: bool,
 }
@@ -37,12 +41,30 @@ impl SpaceWatch {
         let mark = space.mark_bytes(policy.free_bytes_min, policy.free_percent_min);
         let mark = if self.is_low { mark.saturating_add(mark / 10) } else { mark };
         self.is_low = space.free_bytes < mark;
-        space.free_bytes.saturating_sub(mark)
+        let room = space.free_bytes.saturating_sub(mark);
+        // Where a little is left it is soon used up again.
+        self.is_short = room == 0 || self.is_short && room <= mark / 10;
+        room
     }
 
     /// Whether every byte that can be given back is wanted now.
     pub(super) fn presses(&self) -> bool {
-        self.is_low || self.is_full
+        self.is_low || self.is_full || self.is_short || self.is_lacking
+    }
+
+    /// Whether the last write found no space.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Takes note of a publish that was refused.
+    pub(super) fn set_short(&mut self) {
+        self.is_short = true;
+    }
+
+    /// Takes note of whether the writer lacks a file to go on in.
+    pub(super) fn set_lacking(&mut self, is_lacking: bool) {
+        self.is_lacking = is_lacking;
     }
 
     /// Something was given back: looks again at once.

@@ -12,11 +12,15 @@ use crate::format::{self, FILE_HEAD_BYTES, FileHead, HeadError, Kind};
 /// Name of the file.
 const NAME: &str = "synced";
 
-/// Whose journal it is, and the number of its last block that is synced.
+/// Whose journal it is, and the number of its last block that is synced. Names a mark
+/// that is `damaged`.
 ///
 /// # Errors
 /// [`OpenError`]: made by a newer version, or the operating system says no.
-pub(super) fn read(files: &dyn Files) -> Result<Option<(u128, u64)>, OpenError> {
+pub(super) fn read(
+    files: &dyn Files,
+    damaged: &mut Vec<String>,
+) -> Result<Option<(u128, u64)>, OpenError> {
     let file = match files.open(NAME) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(io(NAME))?,
@@ -27,7 +31,10 @@ pub(super) fn read(files: &dyn Files) -> Result<Option<(u128, u64)>, OpenError> 
         Err(HeadError::Newer(version)) => {
             Err(OpenError::Newer { path: NAME.into(), version, known: format::FORMAT_VERSION })
         }
-        Err(_) => Ok(None),
+        Err(error) => {
+            damaged.push(format!("{NAME}: {error}"));
+            Ok(None)
+        }
     }
 }
 

@@ -23,6 +23,10 @@ pub struct RecoveryReport {
     pub torn: Option<Torn>,
     /// What was synced and cannot be read.
     pub damage: Vec<Damage>,
+    /// Heads of files that are damaged, a sentence each. Nothing is lost by it: what
+    /// they say is known from elsewhere.
+    #[serde(default)]
+    pub heads: Vec<String>,
     /// How long it took, ms.
     pub took_ms: u64,
 }

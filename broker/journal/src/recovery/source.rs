@@ -34,7 +34,7 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Opens the files `wanted` and looks at their heads. Tells whose they are
-    /// where that is not known.
+    /// where that is not known, and names the heads that are `damaged`.
     ///
     /// # Errors
     /// [`OpenError`]: a file of another store, of a newer version, or one that does
@@ -43,6 +43,7 @@ impl Sources {
         files: &dyn Files,
         wanted: &[u64],
         store_id: &mut Option<u128>,
+        damaged: &mut Vec<String>,
     ) -> Result<Self, OpenError> {
         let mut sources = Vec::with_capacity(wanted.len());
         for &sequence in wanted {
@@ -62,13 +63,13 @@ impl Sources {
                     return Err(OpenError::Newer { path, version, known: format::FORMAT_VERSION });
                 }
                 // Made and never used: nothing in it was acknowledged.
-                Err(HeadError::Blank) if Some(&sequence) == wanted.last() => {}
+                Err(HeadError::Blank) if store_id.is_none() && wanted.last() == Some(&sequence) => {
+                }
+                // Blocks carry all that is needed but the store's number.
+                Err(error) if store_id.is_some() => damaged.push(format!("{path}: {error}")),
                 Err(error) => {
-                    // Blocks carry all that is needed but the store's number.
-                    if store_id.is_none() {
-                        let what = format!("the head of {path} is damaged: {error}");
-                        return Err(OpenError::Metadata { what });
-                    }
+                    let what = format!("the head of {path} is damaged: {error}");
+                    return Err(OpenError::Metadata { what });
                 }
             }
             sources.push(Source { sequence, path, file, first_block: 0, chain_crc: 0 });

@@ -3,14 +3,16 @@
 //! nothing is changed. "Empty" is never the answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weir_journal::OpenError;
 use weir_journal::files::Files;
 use weir_journal::format::FILE_HEAD_BYTES;
 use weir_journal::sim::SimFiles;
+use weir_journal::tools::Folder;
 
 use crate::anatomy::Anatomy;
-use crate::world::{Held, World, count};
+use crate::world::{Held, World, count, seeds};
 
 #[test]
 fn damaged_metadata() {
@@ -31,6 +33,46 @@ fn damaged_metadata() {
     }
     println!("damaged_metadata: {tally:?}");
     assert!(tally["refused"] > 0 && tally["all there"] > 0);
+}
+
+/// Where the mark and the checkpoint name the folder nothing is lost with the head of a
+/// journal file, or with that of the mark. It is told all the same.
+#[test]
+fn damaged_heads_are_named() {
+    for seed in seeds(10, 100) {
+        let base = World::aged(300 + seed);
+        let anatomy = Anatomy::of(&base.files);
+        let (_, newest) = anatomy.checkpoints.last().unwrap();
+        let needed = format!("journal/j-{:016x}.wj", newest.replay_from);
+        let journal = anatomy.paths().into_iter().filter(|path| *path >= needed);
+        let journal = journal.filter(|path| path.starts_with("journal/j-"));
+        for path in journal.chain(["synced".to_owned()]) {
+            let mut world = base.fork();
+            let how = match world.below(3) {
+                0 => {
+                    world.files.damage(&path, &[0; FILE_HEAD_BYTES], 0);
+                    "zeroed"
+                }
+                _ => {
+                    let (byte, bit) = (world.below(56), world.below(8) as u8);
+                    world.files.flip_bit(&path, byte, bit);
+                    "with a flipped bit"
+                }
+            };
+            let looked = Folder::open(Arc::new(world.files.clone()), world.clock.clone());
+            let looked = looked.unwrap().report().clone();
+            world.start();
+            let report = world.journal().report();
+            let is_named = |head: &String| head.starts_with(&format!("{path}: "));
+            let what = format!("seed {seed}: {path} {how}");
+            assert!(report.heads.iter().any(is_named), "{what}: {:?}", report.heads);
+            assert_eq!(looked.heads, report.heads, "{what}");
+            assert!(report.damage.is_empty(), "{what}: {}", report.summary());
+        }
+        let mut sound = base.fork();
+        sound.start();
+        assert_eq!(sound.journal().report().heads, [""; 0], "seed {seed}");
+    }
 }
 
 /// Damages something. Tells what.

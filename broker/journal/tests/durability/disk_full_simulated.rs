@@ -1,6 +1,6 @@
-//! The disk is full at any point: appends are refused as such, or the store stops
-//! where there was no way round it; what was acknowledged is there, and once there
-//! is room again it goes on, without a restart unless it had stopped.
+//! The disk is full at any point: appends are refused as such, and the store goes on;
+//! what was acknowledged is there, and once there is room again there is no need of a
+//! restart. A start over a full disk may be refused.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,8 @@ fn disk_full_simulated() {
         world.run(steps);
         let room = world.files.used_bytes() + world.below(600 << 10);
         world.files.set_room(room);
-        let outcome = fill(&mut world);
-        *tally.entry(outcome).or_default() += 1;
-        let is_stopped = outcome == "stopped";
-        if is_stopped {
+        *tally.entry(fill(&mut world)).or_default() += 1;
+        if world.below(4) == 0 {
             let safe = world.safe();
             world.stop();
             world.files.kill();
@@ -75,20 +73,14 @@ fn fill(world: &mut World) -> &'static str {
                 if bounds.stable > bounds.start {
                     world.release(&name, bounds.start, bounds.start + 1, Level::Disk);
                 }
-                return if world.commit() { "refused" } else { "stopped" };
-            }
-            Err(StoreError::Fenced(why)) => {
-                assert!(why.contains("space"), "case {case}: {why}");
-                return "stopped";
+                assert!(world.commit(), "case {case}: {:?}", world.store().commit());
+                return "refused";
             }
             Err(error) => panic!("case {case}: {error}"),
         }
         world.clock.advance(5);
-        if !world.commit() || world.journal().step().is_err() {
-            let Err(StoreError::Fenced(why)) = world.store().commit() else { unreachable!() };
-            assert!(why.contains("space"), "case {case}: {why}");
-            return "stopped";
-        }
+        let goes_on = world.commit() && world.journal().step().is_ok();
+        assert!(goes_on, "case {case}: {:?}", world.store().commit());
     }
     "never full"
 }

@@ -17,6 +17,7 @@ mod dead_letter_atomic;
 mod disk_full_simulated;
 mod format_compat;
 mod fsync_fails_once_simulated;
+mod full_disk_roll;
 #[path = "../common/hex.rs"]
 mod hex;
 mod index_is_derived;

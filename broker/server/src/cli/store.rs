@@ -133,7 +133,7 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
             .collect();
         out.value(&json!({
             "sound": is_sound, "logs": logs, "messages": messages, "clean": report.clean,
-            "torn": report.torn, "damage": report.damage, "lost": lost,
+            "torn": report.torn, "damage": report.damage, "heads": report.heads, "lost": lost,
         }))?;
     } else {
         out.line(&format!("{logs} logs with {messages} messages were read"))?;
@@ -181,6 +181,9 @@ pub(super) fn explain(report: &RecoveryReport) -> Vec<String> {
     ));
     if let Some(why) = &report.checkpoint_fallback {
         lines.push(format!("{why}; the one before it did, nothing is lost by that"));
+    }
+    for head in &report.heads {
+        lines.push(format!("a damaged head, nothing is lost by that: {head}"));
     }
     if let Some(torn) = &report.torn {
         lines.push(format!(

@@ -2,6 +2,7 @@
 
 use super::harness::{Harness, policy, recover};
 use crate::keeper::{KeeperEvent, KeeperPolicy};
+use crate::segment;
 
 #[test]
 fn no_space_on_the_way_takes_everything_back_and_is_tried_again() {
@@ -85,4 +86,28 @@ fn space_is_looked_at_once_a_second() {
     harness.clock.advance(1);
     harness.settle().unwrap();
     assert_eq!(harness.rest.model().no_space, [true]);
+}
+
+/// Filing takes space, and a checkpoint alone may give some back: where filing finds
+/// none, that comes first.
+#[test]
+fn what_holds_nothing_goes_first_where_filing_finds_no_space() {
+    let mut harness = Harness::new(policy());
+    harness.fill(6);
+    harness.settle().unwrap();
+    let end = harness.rest.model().log(3).segments.first().unwrap().end;
+    let path = segment::path(3, 0, 0);
+    assert!(harness.files.bytes(&path).is_some());
+    harness.fill(20);
+    harness.release(3, 0, end);
+    let expected = harness.rest.model().contents();
+    // Enough for checkpoints, by far not for twenty files.
+    harness.files.set_room(harness.files.used_bytes() + (24 << 10));
+    for _ in 0..4 {
+        harness.settle().unwrap();
+        harness.clock.advance(1_000);
+    }
+    assert!(harness.files.bytes(&path).is_none(), "it is still there");
+    assert_eq!(harness.rest.model().no_space.first(), Some(&true), "filing found space");
+    assert_eq!(recover(&harness.files, false), expected);
 }

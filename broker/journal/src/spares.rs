@@ -1,0 +1,148 @@
+//! Prepared files for the writer to go on in: full of zeros, or used before, so that
+//! a block written to one needs no more room on the disk.
+//!
+//! Made by the keeper ahead of time, by the writer where it was quicker, and given
+//! back by the keeper. Invariant: while `is_lacking` nothing new is published, so that
+//! what is left of the file in use is left for what consumers settle.
+
+use std::io::{self, ErrorKind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::files::Files;
+use crate::limits;
+use crate::shared::Shared;
+
+/// See the file's head.
+pub(crate) struct Spares {
+    names: Mutex<Vec<String>>,
+    /// Bytes of each.
+    len: u64,
+    /// How many were made, for their names.
+    made: AtomicU64,
+    /// Held while one is made: whoever needs one then waits for it.
+    making: Mutex<()>,
+    /// There is none, and the last one could not be made for want of room.
+    is_lacking: AtomicBool,
+}
+
+impl Spares {
+    /// With those that a start has found.
+    pub(crate) fn new(names: Vec<String>, len: u64) -> Self {
+        let made = AtomicU64::new(names.len() as u64);
+        let (making, is_lacking) = (Mutex::default(), AtomicBool::new(false));
+        Self { names: Mutex::new(names), len, made, making, is_lacking }
+    }
+
+    /// One to go on in, made if need be; `None`: there is no room for one.
+    ///
+    /// # Errors
+    /// As [`Spares::make_sure`].
+    pub(crate) fn take(&self, files: &dyn Files) -> io::Result<Option<String>> {
+        loop {
+            let name = Shared::lock(&self.names).pop();
+            // The keeper may give it up for a checkpoint before it is taken.
+            if name.is_some() || !self.make_sure(files)? {
+                return Ok(name);
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        Shared::lock(&self.names).is_empty()
+    }
+
+    /// Whether there is none for want of room.
+    pub(crate) fn is_lacking(&self) -> bool {
+        self.is_lacking.load(Relaxed)
+    }
+
+    /// Keeps a file that was used before. False: there are enough.
+    pub(crate) fn give(&self, name: String) -> bool {
+        let mut names = Shared::lock(&self.names);
+        let is_wanted = names.len() < limits::SPARES_MAX;
+        if is_wanted {
+            names.push(name);
+            self.is_lacking.store(false, Relaxed);
+        }
+        is_wanted
+    }
+
+    /// Removes one, but for so many, to make room on the disk. Whether there was one.
+    pub(crate) fn give_up(&self, files: &dyn Files, kept: usize) -> bool {
+        let mut names = Shared::lock(&self.names);
+        if names.len() <= kept {
+            return false;
+        }
+        let name = names.pop().expect("there are more than are kept");
+        self.is_lacking.store(names.is_empty(), Relaxed);
+        drop(names);
+        files.remove(&name).is_ok()
+    }
+
+    /// Makes one if there is none. False: there is no room for it.
+    ///
+    /// # Errors
+    /// As the operating system says, but for want of room.
+    pub(crate) fn make_sure(&self, files: &dyn Files) -> io::Result<bool> {
+        let _making = Shared::lock(&self.making);
+        if !self.is_empty() {
+            return Ok(true);
+        }
+        match self.make(files) {
+            Ok(name) => {
+                if !self.give(name.clone()) {
+                    drop(files.remove(&name));
+                }
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                // One may have been given back meanwhile.
+                let names = Shared::lock(&self.names);
+                self.is_lacking.store(names.is_empty(), Relaxed);
+                Ok(!names.is_empty())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a file full of zeros. Nothing is left behind of one that fails.
+    fn make(&self, files: &dyn Files) -> io::Result<String> {
+        // Some is left for checkpoints, which give room back.
+        if let Ok(space) = files.free()
+            && space.free_bytes < self.len + self.len / limits::SPARE_MARGIN_SHARE
+        {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let number = self.made.fetch_add(1, Relaxed);
+        let name = format!("journal/spare-{number:08x}.tmp");
+        let file = match files.create(&name) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                files.remove(&name)?;
+                files.create(&name)?
+            }
+            other => other?,
+        };
+        let fill = || {
+            let zeros = vec![0; 1 << 20];
+            let mut at = 0;
+            while at < self.len {
+                let part = (self.len - at).min(zeros.len() as u64);
+                file.write_at(&zeros[..part as usize], at)?;
+                at += part;
+            }
+            file.sync_data()
+        };
+        if let Err(error) = fill() {
+            // Half of one is of no use, and takes what others need.
+            drop(files.remove(&name));
+            return Err(error);
+        }
+        Ok(name)
+    }
+}
+
+/// Whether it says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
