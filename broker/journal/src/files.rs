@@ -166,6 +166,10 @@ pub trait File: Send + Sync {
     /// As [`File::write_at`].
     fn write_synced(&self, bytes: &[u8], position: u64) -> io::Result<()>;
 
+    /// Lets the disk begin with what was written from `position` on. Promises
+    /// nothing: a sync is needed as before, and has less to wait for.
+    fn start_sync(&self, _position: u64) {}
+
     /// Waits until all that was written is on disk, the length included.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// Sealed journal files that wait before the oldest is filed.
     pub kept_journal_files: usize,
+    /// Beyond those, so many wait before a round files them.
+    pub filed_at_once: usize,
     /// Where syncs took no longer than that lately, us, the owner of a store writes
     /// its own short turns, and waits for the disk; 0: the writer's thread always
     /// does.
@@ -57,6 +59,7 @@ impl JournalConfig {
             journal_file_bytes: limits::JOURNAL_FILE_BYTES,
             segment_bytes: policy.sizes.segment_bytes,
             kept_journal_files: policy.kept_journal_files,
+            filed_at_once: policy.filed_at_once,
             quick_sync_us: limits::QUICK_SYNC_US,
             resident_bytes_max: limits::RESIDENT_BYTES,
             strict: false,
@@ -178,6 +181,7 @@ impl Journal {
         };
         let policy = KeeperPolicy {
             kept_journal_files: config.kept_journal_files,
+            filed_at_once: config.filed_at_once,
             sizes: Sizes { segment_bytes: config.segment_bytes, ..KeeperPolicy::default().sizes },
             free_bytes_min: config.free_bytes_min,
             free_percent_min: config.free_percent_min,

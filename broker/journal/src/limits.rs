@@ -60,7 +60,12 @@ pub const NEWS_LINES_MAX: usize = 64;
 pub const SEARCH_BYTES: usize = 256 << 10;
 /// Sealed journal files that wait before the oldest is filed: what is settled
 /// meanwhile is never copied, and a start reads them.
-pub const KEPT_JOURNAL_FILES: usize = 8;
+pub const KEPT_JOURNAL_FILES: usize = 6;
+/// Journal files filed in one round: each log that has something in them costs a
+/// write and a sync a round, however little it is.
+pub const FILED_AT_ONCE: usize = 3;
+/// Segments that are written before the first of them is synced, most.
+pub const UNSYNCED_SEGMENTS_MAX: usize = 128;
 /// Longest a write with its sync takes, us, for the owner of a store to do it by
 /// itself instead of handing it to the writer's thread and being woken after.
 pub const QUICK_SYNC_US: u64 = 400;

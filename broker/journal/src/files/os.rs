@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{File, FileEntry, Files, Space};
@@ -238,6 +238,12 @@ impl File for OsFile {
         }
         self.write_at(bytes, position)?;
         self.sync_data()
+    }
+
+    fn start_sync(&self, position: u64) {
+        // That these pages will not be read soon makes the kernel write them now; it
+        // forgets only those that are written already.
+        let _ = rustix::fs::fadvise(&self.file, position, None, Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

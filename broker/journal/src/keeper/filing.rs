@@ -2,7 +2,8 @@
 //!
 //! All or nothing: when it ends early, what was written is taken back. (If even
 //! that fails no harm is done: nobody trusts those bytes, and the next one to write
-//! there cuts them.)
+//! there cuts them.) Many logs are written before the first is synced: the disk
+//! then works on all of them at once.
 
 use std::io;
 
@@ -12,6 +13,7 @@ use weir_message::Batch;
 use super::bodies::Bodies;
 use super::{Collected, CollectedChunk, Fault, FiledLog, KeeperEvent, Rest};
 use crate::files::Files;
+use crate::limits::UNSYNCED_SEGMENTS_MAX;
 use crate::read::{rows_within, slice};
 use crate::segment::{self, OpenError, Segment, SegmentWriter, Sizes};
 
@@ -48,6 +50,10 @@ pub(super) struct Filing<'a> {
     sizes: Sizes,
     created_ms: u64,
     bodies: Bodies<'a>,
+    /// What is written and not synced.
+    unsynced: Vec<Segments>,
+    /// What is, since that was asked.
+    filed: Vec<FiledLog>,
     /// Segments touched: log, base, and the length before, if there was one.
     touched: Vec<(u64, u64, Option<u64>)>,
     /// Records filed.
@@ -65,8 +71,19 @@ impl<'a> Filing<'a> {
         created_ms: u64,
     ) -> Self {
         let bodies = Bodies::new(rest, store_id);
-        let touched = Vec::new();
-        Self { files, rest, store_id, sizes, created_ms, bodies, touched, records: 0, bytes: 0 }
+        Self {
+            files,
+            rest,
+            store_id,
+            sizes,
+            created_ms,
+            bodies,
+            unsynced: Vec::new(),
+            filed: Vec::new(),
+            touched: Vec::new(),
+            records: 0,
+            bytes: 0,
+        }
     }
 
     /// Takes back what was written.
@@ -77,21 +94,21 @@ impl<'a> Filing<'a> {
         }
     }
 
-    /// Files what was collected of one log.
+    /// Files what was collected of one log; `sync` must follow.
     ///
     /// # Errors
     /// [`Unfiled`]; then all of this filing must be taken back.
-    pub(super) fn file(&mut self, collected: &Collected) -> Result<FiledLog, Unfiled> {
+    pub(super) fn file(&mut self, collected: &Collected) -> Result<(), Unfiled> {
         let mut segments = Segments {
             log: collected.log,
             active: collected.active.clone(),
             writer: None,
             done: Vec::new(),
             has_new: false,
+            through: 0,
         };
-        let mut through = 0;
         for chunk in &collected.chunks {
-            through = chunk.base + u64::from(chunk.count);
+            segments.through = chunk.base + u64::from(chunk.count);
             let live = live_of(chunk);
             if live.is_empty() {
                 continue;
@@ -107,13 +124,37 @@ impl<'a> Filing<'a> {
                 }
             }
         }
-        if let Some(mut writer) = segments.writer.take() {
-            segments.done.push(writer.finish(self.files)?);
+        if let Some(writer) = &mut segments.writer {
+            writer.start_sync()?;
         }
-        if segments.has_new {
-            self.files.sync_folder(&segment::folder(collected.log))?;
+        self.unsynced.push(segments);
+        if self.unsynced.len() >= UNSYNCED_SEGMENTS_MAX {
+            self.sync_written()?;
         }
-        Ok(FiledLog { log: collected.log, segments: segments.done, through })
+        Ok(())
+    }
+
+    /// Syncs what was filed. Returns it, in order, as far as it was not returned yet.
+    ///
+    /// # Errors
+    /// [`Unfiled`]; then all of this filing must be taken back.
+    pub(super) fn sync(&mut self) -> Result<Vec<FiledLog>, Unfiled> {
+        self.sync_written()?;
+        Ok(std::mem::take(&mut self.filed))
+    }
+
+    fn sync_written(&mut self) -> Result<(), Unfiled> {
+        for mut segments in self.unsynced.drain(..) {
+            if let Some(mut writer) = segments.writer.take() {
+                segments.done.push(writer.finish(self.files)?);
+            }
+            let Segments { log, done, through, .. } = segments;
+            if segments.has_new {
+                self.files.sync_folder(&segment::folder(log))?;
+            }
+            self.filed.push(FiledLog { log, segments: done, through });
+        }
+        Ok(())
     }
 
     /// Adds rows of `batch`, whose first record is at `base`, in pieces of a block
@@ -191,6 +232,8 @@ struct Segments {
     done: Vec<Segment>,
     /// Whether files were made.
     has_new: bool,
+    /// One past the last offset that is filed.
+    through: u64,
 }
 
 /// The stretches of a chunk that are not released.

@@ -10,6 +10,8 @@ pub(crate) struct KeeperPolicy {
     /// Sealed journal files that wait before the oldest are filed: what is settled
     /// meanwhile is never copied.
     pub(crate) kept_journal_files: usize,
+    /// Beyond those, so many wait before a round files them.
+    pub(crate) filed_at_once: usize,
     /// How large segments and their blocks get.
     pub(crate) sizes: Sizes,
     /// Publishes are refused below this many free bytes ...
@@ -34,6 +36,7 @@ impl Default for KeeperPolicy {
     fn default() -> Self {
         Self {
             kept_journal_files: limits::KEPT_JOURNAL_FILES,
+            filed_at_once: limits::FILED_AT_ONCE,
             sizes: Sizes { block_bytes: 256 << 10, segment_bytes: 64 << 20 },
             free_bytes_min: 1 << 30,
             free_percent_min: 5,

@@ -231,11 +231,12 @@ impl Keeper {
         let waiting = self.waiting.len();
         let presses = self.space.presses();
         // Where space is short nothing waits to be settled.
-        let kept = if presses { 0 } else { self.policy.kept_journal_files };
+        let KeeperPolicy { kept_journal_files, filed_at_once, .. } = self.policy;
+        let (kept, enough) = if presses { (0, 1) } else { (kept_journal_files, filed_at_once) };
         // Filing takes space before it frees any: where there is none, what is free
         // behind a checkpoint goes first.
         let is_stuck = self.space.is_full() && self.frees_something();
-        if waiting > kept && !is_stuck {
+        if waiting >= kept + enough && !is_stuck {
             let through = self.waiting[waiting - kept - 1];
             self.round += 1;
             let unopened = self.rest.collect_unopened(through);
@@ -285,7 +286,10 @@ impl Keeper {
         let mut skipped = self.gone.logs();
         let mut file_all = |logs: &[Collected], skipped: &HashSet<u64>| {
             let wanted = logs.iter().filter(|one| !skipped.contains(&one.log));
-            wanted.map(|one| filing.file(one)).collect::<Result<Vec<FiledLog>, Unfiled>>()
+            for one in wanted {
+                filing.file(one)?;
+            }
+            filing.sync()
         };
         let by_store: Result<Vec<Vec<FiledLog>>, Unfiled> =
             answers.iter().map(|logs| file_all(logs, &skipped)).collect();

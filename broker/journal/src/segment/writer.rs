@@ -59,6 +59,8 @@ pub(crate) struct SegmentWriter {
     segment: Segment,
     /// Blocks from before.
     known: usize,
+    /// Where the first new one lies.
+    begun_at: u64,
     /// Number of the next block.
     number: u64,
     previous_crc: u32,
@@ -168,6 +170,7 @@ impl SegmentWriter {
             is_new: false,
             crc: None,
             known: segment.blocks.len(),
+            begun_at: segment.len,
             segment,
             number: 1,
             previous_crc: 0,
@@ -286,6 +289,18 @@ impl SegmentWriter {
         let Segment { base, revision, end, len, .. } = self.segment;
         let state = SegmentState { log: self.log, base, revision, end, len, is_sealed: false };
         Ok(index::scan_blocks(&*self.file, self.store_id, &state))
+    }
+
+    /// Writes what is left and lets the disk begin with it; `finish` must follow.
+    ///
+    /// # Errors
+    /// What the disk says; then the segment must be given up.
+    pub(crate) fn start_sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.file.start_sync(self.begun_at);
+        // Many wait for their sync at the same time.
+        (self.buffer, self.builder) = (Vec::new(), BlockBuilder::new());
+        Ok(())
     }
 
     /// Syncs the segment and, when it is new, gives it its name; the folder is the

@@ -87,6 +87,7 @@ pub fn config() -> JournalConfig {
     let mut config = JournalConfig::new(STORE);
     config.journal_file_bytes = 128 << 10;
     config.kept_journal_files = 2;
+    config.filed_at_once = 1;
     config.segment_bytes = 96 << 10;
     config.resident_bytes_max = 64 << 10;
     (config.free_bytes_min, config.free_percent_min) = (0, 0);

@@ -329,6 +329,7 @@ pub(super) struct Harness {
 pub(super) fn policy() -> KeeperPolicy {
     KeeperPolicy {
         kept_journal_files: 2,
+        filed_at_once: 1,
         sizes: Sizes { block_bytes: 1_000, segment_bytes: 12_000 },
         free_bytes_min: 0,
         free_percent_min: 0,
