@@ -205,7 +205,21 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn publish_message(&self, message: &Message<'_>) -> Result<(), Error> {
-        self.handle.shared.push_waiting(message, None).await?;
+        self.publish_all(std::slice::from_ref(message)).await
+    }
+
+    /// Publishes messages in order, without confirmation: for many at once cheaper
+    /// than one call for each.
+    ///
+    /// # Errors
+    /// As [`Client::publish`]. With [`Error::InvalidMessage`] nothing was sent; with
+    /// [`Error::MessageTooLarge`] the messages before that one were.
+    pub async fn publish_all(&self, messages: &[Message<'_>]) -> Result<(), Error> {
+        let mut left = messages;
+        while !left.is_empty() {
+            let pushed = self.handle.shared.push_waiting(left, None).await?;
+            left = &left[pushed.messages..];
+        }
         Ok(())
     }
 
@@ -217,9 +231,7 @@ impl Client {
     /// error of the call: see [`Receipt::refusals`].
     pub async fn publish_confirmed(&self, messages: &[Message<'_>]) -> Result<Receipt, Error> {
         let mut publisher = self.publisher();
-        for message in messages {
-            publisher.send(message).await?;
-        }
+        publisher.send_all(messages).await?;
         publisher.flush().await
     }
 

@@ -38,7 +38,7 @@ impl DeliveryBatch {
     /// The deliveries, borrowed.
     #[must_use]
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { batch: self, run: 0, row: 0 }
+        BatchIter { batch: self, place: Place::default() }
     }
 
     /// Acks all of them.
@@ -79,7 +79,7 @@ impl IntoIterator for DeliveryBatch {
     type IntoIter = BatchIntoIter;
 
     fn into_iter(self) -> BatchIntoIter {
-        BatchIntoIter { batch: self, run: 0, row: 0 }
+        BatchIntoIter { batch: self, place: Place::default() }
     }
 }
 
@@ -87,15 +87,23 @@ impl IntoIterator for DeliveryBatch {
 #[derive(Debug)]
 pub struct BatchIter<'a> {
     batch: &'a DeliveryBatch,
+    place: Place,
+}
+
+/// How far a batch was read.
+#[derive(Debug, Default)]
+struct Place {
     run: usize,
     row: usize,
+    /// The message before, of the same run.
+    previous: Option<Parts>,
 }
 
 impl<'a> Iterator for BatchIter<'a> {
     type Item = DeliveryRef<'a>;
 
     fn next(&mut self) -> Option<DeliveryRef<'a>> {
-        let (run, row, parts) = step(&self.batch.runs, &mut self.run, &mut self.row)?;
+        let (run, row, parts) = step(&self.batch.runs, &mut self.place)?;
         Some(DeliveryRef { batch: self.batch, run, row, parts })
     }
 }
@@ -104,8 +112,7 @@ impl<'a> Iterator for BatchIter<'a> {
 #[derive(Debug)]
 pub struct BatchIntoIter {
     batch: DeliveryBatch,
-    run: usize,
-    row: usize,
+    place: Place,
 }
 
 impl BatchIntoIter {
@@ -115,12 +122,12 @@ impl BatchIntoIter {
 
     /// What was not looked at yet; `None` when that is nothing.
     pub(crate) fn into_rest(mut self) -> Option<DeliveryBatch> {
-        let mut runs = self.batch.runs.split_off(self.run.min(self.batch.runs.len()));
+        let mut runs = self.batch.runs.split_off(self.place.run.min(self.batch.runs.len()));
         if let Some(run) = runs.first_mut() {
-            if self.row == run.batch.len() {
+            if self.place.row == run.batch.len() {
                 runs.remove(0);
-            } else if self.row > 0 {
-                skip_rows(run, self.row);
+            } else if self.place.row > 0 {
+                skip_rows(run, self.place.row);
             }
         }
         self.batch.runs = runs;
@@ -144,22 +151,27 @@ impl Iterator for BatchIntoIter {
     type Item = Delivery;
 
     fn next(&mut self) -> Option<Delivery> {
-        let (run, row, parts) = step(&self.batch.runs, &mut self.run, &mut self.row)?;
+        let (run, row, parts) = step(&self.batch.runs, &mut self.place)?;
         Some(Delivery::of(&self.batch.inbox, self.batch.epoch, run, row, parts))
     }
 }
 
 /// Advances over runs and their messages.
-fn step<'a>(runs: &'a [Run], run: &mut usize, row: &mut usize) -> Option<(&'a Run, usize, Parts)> {
-    let mut current = runs.get(*run)?;
-    while *row == current.batch.len() {
-        (*run, *row) = (*run + 1, 0);
-        current = runs.get(*run)?;
+fn step<'a>(runs: &'a [Run], place: &mut Place) -> Option<(&'a Run, usize, Parts)> {
+    let mut current = runs.get(place.run)?;
+    while place.row == current.batch.len() {
+        *place = Place { run: place.run + 1, ..Place::default() };
+        current = runs.get(place.run)?;
     }
-    let at = current.batch.start(*row);
-    let parts = weir_message::parse(&current.batch.bytes, at).expect("checked when it was read");
-    *row += 1;
-    Some((current, *row - 1, parts))
+    let (bytes, at) = (&current.batch.bytes, current.batch.start(place.row));
+    let parsed = match &place.previous {
+        Some(previous) => weir_message::parse_after(bytes, at, previous),
+        None => weir_message::parse(bytes, at),
+    };
+    let parts = parsed.expect("checked when it was read");
+    place.previous = Some(parts);
+    place.row += 1;
+    Some((current, place.row - 1, parts))
 }
 
 /// A delivery, borrowed from its batch.

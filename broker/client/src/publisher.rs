@@ -197,12 +197,28 @@ impl Publisher {
     /// [`Error::Closed`], [`Error::InvalidMessage`], [`Error::MessageTooLarge`]; the
     /// message is then not part of the receipt.
     pub async fn send(&mut self, message: &Message<'_>) -> Result<(), Error> {
-        if self.window.bytes.load(Ordering::Acquire) >= self.options.window_bytes_max {
-            self.wait_for_window().await;
+        self.send_all(std::slice::from_ref(message)).await
+    }
+
+    /// Publishes messages in order, as [`Publisher::send`] does each of them: for many
+    /// at once it is cheaper. The window may be passed by what one call brings.
+    ///
+    /// # Errors
+    /// As [`Publisher::send`]. With [`Error::InvalidMessage`] nothing was sent; with
+    /// [`Error::MessageTooLarge`] the messages before that one were, and are part of
+    /// the receipt.
+    pub async fn send_all(&mut self, messages: &[Message<'_>]) -> Result<(), Error> {
+        let mut left = messages;
+        while !left.is_empty() {
+            if self.window.bytes.load(Ordering::Acquire) >= self.options.window_bytes_max {
+                self.wait_for_window().await;
+            }
+            let receipt = Some((&self.open, self.sent));
+            let pushed = self.handle.shared.push_waiting(left, receipt).await?;
+            self.window.bytes.fetch_add(pushed.bytes, Ordering::AcqRel);
+            self.sent += pushed.messages as u64;
+            left = &left[pushed.messages..];
         }
-        let bytes = self.handle.shared.push_waiting(message, Some((&self.open, self.sent))).await?;
-        self.window.bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.sent += 1;
         Ok(())
     }
 

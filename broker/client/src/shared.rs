@@ -131,12 +131,39 @@ impl State {
         }
     }
 
+    /// Appends a message to the open publish frame, or begins another one.
+    fn append(
+        &mut self,
+        message: &Message<'_>,
+        receipt: Option<(&Arc<ReceiptState>, u64)>,
+        keep: bool,
+    ) -> Result<usize, Error> {
+        let limit = self.frame_bytes_max;
+        if !self.outgoing.joins(message, receipt.map(|(receipt, _)| receipt), limit) {
+            self.close_frame(keep);
+            let id = if receipt.is_some() { self.next_id() } else { 0 };
+            let first = receipt.map_or(0, |(_, first)| first);
+            let receipt = receipt.map(|(receipt, _)| receipt.clone());
+            self.outgoing.begin(id, message.delay_ms, receipt, first);
+        }
+        self.outgoing.append(message, limit)
+    }
+
     /// Closes the open publish frame and remembers it until it is confirmed.
     pub(crate) fn close_frame(&mut self, keep: bool) {
         if let Some((id, frame)) = self.outgoing.close(keep) {
             self.frames.insert(id, frame);
         }
     }
+}
+
+/// What found room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pushed {
+    /// The first so many of the messages.
+    pub(crate) messages: usize,
+    /// Their encoded length, bytes.
+    pub(crate) bytes: usize,
 }
 
 impl Shared {
@@ -179,56 +206,59 @@ impl Shared {
         }
     }
 
-    /// Adds a message to what waits for the socket. Returns its encoded length,
-    /// bytes; `None` when there is no room.
+    /// Adds messages to what waits for the socket, one after the other under one lock,
+    /// as long as there is room.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::InvalidMessage`], [`Error::MessageTooLarge`].
-    pub(crate) fn push(
+    /// [`Error::Closed`], [`Error::InvalidMessage`]; [`Error::MessageTooLarge`] of the
+    /// first message: one further behind ends what is pushed.
+    pub(crate) fn push_some(
         &self,
-        message: &Message<'_>,
+        messages: &[Message<'_>],
         receipt: Option<(&Arc<ReceiptState>, u64)>,
-    ) -> Result<Option<usize>, Error> {
-        message.check()?;
-        let mut state = self.lock();
+    ) -> Result<Pushed, Error> {
+        messages.iter().try_for_each(Message::check)?;
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if state.closing {
             return Err(Error::Closed);
         }
-        if state.outgoing.publish_len() >= self.options.outgoing_bytes_max {
-            return Ok(None);
+        let mut pushed = Pushed::default();
+        for message in messages {
+            if state.outgoing.publish_len() >= self.options.outgoing_bytes_max {
+                break;
+            }
+            let receipt = receipt.map(|(receipt, first)| (receipt, first + pushed.messages as u64));
+            match state.append(message, receipt, self.options.resend_unconfirmed) {
+                Ok(bytes) => pushed.bytes += bytes,
+                Err(_) if pushed.messages > 0 => break,
+                Err(error) => return Err(error),
+            }
+            pushed.messages += 1;
         }
-        let limit = state.frame_bytes_max;
-        if !state.outgoing.joins(message, receipt.map(|(receipt, _)| receipt), limit) {
-            state.close_frame(self.options.resend_unconfirmed);
-            let id = if receipt.is_some() { state.next_id() } else { 0 };
-            let first = receipt.map_or(0, |(_, first)| first);
-            state.outgoing.begin(
-                id,
-                message.delay_ms,
-                receipt.map(|(receipt, _)| receipt.clone()),
-                first,
-            );
+        if pushed.messages > 0 {
+            self.wake_writer(guard);
         }
-        let bytes = state.outgoing.append(message, limit)?;
-        self.wake_writer(state);
-        Ok(Some(bytes))
+        Ok(pushed)
     }
 
-    /// Like [`Shared::push`], and waits for room.
+    /// Like [`Shared::push_some`], and waits for room for one at least.
     pub(crate) async fn push_waiting(
         &self,
-        message: &Message<'_>,
+        messages: &[Message<'_>],
         receipt: Option<(&Arc<ReceiptState>, u64)>,
-    ) -> Result<usize, Error> {
-        if let Some(bytes) = self.push(message, receipt)? {
-            return Ok(bytes);
+    ) -> Result<Pushed, Error> {
+        let pushed = self.push_some(messages, receipt)?;
+        if pushed.messages > 0 || messages.is_empty() {
+            return Ok(pushed);
         }
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if let Some(bytes) = self.push(message, receipt)? {
-                return Ok(bytes);
+            let pushed = self.push_some(messages, receipt)?;
+            if pushed.messages > 0 {
+                return Ok(pushed);
             }
             room.await;
         }

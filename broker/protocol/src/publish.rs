@@ -105,9 +105,13 @@ fn take_messages(
     }
     // A message takes six bytes at least: a count beyond the frame allocates nothing.
     messages.reserve(count.min(cursor.left() / 6));
+    let before = messages.len();
     for row in 0..count {
-        let parts = weir_message::parse(cursor.bytes, cursor.at)
-            .map_err(|error| DecodeError::Message { id, row: row as u32, error })?;
+        let parsed = match messages[before..].last() {
+            Some(previous) => weir_message::parse_after(cursor.bytes, cursor.at, previous),
+            None => weir_message::parse(cursor.bytes, cursor.at),
+        };
+        let parts = parsed.map_err(|error| DecodeError::Message { id, row: row as u32, error })?;
         cursor.at = parts.end as usize;
         messages.push(parts);
     }

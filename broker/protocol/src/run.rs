@@ -129,8 +129,14 @@ fn take_run(frame: &Bytes, cursor: &mut Cursor<'_>) -> Option<Run> {
     let start = cursor.at;
     // A message takes six bytes at least: a count beyond the frame allocates nothing.
     let mut ends = Vec::with_capacity((header.count as usize).min(cursor.left() / 6));
+    let mut previous = None;
     for _ in 0..header.count {
-        let parts = weir_message::parse(cursor.bytes, cursor.at).ok()?;
+        let parsed = match &previous {
+            Some(previous) => weir_message::parse_after(cursor.bytes, cursor.at, previous),
+            None => weir_message::parse(cursor.bytes, cursor.at),
+        };
+        let parts = parsed.ok()?;
+        previous = Some(parts);
         cursor.at = parts.end as usize;
         ends.push((cursor.at - start) as u32);
     }
