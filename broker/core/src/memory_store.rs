@@ -153,7 +153,7 @@ impl Store for MemoryStore {
         log: LogId,
         expected: u64,
         stamp: Stamp,
-        batch: &Batch,
+        batch: Batch,
         _level: Level,
     ) -> Result<(), StoreError> {
         let added = batch.bytes.len() as u64;

@@ -120,7 +120,7 @@ pub trait Store: Send {
         log: LogId,
         expected: u64,
         stamp: Stamp,
-        batch: &Batch,
+        batch: Batch,
         level: Level,
     ) -> Result<(), StoreError>;
 

@@ -261,7 +261,7 @@ impl Shared {
                 Order::Append { level, log, base, time_ms, due_ms, batch } => {
                     let builder = &mut block.builder;
                     if !builder.extend_last_append(level, log, base, time_ms, due_ms, &batch) {
-                        builder.push_append(level, log, base, time_ms, due_ms, &batch);
+                        builder.push_append(level, log, base, time_ms, due_ms, batch);
                     }
                 }
                 Order::Plain { kind, level, log, numbers, body } => {

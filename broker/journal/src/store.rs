@@ -332,7 +332,7 @@ impl Store for JournalStore {
         log: LogId,
         expected: u64,
         stamp: Stamp,
-        batch: &Batch,
+        batch: Batch,
         level: Level,
     ) -> Result<(), StoreError> {
         self.shared.check()?;
@@ -345,7 +345,7 @@ impl Store for JournalStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let (bytes, taken) = (batch.bytes.len() as u64, resident(batch));
+        let (bytes, taken) = (batch.bytes.len() as u64, resident(&batch));
         let full = match level {
             Level::Memory => self.pinned_bytes + taken > self.resident_max,
             _ => !self.shared.take_room(taken),
@@ -354,19 +354,16 @@ impl Store for JournalStore {
             return Err(StoreError::NoSpace);
         }
         let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
-        let target = self.log_mut(log);
-        target.append(stamp, level, count, bytes, Body::Memory(batch.clone(), None));
-        let end = target.end;
-        self.appended.push((log, base, end, level));
+        self.appended.push((log, base, base + u64::from(count), level));
         if level == Level::Memory {
             self.pinned_bytes += taken;
-            return Ok(());
+        } else {
+            self.resident_bytes += taken;
+            self.resident.push_back((log, base));
+            let (Stamp { time_ms, due_ms }, batch) = (stamp, batch.clone());
+            self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
         }
-        self.resident_bytes += taken;
-        self.resident.push_back((log, base));
-        let Stamp { time_ms, due_ms } = stamp;
-        let batch = batch.clone();
-        self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
+        self.log_mut(log).append(stamp, level, count, bytes, Body::Memory(batch, None));
         Ok(())
     }
 

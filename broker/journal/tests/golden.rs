@@ -73,9 +73,9 @@ fn journal() {
     let mut builder = BlockBuilder::new();
     let (first, more, late) = (batch(&["one", "two"]), batch(&["three"]), batch(&["later"]));
     builder.push(EntryKind::OpenLog, Level::Disk, 7, [0; 4], &[b"queue/orders"]);
-    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, &first);
+    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, first.clone());
     assert!(builder.extend_last_append(Level::Disk, 7, 102, CREATED_MS, 0, &more));
-    builder.push_append(Level::Os, 7, 103, CREATED_MS, CREATED_MS + 5_000, &late);
+    builder.push_append(Level::Os, 7, 103, CREATED_MS, CREATED_MS + 5_000, late.clone());
     builder.push(EntryKind::Release, Level::Os, 7, [100, 102, 0, 0], &[]);
     let finished = builder.finish(head(Kind::Journal, 5, 41, 0x1122_3344), &mut bytes);
     let second_at = FILE_HEAD_BYTES + finished.len;
@@ -122,9 +122,9 @@ fn segment() {
     };
     let mut bytes = file_head.encode();
     let mut builder = BlockBuilder::new();
-    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, &batch(&["one", "two"]));
+    builder.push_append(Level::Disk, 7, 100, CREATED_MS, 0, batch(&["one", "two"]));
     let finished = builder.finish(head(Kind::Segment, 100, 1, 0), &mut bytes);
-    builder.push_append(Level::Disk, 7, 102, CREATED_MS, 0, &batch(&["three"]));
+    builder.push_append(Level::Disk, 7, 102, CREATED_MS, 0, batch(&["three"]));
     builder.finish(head(Kind::Segment, 100, 2, finished.header_crc), &mut bytes);
 
     let text = "Segment of log 7 from offset 100 on: two blocks.";

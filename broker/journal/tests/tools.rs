@@ -39,7 +39,7 @@ fn fill(files: &SimFiles) {
         (0..5).for_each(|_| batch.push(&message));
         let end = store.bounds(log).end;
         let stamp = Stamp { time_ms: u64::from(turn), due_ms: 0 };
-        store.append(log, end, stamp, &batch.take(), Level::Disk).unwrap();
+        store.append(log, end, stamp, batch.take(), Level::Disk).unwrap();
         store.commit().unwrap();
         journal.step().unwrap();
     }
@@ -156,7 +156,7 @@ fn what_was_settled_at_the_end_stays_behind() {
     weir_message::encode(&mut message, "a", b"", &[], b"text");
     (0..10).for_each(|_| batch.push(&message));
     let stamp = Stamp { time_ms: 1, due_ms: 0 };
-    store.append(log, 0, stamp, &batch.take(), Level::Disk).unwrap();
+    store.append(log, 0, stamp, batch.take(), Level::Disk).unwrap();
     store.release(log, 4, 10, Level::Disk);
     store.commit().unwrap();
     journal.step().unwrap();
@@ -192,7 +192,7 @@ fn an_accepted_loss_opens_the_log_again() {
         batch.push(&message);
         let end = store.bounds(log).end;
         let stamp = Stamp { time_ms: 1, due_ms: 0 };
-        (lost, store.append(log, end, stamp, &batch.take(), Level::Disk))
+        (lost, store.append(log, end, stamp, batch.take(), Level::Disk))
     };
     let (lost, answer) = refused(&files);
     assert_eq!(lost, [(15, 20)]);

@@ -99,7 +99,7 @@ impl Log {
     }
 
     /// Takes a batch that is not empty.
-    pub(super) fn append(&mut self, stamp: Stamp, batch: &Batch) {
+    pub(super) fn append(&mut self, stamp: Stamp, batch: Batch) {
         let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
         let before_ms = self.chunks.back().map_or(0, |chunk| chunk.time_max_ms);
         let time_max_ms = before_ms.max(stamp.time_ms);
@@ -110,7 +110,7 @@ impl Log {
             live: count,
             stamp,
             time_max_ms,
-            batch: batch.clone(),
+            batch,
             released: Vec::new(),
         });
         self.bounds.end += u64::from(count);

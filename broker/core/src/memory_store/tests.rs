@@ -21,7 +21,7 @@ fn batch(first: u64, count: u64) -> Batch {
 fn append(store: &mut MemoryStore, log: LogId, time_ms: u64, count: u64) {
     let end = store.bounds(log).end;
     let stamp = Stamp { time_ms, due_ms: 0 };
-    store.append(log, end, stamp, &batch(end, count), Level::Memory).expect("appended");
+    store.append(log, end, stamp, batch(end, count), Level::Memory).expect("appended");
 }
 
 fn read(store: &MemoryStore, log: LogId, from: u64, bytes_max: usize) -> Vec<Records> {
@@ -73,7 +73,7 @@ fn reads_by_bytes_and_at_least_one_record() {
 fn an_append_elsewhere_than_the_end_is_refused() {
     let (mut store, log, _) = filled();
     assert_eq!(
-        store.append(log, 7, Stamp::default(), &batch(0, 1), Level::Memory),
+        store.append(log, 7, Stamp::default(), batch(0, 1), Level::Memory),
         Err(StoreError::Moved { expected: 7, actual: 8 })
     );
     assert_eq!(store.bounds(log).end, 8);
@@ -162,7 +162,7 @@ fn a_full_store_refuses_until_something_is_released() {
     let mut store = MemoryStore::new(4 * size);
     let log = store.open("q").expect("opened");
     append(&mut store, log, 0, 3);
-    let refused = store.append(log, 3, Stamp::default(), &batch(3, 2), Level::Memory);
+    let refused = store.append(log, 3, Stamp::default(), batch(3, 2), Level::Memory);
     assert_eq!(refused, Err(StoreError::NoSpace));
     assert_eq!(store.bounds(log).end, 3);
     store.release(log, 0, 3, Level::Os);
@@ -170,7 +170,7 @@ fn a_full_store_refuses_until_something_is_released() {
     store.faults().no_space(true);
     store.trim(log, 7);
     assert_eq!(
-        store.append(log, 7, Stamp::default(), &batch(7, 1), Level::Memory),
+        store.append(log, 7, Stamp::default(), batch(7, 1), Level::Memory),
         Err(StoreError::NoSpace)
     );
     store.faults().no_space(false);

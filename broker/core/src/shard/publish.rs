@@ -55,22 +55,22 @@ impl Shard {
         let deciders = group.decider.binding.into_iter();
         let (level, failed) = level_of(policies, deciders, now, floor, store.level_max(), &batch);
         let from = store.bounds(queue.log).end;
-        let count = batch.len() as u64;
+        let (count, bytes) = (batch.len(), batch.bytes.len() as u64);
         let due_ms = match u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX) {
             0 => 0,
             delay_ms => now.wall_ms + delay_ms,
         };
         let stamp = Stamp { time_ms: now.wall_ms, due_ms };
-        match store.append(queue.log, from, stamp, &batch, level) {
+        match store.append(queue.log, from, stamp, batch, level) {
             Ok(()) => {
-                queue.published += count;
-                queue.bytes += batch.bytes.len() as u64;
+                queue.published += count as u64;
+                queue.bytes += bytes;
                 group.level = group.level.max(level);
                 self.promise(level, teller, destination, count as u32, &rows);
             }
             Err(error) => {
-                queue.refused += count;
-                self.not_appended(teller, batch.len(), &rows, error, effects);
+                queue.refused += count as u64;
+                self.not_appended(teller, count, &rows, error, effects);
             }
         }
         self.note_failed(now, failed, effects);
@@ -81,7 +81,7 @@ impl Shard {
         let teller = (connection, receipt);
         let Ok(stream) = self.stream_mut(destination) else { return };
         for share in stream.divide(batch, rows) {
-            self.publish_share(now, destination, teller, &share, effects);
+            self.publish_share(now, destination, teller, share, effects);
         }
     }
 
@@ -91,17 +91,17 @@ impl Shard {
         now: Now,
         destination: DestinationId,
         teller: Teller,
-        share: &Share,
+        share: Share,
         effects: &mut Vec<Effect>,
     ) {
         let Share { partition, batch, rows } = share;
-        let (partition, count) = (*partition, batch.len());
+        let count = batch.len();
         let Self { destinations, groups, store, policies, .. } = self;
         let Some(Destination::Stream(stream)) = destinations.get_mut(&destination) else { return };
         let deciders = stream.groups.values().filter_map(|group| groups.get(group));
         let deciders = deciders.filter_map(|group| group.decider.binding);
         let (floor, best) = (stream.config.level, store.level_max());
-        let (level, failed) = level_of(policies, deciders, now, floor, best, batch);
+        let (level, failed) = level_of(policies, deciders, now, floor, best, &batch);
         let log = stream.parts[partition];
         let from = store.bounds(log).end;
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
@@ -116,11 +116,11 @@ impl Shard {
                     let group = groups.get_mut(group).expect("a stream's groups exist");
                     group.level = group.level.max(level);
                 }
-                self.promise(level, teller, destination, count as u32, rows);
+                self.promise(level, teller, destination, count as u32, &rows);
             }
             Err(error) => {
                 stream.refused += count as u64;
-                self.not_appended(teller, count, rows, error, effects);
+                self.not_appended(teller, count, &rows, error, effects);
             }
         }
         self.note_failed(now, failed, effects);

@@ -3,7 +3,7 @@
 //! is done. Rounds go on until nothing moves any more.
 
 use bytes::Bytes;
-use weir_message::BatchBuilder;
+use weir_message::{Batch, BatchBuilder};
 
 use super::policies::BindingId;
 use super::{Destination, Owner, Shard};
@@ -149,7 +149,7 @@ impl Shard {
         }
         self.reader.clear();
         let burial = match queue {
-            Some(queue) if !carried.is_empty() => self.append_dead(now, queue, &batch.take()),
+            Some(queue) if !carried.is_empty() => self.append_dead(now, queue, batch.take()),
             _ => Burial::Done,
         };
         let now_ms = now.steady_ms;
@@ -167,7 +167,7 @@ impl Shard {
         self.touch(id);
     }
 
-    fn append_dead(&mut self, now: Now, id: DestinationId, batch: &weir_message::Batch) -> Burial {
+    fn append_dead(&mut self, now: Now, id: DestinationId, batch: Batch) -> Burial {
         let Some(Destination::Queue(queue)) = self.destinations.get_mut(&id) else {
             return Burial::Refused;
         };
@@ -180,6 +180,7 @@ impl Shard {
         let (log, level) = (queue.log, queue.config.level);
         group.level = group.level.max(level);
         let from = self.store.bounds(log).end;
+        let (count, bytes) = (batch.len() as u64, batch.bytes.len() as u64);
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
         match self.store.append(log, from, stamp, batch, level) {
             Ok(()) => {}
@@ -189,8 +190,8 @@ impl Shard {
                 return Burial::Refused;
             }
         }
-        queue.published += batch.len() as u64;
-        queue.bytes += batch.bytes.len() as u64;
+        queue.published += count;
+        queue.bytes += bytes;
         Burial::Done
     }
 

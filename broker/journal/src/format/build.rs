@@ -141,22 +141,23 @@ impl BlockBuilder {
         base: u64,
         time_ms: u64,
         due_ms: u64,
-        batch: &Batch,
+        batch: Batch,
     ) {
         debug_assert!(!batch.is_empty(), "an append holds records");
-        let piece = self.add_batch(batch);
-        let body_len = body_len(batch);
+        let (count, body_len, message_bytes) =
+            (batch.len() as u64, body_len(&batch), batch.bytes.len());
+        let piece = self.add_batch(&batch.ends, batch.bytes);
         self.bodies_len += body_len;
         self.open_appends.insert(log, self.rows.len() as u32);
         self.rows.push(Row {
             kind: EntryKind::Append,
             level,
             log,
-            numbers: [base, batch.len() as u64, time_ms, due_ms],
+            numbers: [base, count, time_ms, due_ms],
             first: piece,
             last: piece,
             body_len,
-            message_bytes: batch.bytes.len(),
+            message_bytes,
         });
     }
 
@@ -185,7 +186,7 @@ impl BlockBuilder {
         if !joins {
             return false;
         }
-        let piece = self.add_batch(batch);
+        let piece = self.add_batch(&batch.ends, batch.bytes.clone());
         let row = &mut self.rows[at as usize];
         self.pieces[row.last as usize].next = piece;
         row.last = piece;
@@ -264,10 +265,10 @@ impl BlockBuilder {
         std::iter::successors(piece(row.first), move |last| piece(last.next))
     }
 
-    fn add_batch(&mut self, batch: &Batch) -> u32 {
+    fn add_batch(&mut self, ends: &[u32], bytes: Bytes) -> u32 {
         let start = self.ends.len();
-        self.ends.extend_from_slice(&batch.ends);
-        self.add_piece(PieceBytes::Shared(batch.bytes.clone()), start..self.ends.len())
+        self.ends.extend_from_slice(ends);
+        self.add_piece(PieceBytes::Shared(bytes), start..self.ends.len())
     }
 
     fn add_piece(&mut self, bytes: PieceBytes, ends: Range<usize>) -> u32 {

@@ -46,9 +46,9 @@ fn sample() -> Vec<u8> {
     let mut random = Seeded::new(7);
     let mut builder = BlockBuilder::new();
     builder.push(EntryKind::OpenLog, Level::Disk, 1, [0; 4], &[b"queue/", b"a"]);
-    builder.push_append(Level::Disk, 1, 0, 5, 0, &batch(&mut random, 3, 40));
+    builder.push_append(Level::Disk, 1, 0, 5, 0, batch(&mut random, 3, 40));
     builder.push(EntryKind::Release, Level::Os, 1, [0, 2, 0, 0], &[]);
-    builder.push_append(Level::Memory, 2, 9, 5, 6, &batch(&mut random, 2, 300));
+    builder.push_append(Level::Memory, 2, 9, 5, 6, batch(&mut random, 2, 300));
     let mut bytes = Vec::new();
     builder.finish(head(8, 77), &mut bytes);
     bytes
@@ -146,7 +146,7 @@ fn fill(builder: &mut BlockBuilder, random: &mut Seeded) -> Vec<Meant> {
             assert!(!builder.extend_last_append(level, log, 0, 0, 0, &batch));
         }
         let numbers = [random.below(1 << 40), rows, random.number(), random.below(2)];
-        builder.push_append(level, log, numbers[0], numbers[2], numbers[3], &batch);
+        builder.push_append(level, log, numbers[0], numbers[2], numbers[3], batch.clone());
         open[log as usize] = Some((meant.len(), vec![batch.clone()]));
         let kind = EntryKind::Append;
         meant.push(Meant { kind, level, log, numbers, body: Vec::new(), batch: Some(batch) });

@@ -209,13 +209,14 @@ impl SegmentWriter {
         if self.forming.is_some() && is_full {
             self.flush()?;
         }
-        self.builder.push_append(level, self.log, base, stamp.time_ms, stamp.due_ms, batch);
+        let Stamp { time_ms, due_ms } = stamp;
+        self.builder.push_append(level, self.log, base, time_ms, due_ms, batch.clone());
         self.forming_bytes += bytes;
         let at = self.segment.len as u32;
         let new = BlockIndex { base, end: base, at, len: 0, time_max_ms: 0, bytes: 0, live: 0 };
         let forming = self.forming.get_or_insert(new);
         assert!(forming.end <= base && self.segment.end <= base, "offsets rise");
-        forming.add(base, batch.len() as u32, stamp.time_ms, batch.bytes.len() as u32);
+        forming.add(base, batch.len() as u32, time_ms, batch.bytes.len() as u32);
         Ok(())
     }
 

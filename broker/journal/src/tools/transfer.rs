@@ -235,7 +235,7 @@ impl Importing {
             return Err(input(&format!("offset {at} comes again, or too late")));
         }
         store.leave_gap(log, at);
-        store.append(log, at, stamp, &batch, Level::Os)?;
+        store.append(log, at, stamp, batch.clone(), Level::Os)?;
         store.commit()?;
         self.counts.records += batch.len() as u64;
         Ok(())
@@ -251,7 +251,7 @@ impl Importing {
             // that is settled at once keeps them from being given again.
             store.leave_gap(log, end - 1);
             let stamp = Stamp { time_ms: 0, due_ms: 0 };
-            store.append(log, end - 1, stamp, &filler(), Level::Os)?;
+            store.append(log, end - 1, stamp, filler(), Level::Os)?;
             store.release(log, came, end, Level::Os);
         }
         for (from, to) in settled {

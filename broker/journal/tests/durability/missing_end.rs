@@ -57,7 +57,7 @@ fn takes(world: &mut World, name: &str) -> bool {
     batch.push(&message);
     let end = world.store().bounds(log).end;
     let stamp = weir_core::store::Stamp { time_ms: 1, due_ms: 0 };
-    match world.store().append(log, end, stamp, &batch.take(), Level::Disk) {
+    match world.store().append(log, end, stamp, batch.take(), Level::Disk) {
         Ok(()) => true,
         Err(StoreError::Damaged { .. }) => false,
         Err(error) => panic!("{name}: {error}"),

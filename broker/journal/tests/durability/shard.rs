@@ -53,7 +53,7 @@ impl Store for Eager {
         log: LogId,
         expected: u64,
         stamp: Stamp,
-        batch: &Batch,
+        batch: Batch,
         level: Level,
     ) -> Result<(), StoreError> {
         self.store.append(log, expected, stamp, batch, level)

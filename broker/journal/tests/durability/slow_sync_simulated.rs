@@ -52,7 +52,7 @@ fn append(store: &mut JournalStore, log: LogId, number: u64, len: usize) -> usiz
     let mut batch = BatchBuilder::default();
     batch.push(&message(number, len));
     let batch = batch.take();
-    store.append(log, number, Stamp::default(), &batch, Level::Disk).unwrap();
+    store.append(log, number, Stamp::default(), batch.clone(), Level::Disk).unwrap();
     store.commit().unwrap();
     batch.bytes.len()
 }

@@ -225,7 +225,7 @@ impl World {
         let now = self.clock.now();
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
         let taken = batch.take();
-        self.store().append(log, base, stamp, &taken, level)?;
+        self.store().append(log, base, stamp, taken.clone(), level)?;
         let end = base + lengths.len() as u64;
         let model = self.logs.get_mut(name).unwrap();
         for (offset, payload) in (base..).zip(payloads) {

@@ -448,7 +448,7 @@ fn filled(name: &str, count: u8) -> MemoryStore {
         encode(&mut bytes, "s", &[], &[], &[b'a' + offset]);
         builder.push(&bytes);
         let stamp = Stamp { time_ms: 1, due_ms: 0 };
-        store.append(log, offset.into(), stamp, &builder.take(), Level::Disk).unwrap();
+        store.append(log, offset.into(), stamp, builder.take(), Level::Disk).unwrap();
     }
     store
 }

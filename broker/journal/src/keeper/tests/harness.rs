@@ -443,7 +443,7 @@ impl Harness {
         let bases: Vec<u64> = logs.iter().map(|&(log, _)| model.log(log).end).collect();
         drop(model);
         for (&(log, count), &base) in logs.iter().zip(&bases) {
-            builder.push_append(Level::Disk, log, base, time_ms, 0, &batch(log, base, count));
+            builder.push_append(Level::Disk, log, base, time_ms, 0, batch(log, base, count));
         }
         let (sequence, at) = self.write_block(&mut builder);
         let mut model = self.rest.model();
