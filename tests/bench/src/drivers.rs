@@ -1,0 +1,29 @@
+//! The brokers that can be measured, by name.
+
+mod nats;
+mod redis;
+mod relay;
+mod weir;
+
+use crate::driver::Driver;
+pub(crate) use weir::{Weir, WeirConfig};
+
+/// Name of the floor.
+pub(crate) const RELAY: &str = "raw-relay";
+
+/// A driver that can be used, or why not.
+pub(crate) type Found = Result<Box<dyn Driver>, String>;
+
+/// Every driver, in the order of the tables.
+pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
+    fn found<D: Driver + 'static>(driver: anyhow::Result<D>) -> Found {
+        driver.map(|it| Box::new(it) as Box<dyn Driver>).map_err(|error| format!("{error:#}"))
+    }
+    vec![
+        (RELAY, found(relay::Relay::find())),
+        ("weir", found(Weir::find(weir, WeirConfig::default()))),
+        ("nats", found(nats::Nats::find())),
+        ("redis", found(redis::Redis::find(redis::Queues::Streams))),
+        ("redis-lists", found(redis::Redis::find(redis::Queues::Lists))),
+    ]
+}
