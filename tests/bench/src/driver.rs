@@ -46,6 +46,15 @@ impl Sync {
 }
 
 impl Case {
+    /// What it is, for lists of configurations.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Self::PubSub => "pub/sub".to_owned(),
+            Self::Queue(sync) => format!("queue, {}", sync.name()),
+            Self::Stream(sync) => format!("stream, {}", sync.name()),
+        }
+    }
+
     /// The word for its durability in tables.
     pub(crate) fn durability(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! The brokers that can be measured, by name.
 
 mod nats;
+mod rabbit;
 mod redis;
 mod relay;
 mod weir;
@@ -24,6 +25,7 @@ pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
         ("weir", found(Weir::find(weir, WeirConfig::default()))),
         ("nats", found(nats::Nats::find())),
         ("redis", found(redis::Redis::find(redis::Queues::Streams))),
+        ("rabbitmq", found(rabbit::Rabbit::find())),
         ("redis-lists", found(redis::Redis::find(redis::Queues::Lists))),
     ]
 }

@@ -141,6 +141,8 @@ async fn run(args: RunArgs) -> Result<()> {
             "w3" => workloads::stream::run(&mut bench).await,
             "w4" => workloads::latency::run(&mut bench).await,
             "w5" => workloads::durable::run(&mut bench).await,
+            "w6" => workloads::policies::run(&mut bench).await,
+            "w7" => workloads::growth::run(&mut bench).await,
             _ => continue,
         }
         // After each workload, so that a run that is broken off is not lost.

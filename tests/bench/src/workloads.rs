@@ -3,8 +3,10 @@
 
 pub(crate) mod durable;
 pub(crate) mod fanout;
+pub(crate) mod growth;
 pub(crate) mod latency;
 pub(crate) mod physical;
+pub(crate) mod policies;
 pub(crate) mod queue;
 pub(crate) mod stream;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::driver::{Answer, Case, Driver, Receive, Running};
@@ -28,6 +30,9 @@ pub(crate) const SIZES: [usize; 2] = [128, 1024];
 pub(crate) const BATCH: usize = 128;
 /// A listener that has got nothing for so long will get nothing more.
 const IDLE: Duration = Duration::from_secs(2);
+
+/// Longest a sample may take beyond its windows: making a million subscriptions.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What every workload is given.
 pub(crate) struct Bench {
@@ -78,33 +83,48 @@ impl Bench {
     pub(crate) async fn row<F>(
         &mut self,
         drivers: &[Box<dyn Driver>],
-        (workload, row): (&str, &str),
+        place: (&str, &str),
         case: Case,
         sample: F,
     ) where
         F: for<'a> Fn(&'a Stage) -> Answer<'a, Vec<(String, Figures)>>,
     {
         for repeat in 0..self.repeats {
-            for driver in drivers {
-                let Some(about) = driver.about(case) else { continue };
-                let key = format!("{workload} {} ({})", driver.name(), case.durability());
-                self.results.configurations.insert(key, about);
-                match self.sample(driver.as_ref(), case, &sample).await {
-                    Ok(found) => {
-                        for (part, figures) in found {
-                            let row = format!("{row}{part}");
-                            self.keep((workload, &row), driver.name(), case, repeat, figures);
-                        }
+            self.once(repeat, drivers, place, case, &sample).await;
+        }
+    }
+
+    /// Takes one sample of each driver. A row that cannot be measured is told and
+    /// kept as a failure; the run goes on.
+    pub(crate) async fn once<F>(
+        &mut self,
+        repeat: usize,
+        drivers: &[Box<dyn Driver>],
+        (workload, row): (&str, &str),
+        case: Case,
+        sample: F,
+    ) where
+        F: for<'a> Fn(&'a Stage) -> Answer<'a, Vec<(String, Figures)>>,
+    {
+        for driver in drivers {
+            let Some(about) = driver.about(case) else { continue };
+            let key = format!("{} ({})", driver.name(), case.label());
+            self.results.configurations.insert(key, about);
+            match self.sample(driver.as_ref(), case, &sample).await {
+                Ok(found) => {
+                    for (part, figures) in found {
+                        let row = format!("{row}{part}");
+                        self.keep((workload, &row), driver.name(), case, repeat, figures);
                     }
-                    Err(error) => {
-                        let text = format!(
-                            "{workload} {row} {} {} repeat {repeat}: {error:#}",
-                            driver.name(),
-                            case.durability()
-                        );
-                        crate::say(&format!("FAILED {text}"));
-                        self.results.failures.push(text);
-                    }
+                }
+                Err(error) => {
+                    let (name, repeat) = (driver.name(), repeat + 1);
+                    let text = format!(
+                        "{workload} {row} {name} [{}] #{repeat}: {error:#}",
+                        case.durability()
+                    );
+                    crate::say(&format!("FAILED {text}"));
+                    self.results.failures.push(text);
                 }
             }
         }
@@ -120,10 +140,14 @@ impl Bench {
         F: for<'a> Fn(&'a Stage) -> Answer<'a, Vec<(String, Figures)>>,
     {
         let stage = self.stage(driver, case).await?;
-        let after = Duration::from_secs(60) + self.window * 6;
+        let after = PATIENCE + self.window * 6;
         let outcome = tokio::time::timeout(after, sample(&stage)).await;
-        let outcome = outcome.context("the sample took too long").and_then(|it| it);
-        outcome.with_context(|| format!("server: {}", stage.running.server.last_lines()))
+        match outcome.context("the sample took too long").and_then(|it| it) {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                bail!("{error:#}; the server said: {}", stage.running.server.last_lines())
+            }
+        }
     }
 
     /// Starts a server in a folder of its own.

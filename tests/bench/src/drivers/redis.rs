@@ -27,6 +27,9 @@ use redis::{AsyncConnectionConfig, Client};
 use crate::driver::{Answer, Broker, Case, Driver, Pace, Produce, Publish, Receive, Running, Sync};
 use crate::server::{Server, free_address, program, version};
 
+/// Pipelines that may wait for the socket of one connection.
+const PIPELINES_MAX: usize = 1_024;
+
 /// What stands for a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queues {
@@ -108,8 +111,11 @@ impl Clients {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection> {
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        // Room for every pipeline of a window, so that each is on its way, in order,
+        // once it was looked at.
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(Duration::from_secs(20)))
+            .set_pipeline_buffer_size(PIPELINES_MAX);
         Ok(self.client()?.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }

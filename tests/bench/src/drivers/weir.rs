@@ -98,9 +98,25 @@ impl Driver for Weir {
                 command.env("TOKIO_WORKER_THREADS", workers.to_string());
             }
             let server = Server::start(command, folder, address).await?;
+            if !self.config.bindings.is_empty() {
+                policies_are_at_work(&address.to_string(), self.config.bindings.len()).await?;
+            }
             let broker =
                 Box::new(Clients::new(address.to_string(), case, self.config.header.clone()));
             Ok(Running { server, broker })
         })
     }
+}
+
+/// A binding that does not run would make a fast sample of nothing.
+async fn policies_are_at_work(address: &str, expected: usize) -> Result<()> {
+    let client = weir_client::Client::connect(address).await?;
+    let status = client.policy_status(None).await?;
+    let active = status.iter().filter(|it| it.state == "active").count();
+    anyhow::ensure!(
+        active >= expected,
+        "{active} of {expected} bindings are active: {:?}",
+        status.iter().map(|it| (&it.binding, &it.state, &it.error)).collect::<Vec<_>>()
+    );
+    Ok(())
 }

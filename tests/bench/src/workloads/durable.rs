@@ -23,29 +23,22 @@ const WINDOWS: [usize; 2] = [1, 64];
 /// The whole workload.
 pub(crate) async fn run(bench: &mut Bench) {
     let drivers = std::mem::take(&mut bench.drivers);
-    let repeats = std::mem::replace(&mut bench.repeats, 1);
     let timing = bench.timing();
     for window in WINDOWS {
         let row = format!("{window} in flight, {SIZE} B");
-        // A repeat at a time, so that the limit is measured in turns with brokers.
-        for repeat in 0..repeats {
+        for repeat in 0..bench.repeats {
             if window == 1 {
                 limit(bench, &row, repeat).await;
             }
-            let first = bench.results.samples.len();
             bench
-                .row(&drivers, ("W5", &row), CASE, |stage| {
+                .once(repeat, &drivers, ("W5", &row), CASE, |stage| {
                     Box::pin(async move {
                         Ok(vec![(String::new(), sample(stage, window, timing).await?)])
                     })
                 })
                 .await;
-            for sample in &mut bench.results.samples[first..] {
-                sample.repeat = repeat;
-            }
         }
     }
-    bench.repeats = repeats;
     bench.drivers = drivers;
 }
 
@@ -76,7 +69,7 @@ async fn sample(stage: &Stage, window: usize, timing: Timing) -> Result<Figures>
     let pace = Pace { window, batch: 1 };
     let mut producer = broker.producer("bench".to_owned(), pace).await?;
     let mut batch = Batch::new(Layout::Binary, 0, 1, SIZE);
-    let mut latencies = Histogram::<u64>::new(3)?;
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
     let warm = Instant::now();
     let mut measured: Option<(Meter, Instant, u64)> = None;
     loop {

@@ -11,6 +11,9 @@ use crate::driver::{Case, Driver, Publish};
 use crate::stamp::{Batch, Layout};
 use crate::tally::Tally;
 
+/// Bytes a publisher hands over at once at most.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
 /// Who publishes to whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -18,6 +21,13 @@ pub(crate) struct Shape {
     publishers: usize,
     /// Listeners of each publisher's subject.
     listeners: usize,
+}
+
+impl Shape {
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
 }
 
 /// The shapes of the table.
@@ -72,6 +82,11 @@ async fn publish(
     Ok(batch.stamped())
 }
 
+/// Messages of a batch: the usual number, fewer where they are large.
+fn batch(size: usize) -> usize {
+    (BATCH_BYTES_MAX / size).clamp(1, BATCH)
+}
+
 /// One sample.
 pub(crate) async fn sample(
     stage: &Stage,
@@ -96,7 +111,7 @@ pub(crate) async fn sample(
     let mut publishers = Vec::new();
     for lane in 0..shape.publishers {
         let publisher = broker.publisher(format!("bench.lane{lane}")).await?;
-        let batch = Batch::new(timing.layout, lane as u16, BATCH, size);
+        let batch = Batch::new(timing.layout, lane as u16, batch(size), size);
         publishers.push(tokio::spawn(publish(publisher, batch, stop.clone())));
     }
     let figures = shown.window(timing, stage.running.server.id()).await;

@@ -69,26 +69,36 @@ impl Sender {
     }
 }
 
-/// Sends `messages` at the rate from `start` on. Runs on a thread of its own.
+/// Sends `messages` at the rate from `start` on; how many it came to. Runs on a
+/// thread of its own.
 fn paced(
     runtime: &Handle,
     mut sender: Sender,
     mut batch: Batch,
     start: u64,
     messages: u64,
-) -> Result<()> {
+) -> Result<u64> {
+    // A broker that cannot keep up would hold the run for long; a second is enough
+    // to tell.
+    let end = start + messages * 1_000_000_000 / RATE + 1_000_000_000;
+
     // The kernel may otherwise wake a sleeper 50 µs late, to wake several at once.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     for number in 0..messages {
         let intended = start + number * 1_000_000_000 / RATE;
-        let early = intended.saturating_sub(now());
+        let at = now();
+        if at > end {
+            break;
+        }
+        let early = intended.saturating_sub(at);
         if early > 0 {
             std::thread::sleep(Duration::from_nanos(early));
         }
         batch.renew(intended);
         runtime.block_on(sender.send(&batch))?;
     }
-    runtime.block_on(sender.finish())
+    runtime.block_on(sender.finish())?;
+    Ok(batch.stamped())
 }
 
 async fn open(
@@ -113,16 +123,16 @@ async fn sample(stage: &Stage, case: Case, size: usize, timing: Timing) -> Resul
     let tally = Tally::ordered(Layout::Binary, shown.add()).timed(counts_from);
     let messages = ((timing.warm_up + timing.window).as_secs_f64() * RATE as f64) as u64;
     let expected = Expected::default();
-    let known = expected.clone();
+    let (known, limit) = (expected.clone(), expected.clone());
     let receiver =
-        tokio::spawn(receive_until(receiver, tally, known, move |count| count >= messages));
+        tokio::spawn(receive_until(receiver, tally, known, move |count| count >= limit.get()));
     let (runtime, batch) = (Handle::current(), Batch::new(Layout::Binary, 0, 1, size));
     let thread = std::thread::spawn(move || paced(&runtime, sender, batch, start, messages));
     let figures = shown.window(timing, stage.running.server.id()).await;
     let sent = tokio::task::spawn_blocking(move || thread.join()).await?;
+    let messages = sent.map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     expected.set(messages);
     let tally = receiver.await??;
-    sent.map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     let mut figures = figures?;
     let latencies = tally.latencies().context("no latencies")?;
     let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;

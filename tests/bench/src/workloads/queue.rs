@@ -74,7 +74,8 @@ async fn produce(
     Ok(batch.stamped())
 }
 
-async fn sample(stage: &Stage, size: usize, timing: Timing) -> Result<Figures> {
+/// One sample.
+pub(crate) async fn sample(stage: &Stage, size: usize, timing: Timing) -> Result<Figures> {
     let (broker, mut shown) = (&stage.running.broker, Shown::default());
     let queue = || "bench".to_owned();
     broker.make_queue(queue()).await?;
