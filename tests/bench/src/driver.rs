@@ -154,7 +154,11 @@ pub(crate) trait Produce: Send {
 
 /// Receives.
 pub(crate) trait Receive: Send {
-    /// Waits for messages, shows them to the tally, and acknowledges them where the
-    /// broker wants that. Cancelling it must lose nothing that was shown.
+    /// Waits for messages, a tenth of a second at the most, shows them to the tally,
+    /// and acknowledges them where the broker wants that.
     fn receive<'a>(&'a mut self, tally: &'a mut Tally) -> Answer<'a, ()>;
+    /// Messages that the broker has told this receiver it skipped.
+    fn told(&self) -> u64 {
+        0
+    }
 }

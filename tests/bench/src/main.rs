@@ -15,8 +15,10 @@
 mod driver;
 mod drivers;
 mod machine;
+mod plots;
 mod raw;
 mod relay;
+mod report;
 mod results;
 mod server;
 mod stamp;
@@ -48,6 +50,8 @@ struct Cli {
 enum Command {
     /// Run workloads, print tables, write a JSON file.
     Run(RunArgs),
+    /// Write the page of documentation from the JSON file of a run, and its plots.
+    Report(ReportArgs),
     /// The floor, for the benchmark itself.
     #[command(hide = true)]
     Relay { address: std::net::SocketAddr },
@@ -78,15 +82,31 @@ struct RunArgs {
     out: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The JSON file of a run.
+    results: PathBuf,
+    /// Folder for the plots; none are drawn when it is left out.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+}
+
 /// Tells the person who waits.
 pub(crate) fn say(line: &str) {
     println!("{line}");
+}
+
+/// Tells the person who waits, apart from what was asked for.
+fn eprint(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{line}"));
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Relay { address } => relay::serve(address).await,
+        Command::Report(args) => report(&args),
         Command::Run(args) => {
             tokio::select! {
                 outcome = run(args) => outcome,
@@ -153,6 +173,19 @@ async fn run(args: RunArgs) -> Result<()> {
     for failure in &bench.results.failures {
         say(&format!("FAILED {failure}"));
     }
+    Ok(())
+}
+
+fn report(args: &ReportArgs) -> Result<()> {
+    let results: Results = serde_json::from_slice(&std::fs::read(&args.results)?)?;
+    let plots = match &args.plots {
+        Some(folder) => plots::draw(&results, folder)?,
+        None => Vec::new(),
+    };
+    for sample in report::damaged(&results) {
+        eprint(&format!("damaged payloads: {}", table::line(sample)));
+    }
+    say(report::page(&results, &plots).trim_end());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use crate::drivers::RELAY;
 use crate::results::{Cell, Results, Sample};
+use crate::workloads::physical::LIMIT;
 
 /// Figures with three digits and a letter for thousands.
 pub(crate) fn short(value: f64) -> String {
@@ -51,12 +52,18 @@ pub(crate) fn line(sample: &Sample) -> String {
 
 /// Whether a driver is a peer: neither Weir in any form nor the floor.
 pub(crate) fn is_peer(driver: &str) -> bool {
-    driver != RELAY && !driver.starts_with("weir") && driver != "limit"
+    driver != RELAY && !driver.starts_with("weir") && driver != LIMIT
 }
 
+/// What the variants of W6 are held against.
+const PLAIN: &str = "weir (a) default";
+
 /// The best median among the peers of a row: the highest, or the lowest for times.
+/// Where there are no peers, that of Weir without policies.
 pub(crate) fn best_peer(cells: &[Cell<'_>], value: &str, lowest: bool) -> Option<f64> {
-    let peers = cells.iter().filter(|cell| is_peer(cell.driver));
+    let any = cells.iter().any(|cell| is_peer(cell.driver));
+    let counts = |driver| if any { is_peer(driver) } else { driver == PLAIN };
+    let peers = cells.iter().filter(|cell| counts(cell.driver));
     let medians = peers.filter_map(|cell| Some(cell.value(value)?.median));
     medians.reduce(if lowest { f64::min } else { f64::max })
 }
@@ -78,6 +85,11 @@ pub(crate) fn cell(cells: &[Cell<'_>], driver: &str, value: &str, lowest: bool) 
         && let Some(floor) = find(RELAY).and_then(|cell| cell.value(value))
     {
         text += &format!(" [{:.2} of the relay]", spread.median / floor.median);
+    }
+    if driver.starts_with("weir")
+        && let Some(limit) = find(LIMIT).and_then(|cell| cell.value(value))
+    {
+        text += &format!(" [{:.2} of the limit]", spread.median / limit.median);
     }
     if find(driver).is_some_and(Cell::noisy) {
         text += " NOISY";
@@ -108,6 +120,13 @@ pub(crate) fn figures_of(workload: &str) -> &'static [(&'static str, &'static st
             ("p99.9", "p99.9 µs", true),
             ("max", "max µs", true),
         ],
+        "W5" => &[("rate", "messages/s", false), ("p99", "p99 µs", true)],
+        "W7" => &[
+            ("rate", "messages/s", false),
+            ("server_us", "server CPU µs/msg", true),
+            ("idle_bytes", "bytes of each idle one", true),
+        ],
+        "limits" => &[("rate", "", false)],
         _ => &[("rate", "messages/s", false)],
     }
 }
@@ -121,7 +140,12 @@ pub(crate) fn workload(results: &Results, workload: &str) -> String {
     for (row, durability) in results.rows(workload) {
         let cells = results.cells(workload, &row, &durability);
         for (value, heading, lowest) in figures_of(workload) {
-            let mut line = vec![format!("{row}, {durability}, {heading}")];
+            if !cells.iter().any(|cell| cell.value(value).is_some()) {
+                continue;
+            }
+            let parts = [row.as_str(), durability.as_str(), heading];
+            let parts = parts.iter().filter(|it| !it.is_empty() && **it != "none");
+            let mut line = vec![parts.copied().collect::<Vec<_>>().join(", ")];
             line.extend(drivers.iter().map(|driver| cell(&cells, driver, value, *lowest)));
             rows.push(line);
         }

@@ -16,10 +16,43 @@ const PUBLISHERS: usize = 16;
 
 #[derive(Debug)]
 enum Seen {
-    /// The next number expected of each publisher.
-    Ordered([u64; PUBLISHERS]),
+    /// Of each publisher, what was expected next and what was passed over.
+    Ordered([Line; PUBLISHERS]),
     /// Publisher and number of each message.
     Collected(Vec<u64>),
+}
+
+/// One publisher's numbers, as they arrive.
+#[derive(Debug, Default)]
+struct Line {
+    next: u64,
+    /// Ranges that were passed over, and may still come.
+    missing: Vec<(u64, u64)>,
+}
+
+impl Line {
+    #[inline]
+    fn see(&mut self, number: u64, faults: &mut Faults) {
+        if number == self.next {
+            self.next += 1;
+            return;
+        }
+        faults.gaps += 1;
+        if number > self.next {
+            self.missing.push((self.next, number));
+            self.next = number + 1;
+            return;
+        }
+        let hole = self.missing.iter().position(|(from, to)| (*from..*to).contains(&number));
+        let Some(hole) = hole else {
+            faults.duplicates += 1;
+            return;
+        };
+        faults.reordered += 1;
+        let (from, to) = self.missing.swap_remove(hole);
+        let rest = [(from, number), (number + 1, to)];
+        self.missing.extend(rest.into_iter().filter(|(from, to)| from < to));
+    }
 }
 
 /// See the module's text.
@@ -41,6 +74,12 @@ pub(crate) struct Tally {
 pub(crate) struct Faults {
     /// Published and never received.
     pub(crate) lost: u64,
+    /// Of those, messages that the broker told the receiver it had skipped.
+    #[serde(default)]
+    pub(crate) told: u64,
+    /// Received behind a later one.
+    #[serde(default)]
+    pub(crate) reordered: u64,
     /// Received again.
     pub(crate) duplicates: u64,
     /// Places where the order had a hole or went back.
@@ -52,6 +91,8 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn add(&mut self, other: Self) {
         self.lost += other.lost;
+        self.told += other.told;
+        self.reordered += other.reordered;
         self.duplicates += other.duplicates;
         self.gaps += other.gaps;
         self.damaged += other.damaged;
@@ -63,7 +104,7 @@ impl Tally {
     pub(crate) fn ordered(layout: Layout, shown: Arc<AtomicU64>) -> Self {
         Self {
             layout,
-            seen: Seen::Ordered([0; PUBLISHERS]),
+            seen: Seen::Ordered(Default::default()),
             latencies: None,
             counts_from: 0,
             count: 0,
@@ -95,13 +136,9 @@ impl Tally {
             return;
         };
         match &mut self.seen {
-            Seen::Ordered(next) => {
-                let next = &mut next[usize::from(stamp.publisher) % PUBLISHERS];
-                if stamp.number != *next {
-                    self.faults.gaps += 1;
-                    self.faults.duplicates += u64::from(stamp.number < *next);
-                }
-                *next = stamp.number + 1;
+            Seen::Ordered(lines) => {
+                let line = &mut lines[usize::from(stamp.publisher) % PUBLISHERS];
+                line.see(stamp.number, &mut self.faults);
             }
             Seen::Collected(all) => all.push(u64::from(stamp.publisher) << 48 | stamp.number),
         }
@@ -120,6 +157,11 @@ impl Tally {
     /// Messages seen.
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+
+    /// What a receiver of all `expected` messages of its publishers missed.
+    pub(crate) fn missed(&self, expected: u64) -> u64 {
+        expected.saturating_sub(self.count - self.faults.duplicates)
     }
 
     /// The latencies, nanoseconds.
@@ -163,11 +205,13 @@ mod tests {
         batch.renew(0);
         let payloads: Vec<&[u8]> = batch.payloads().collect();
         let mut tally = Tally::ordered(Layout::Binary, shown());
-        for index in [0, 1, 3, 4, 4, 5] {
+        for index in [0, 1, 4, 3, 4, 5] {
             tally.see(payloads[index]);
         }
         tally.see(b"short");
-        assert_eq!(tally.faults, Faults { lost: 0, duplicates: 1, gaps: 2, damaged: 1 });
+        let expected =
+            Faults { reordered: 1, duplicates: 1, gaps: 3, damaged: 1, ..Faults::default() };
+        assert_eq!(tally.faults, expected);
     }
 
     #[test]

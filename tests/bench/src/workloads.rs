@@ -254,12 +254,11 @@ pub(crate) async fn receive_until(
     loop {
         receiver.receive(&mut tally).await?;
         tally.show();
-        if done(tally.count()) {
-            return Ok(tally);
-        }
         if tally.count() > count || known.get() == u64::MAX {
             (count, last) = (tally.count(), Instant::now());
-        } else if last.elapsed() > IDLE {
+        }
+        if done(tally.count()) || last.elapsed() > IDLE {
+            tally.faults.told = receiver.told();
             return Ok(tally);
         }
     }

@@ -123,9 +123,8 @@ pub(crate) async fn sample(
     for (expected, listeners) in lanes {
         for listener in listeners {
             let tally = listener.await??;
-            let unique = tally.count() - tally.faults.duplicates;
             figures.faults.add(tally.faults);
-            figures.faults.lost += expected.get().saturating_sub(unique);
+            figures.faults.lost += tally.missed(expected.get());
         }
     }
     Ok(figures)

@@ -143,6 +143,6 @@ async fn sample(stage: &Stage, case: Case, size: usize, timing: Timing) -> Resul
         ("max", latencies.max() as f64 / 1e3),
     ]);
     figures.faults = tally.faults;
-    figures.faults.lost = messages.saturating_sub(tally.count() - tally.faults.duplicates);
+    figures.faults.lost = tally.missed(messages);
     Ok(figures)
 }

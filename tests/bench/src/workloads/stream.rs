@@ -75,6 +75,6 @@ async fn sample(
     let tally = receive_until(reader, tally, known, |count| count >= all).await?;
     let mut replayed = figures(tally.count().max(1), started.elapsed(), meter.stop());
     replayed.faults = tally.faults;
-    replayed.faults.lost = all.saturating_sub(tally.count() - tally.faults.duplicates);
+    replayed.faults.lost = tally.missed(all);
     Ok(vec![(" append".to_owned(), appended), (" replay".to_owned(), replayed)])
 }

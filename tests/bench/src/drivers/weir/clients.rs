@@ -156,6 +156,10 @@ impl Receive for Listener {
             Ok(())
         })
     }
+
+    fn told(&self) -> u64 {
+        self.0.skipped()
+    }
 }
 
 struct Producer {
