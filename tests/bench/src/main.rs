@@ -1,10 +1,9 @@
 //! `weir-bench`: Weir and what a user would take instead, measured side by side.
 //!
 //! ```sh
-//! tests/bench/install-peers.sh
-//! cargo build --release
-//! cd tests/bench && cargo run --release -- run --weir ../../target/release/weir --out results.json
-//! cargo run --release -- report results.json
+//! tests/bench/install-peers.sh      # once
+//! tests/bench/bench.sh              # everything, docs/performance.md with it
+//! tests/bench/bench.sh --only w1 --peers weir,nats --seconds 1 --repeats 1
 //! ```
 //!
 //! Clients and servers share the machine's cores: a client that is slow hides what

@@ -49,7 +49,9 @@ fn groups(results: &Results, workload: &str) -> Vec<Group> {
             let bars = cells
                 .iter()
                 .filter_map(|cell| Some((cell.driver.to_owned(), cell.value(value)?.median)));
-            let name = format!("{row}, {durability}, {heading}");
+            let parts = [row.as_str(), durability.as_str(), heading];
+            let parts = parts.iter().filter(|it| **it != "none");
+            let name = parts.copied().collect::<Vec<_>>().join(", ");
             groups.push(Group { name, bars: bars.collect() });
         }
     }

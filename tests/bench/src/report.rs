@@ -10,12 +10,8 @@ Weir and what a user would take instead, side by side in one run. This page is w
 `weir-bench report`; the samples are in the JSON file of the run. To make it again:
 
 ```sh
-tests/bench/install-peers.sh                    # redis-server, rabbitmq-server, nats-server
-cargo build --release
-(cd tests/bench/dispatcher && ../../../target/release/weir policy build)
-cd tests/bench
-cargo run --release -- run --out results.json   # everything; --only w1,w4 and --peers weir,nats for parts
-cargo run --release -- report results.json --plots ../../docs/performance > ../../docs/performance.md
+tests/bench/install-peers.sh    # once: redis-server, rabbitmq-server, nats-server
+tests/bench/bench.sh            # everything; less with --only w1,w4 --peers weir,nats
 ```
 
 How to read it: a cell is the median (least–most over the repeats), then the ratio to the best
@@ -158,7 +154,7 @@ fn resources(results: &Results, workload: &str) -> String {
             let value = |name: &str| of(cell.value(name).map(|it| it.median));
             let faults = cell.faults();
             rows.push(vec![
-                format!("{row}, {durability}"),
+                format!("{row}, {durability}").replace(", none", ""),
                 cell.driver.to_owned(),
                 value("server_us"),
                 value("client_us"),

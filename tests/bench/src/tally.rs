@@ -17,7 +17,7 @@ const PUBLISHERS: usize = 16;
 #[derive(Debug)]
 enum Seen {
     /// Of each publisher, what was expected next and what was passed over.
-    Ordered([Line; PUBLISHERS]),
+    Ordered(Box<[Line; PUBLISHERS]>),
     /// Publisher and number of each message.
     Collected(Vec<u64>),
 }

@@ -56,7 +56,7 @@ impl Driver for Weir {
     }
 
     fn version(&self) -> Result<String> {
-        version(&self.program, "--version")
+        Ok(version(&self.program, "--version")?.replace("weir ", ""))
     }
 
     fn about(&self, case: Case) -> Option<String> {

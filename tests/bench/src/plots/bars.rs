@@ -50,6 +50,7 @@ pub(super) fn draw(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
     let mut chart = ChartBuilder::on(&root)
         .caption(title, ("sans-serif", 18))
         .margin(10)
+        .margin_left(30)
         .x_label_area_size(30)
         .build_cartesian_2d((from..to).log_scale(), 0.0..lines as f64)
         .map_err(|error| failed(&error))?;
@@ -72,7 +73,7 @@ pub(super) fn draw(path: &Path, title: &str, groups: &[Group]) -> Result<()> {
             let bar = Rectangle::new(corners, colour(driver).filled());
             chart.draw_series([bar]).map_err(|error| failed(&error))?;
             let text = format!(" {driver} {}", short(*value));
-            let label = Text::new(text, (value.max(from), top - 0.1), ("sans-serif", 12));
+            let label = Text::new(text, (value.max(from), top - 0.2), ("sans-serif", 12));
             chart.draw_series([label]).map_err(|error| failed(&error))?;
             top -= 1.0;
         }

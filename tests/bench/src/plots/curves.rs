@@ -57,12 +57,14 @@ pub(super) fn draw(path: &Path, curves: &[Curve]) -> Result<()> {
     let mut chart = ChartBuilder::on(&root)
         .caption("W7 server CPU per message, relative to the smallest", ("sans-serif", 18))
         .margin(10)
+        .margin_right(30)
         .x_label_area_size(40)
         .y_label_area_size(50)
         .build_cartesian_2d((1.0..widest).log_scale(), 0.0..highest * 1.1)
         .map_err(|error| failed(&error))?;
     chart
         .configure_mesh()
+        .light_line_style(WHITE)
         .x_desc("number")
         .x_label_formatter(&|value| crate::table::short(*value))
         .draw()

@@ -6,7 +6,7 @@
 mod idle;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use weir_client::{Client, Confirmation, Message};
@@ -25,6 +25,10 @@ const WORKERS: [usize; 2] = [1, 2];
 const MESSAGE_BYTES: [usize; 6] = [64, 256, 1_024, 16_384, 131_072, (1 << 20) - 512];
 /// Payload where the size is not what grows, bytes.
 const SIZE: usize = 128;
+/// Fewest idle ones from which the memory of each is told.
+const COUNTED_FROM: usize = 1_000;
+/// Readings of the memory until it counts as settled, whatever it does.
+const SETTLE_READINGS: usize = 20;
 /// Messages in flight to many queues, and how many share a receipt.
 const WINDOW: usize = 512;
 const BATCH: usize = 64;
@@ -102,17 +106,34 @@ async fn client(stage: &Stage) -> Result<Client> {
     Ok(Client::connect(&stage.running.server.address().to_string()).await?)
 }
 
-/// What one of `count` takes, from what all of them took, bytes.
-fn each(before_mib: f64, after_mib: f64, count: usize) -> f64 {
-    (after_mib - before_mib) * (1 << 20) as f64 / count as f64
+/// Resident memory once it no longer changes: a broker that has just started still
+/// touches what it will need anyway.
+async fn settled_mib(server: u32) -> f64 {
+    let mut last = resident_mib(server, "VmRSS");
+    for _ in 0..SETTLE_READINGS {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = resident_mib(server, "VmRSS");
+        if (now - last).abs() < 0.05 {
+            return now;
+        }
+        last = now;
+    }
+    last
+}
+
+/// What one of `count` takes, from what all of them took, bytes. Of a few it would
+/// be a share of what the first of them makes grow.
+fn each(before_mib: f64, after_mib: f64, count: usize) -> Option<f64> {
+    let bytes = (after_mib - before_mib) * (1 << 20) as f64;
+    (count >= COUNTED_FROM).then(|| bytes / count as f64)
 }
 
 /// Writes to `count` queues, picked at random.
 async fn queues(stage: &Stage, count: usize, timing: Timing) -> Result<Figures> {
     let (client, server) = (client(stage).await?, stage.running.server.id());
-    let before = resident_mib(server, "VmRSS");
+    let before = settled_mib(server).await;
     idle::queues(&client, count).await?;
-    let idle_bytes = each(before, resident_mib(server, "VmRSS"), count);
+    let idle_bytes = each(before, settled_mib(server).await, count);
 
     let names: Vec<String> = (0..count).map(idle::queue_name).collect();
     let payload = [b'x'; SIZE];
@@ -127,7 +148,7 @@ async fn queues(stage: &Stage, count: usize, timing: Timing) -> Result<Figures> 
             }
             Some((meter, started, before)) if started.elapsed() >= timing.window => {
                 let mut figures = figures(sent - before, started.elapsed(), meter.stop());
-                figures.values.push(("idle_bytes", idle_bytes));
+                figures.values.extend(idle_bytes.map(|bytes| ("idle_bytes", bytes)));
                 for confirmation in open {
                     confirmation.await?;
                 }
@@ -157,11 +178,11 @@ async fn queues(stage: &Stage, count: usize, timing: Timing) -> Result<Figures> 
 /// A fan-out 1→1 beside `count` idle subscriptions or connections.
 async fn beside(stage: &Stage, kind: idle::Kind, count: usize, timing: Timing) -> Result<Figures> {
     let server = stage.running.server.id();
-    let before = resident_mib(server, "VmRSS");
+    let before = settled_mib(server).await;
     let idle = idle::Idle::open(stage.running.server.address(), kind, count).await?;
-    let after = resident_mib(server, "VmRSS");
+    let after = settled_mib(server).await;
     let mut figures = fanout::sample(stage, fanout::SHAPES[0], SIZE, timing).await?;
-    figures.values.push(("idle_bytes", each(before, after, count)));
+    figures.values.extend(each(before, after, count).map(|bytes| ("idle_bytes", bytes)));
     drop(idle);
     Ok(figures)
 }
