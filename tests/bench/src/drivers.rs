@@ -20,7 +20,7 @@ pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
     fn found<D: Driver + 'static>(driver: anyhow::Result<D>) -> Found {
         driver.map(|it| Box::new(it) as Box<dyn Driver>).map_err(|error| format!("{error:#}"))
     }
-    let iggy = "its driver is not written yet; no registry has its server".to_owned();
+    let iggy = "no driver: its client crate brings QUIC, HTTP and WebSocket stacks, and no registry has its server".to_owned();
     vec![
         (RELAY, found(relay::Relay::find())),
         ("weir", found(Weir::find(weir, WeirConfig::default()))),

@@ -14,6 +14,7 @@
 mod driver;
 mod drivers;
 mod machine;
+mod pause;
 mod plots;
 mod raw;
 mod relay;

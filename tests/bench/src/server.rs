@@ -52,7 +52,7 @@ impl Server {
             if TcpStream::connect(self.address).is_ok() {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            crate::pause::pause(Duration::from_millis(10)).await;
         }
         bail!("the server does not listen on {}: {}", self.address, self.last_lines())
     }

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::driver::{Answer, Case, Driver, Receive, Running};
 use crate::machine::{Meter, Resources};
+use crate::pause::pause;
 use crate::results::{Results, Sample};
 use crate::stamp::Layout;
 use crate::tally::Tally;
@@ -200,9 +201,9 @@ impl Shown {
 
     /// Waits for the warm-up, then measures the window: figures with the rate.
     pub(crate) async fn window(&self, timing: Timing, server: u32) -> Result<Figures> {
-        tokio::time::sleep(timing.warm_up).await;
+        pause(timing.warm_up).await;
         let (meter, before, started) = (Meter::start(server), self.sum(), Instant::now());
-        tokio::time::sleep(timing.window).await;
+        pause(timing.window).await;
         let (messages, took) = (self.sum() - before, started.elapsed());
         let resources = meter.stop();
         ensure!(messages > 0, "no message arrived in the window");

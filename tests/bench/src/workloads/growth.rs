@@ -15,6 +15,7 @@ use super::{Bench, Figures, Stage, Timing, fanout, figures, queue};
 use crate::driver::{Case, Driver, Sync};
 use crate::drivers::{Weir, WeirConfig};
 use crate::machine::{Meter, resident_mib};
+use crate::pause::pause;
 
 const QUEUES: [usize; 3] = [1, 1_000, 100_000];
 const SUBSCRIPTIONS: [usize; 3] = [1, 1_000, 1_000_000];
@@ -111,7 +112,7 @@ async fn client(stage: &Stage) -> Result<Client> {
 async fn settled_mib(server: u32) -> f64 {
     let mut last = resident_mib(server, "VmRSS");
     for _ in 0..SETTLE_READINGS {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        pause(Duration::from_millis(200)).await;
         let now = resident_mib(server, "VmRSS");
         if (now - last).abs() < 0.05 {
             return now;

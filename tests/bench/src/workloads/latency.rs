@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::{Bench, Expected, Figures, SIZES, Shown, Stage, Timing, receive_until};
 use crate::driver::{Broker, Case, Pace, Produce, Publish, Sync};
+use crate::pause;
 use crate::stamp::{Batch, Layout, now};
 use crate::tally::Tally;
 
@@ -82,8 +83,7 @@ fn paced(
     // to tell.
     let end = start + messages * 1_000_000_000 / RATE + 1_000_000_000;
 
-    // The kernel may otherwise wake a sleeper 50 µs late, to wake several at once.
-    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    pause::exactly();
     for number in 0..messages {
         let intended = start + number * 1_000_000_000 / RATE;
         let at = now();
@@ -92,7 +92,7 @@ fn paced(
         }
         let early = intended.saturating_sub(at);
         if early > 0 {
-            std::thread::sleep(Duration::from_nanos(early));
+            pause::pause_thread(Duration::from_nanos(early));
         }
         batch.renew(intended);
         runtime.block_on(sender.send(&batch))?;

@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use super::{Bench, Expected, Figures, SIZES, Shown, Stage, Timing, receive_until};
 use crate::driver::{Case, Driver, Pace, Produce, Sync};
+use crate::pause::pause;
 use crate::stamp::{Batch, Layout};
 use crate::tally::{Tally, settle};
 
@@ -63,7 +64,7 @@ async fn produce(
 ) -> Result<u64> {
     while !stop.load(Ordering::Relaxed) {
         if produced.load(Ordering::Relaxed) > consumed.sum() + BACKLOG_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            pause(Duration::from_millis(1)).await;
             continue;
         }
         batch.renew(0);
