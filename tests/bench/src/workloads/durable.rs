@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::{Bench, Figures, Stage, Timing, figures, physical::LIMIT};
 use crate::driver::{Case, Pace, Sync};
-use crate::machine::Meter;
+use crate::machine::{Meter, metered};
 use crate::raw;
 use crate::stamp::{Batch, Layout};
 
@@ -44,19 +44,22 @@ pub(crate) async fn run(bench: &mut Bench) {
 
 async fn limit(bench: &mut Bench, row: &str, repeat: usize) {
     let (folder, window) = (bench.folder.clone(), bench.window.min(Duration::from_secs(1)));
-    let found = tokio::task::spawn_blocking(move || -> Result<(f64, f64)> {
+    let work = move || -> Result<(f64, f64)> {
         let folder = tempfile::tempdir_in(folder)?;
         let mut best: f64 = 0.0;
         for (way, _) in raw::WAYS {
             best = best.max(raw::syncs(folder.path(), way, 512, window)?);
         }
         Ok((best, raw::round_trips(200, window)?))
-    });
-    match found.await.context("the thread ended").and_then(|it| it) {
-        Ok((syncs, trips)) => {
+    };
+    let found = tokio::task::spawn_blocking(move || metered(work)).await;
+    let found = found.context("the thread ended").and_then(|(found, it)| Ok((found?, it)));
+    match found {
+        Ok(((syncs, trips), resources)) => {
             let bound = 1.0 / (1.0 / syncs + 1.0 / trips);
             let values = vec![("rate", bound), ("syncs", syncs), ("round_trips", trips)];
-            let figures = Figures { values, ..Figures::default() };
+            let resources = Some(resources);
+            let figures = Figures { values, resources, ..Figures::default() };
             bench.keep(("W5", row), LIMIT.to_owned(), CASE, repeat, figures);
         }
         Err(error) => bench.results.failures.push(format!("W5 limit: {error:#}")),
