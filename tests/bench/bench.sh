@@ -1,0 +1,29 @@
+#!/bin/sh
+# Builds the broker, the benchmark and its policy, runs all workloads, and writes
+# the results, docs/performance.md and its plots. Arguments go to `weir-bench run`;
+# with any, the page is left as it is and only the tables are printed.
+#
+#   tests/bench/bench.sh
+#   tests/bench/bench.sh --only w1,w4 --peers weir,nats --repeats 1 --seconds 1
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+
+weir="${WEIR:-}"
+if [ -z "$weir" ]; then
+    cargo build --release --manifest-path "$root/Cargo.toml" -p weir-server
+    weir="${CARGO_TARGET_DIR:-$root/target}/release/weir"
+fi
+[ -f "$here/dispatcher/bench-dispatcher.wasm" ] ||
+    "$weir" policy build "$here/dispatcher" ||
+    echo "no toolchain for WebAssembly: W6 (d) is left out"
+cargo build --release --manifest-path "$here/Cargo.toml"
+bench="${CARGO_TARGET_DIR:-$here/target}/release/weir-bench"
+
+cd "$here"
+# W7 opens 10,000 connections.
+ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"
+"$bench" run --weir "$weir" "$@"
+if [ $# -eq 0 ]; then
+    "$bench" report results.json --plots "$root/docs/performance" >"$root/docs/performance.md"
+fi

@@ -1,0 +1,33 @@
+//! The brokers that can be measured, by name.
+
+mod nats;
+mod rabbit;
+mod redis;
+mod relay;
+mod weir;
+
+use crate::driver::Driver;
+pub(crate) use weir::{Weir, WeirConfig};
+
+/// Name of the floor.
+pub(crate) const RELAY: &str = "raw-relay";
+
+/// A driver that can be used, or why not.
+pub(crate) type Found = Result<Box<dyn Driver>, String>;
+
+/// Every driver, in the order of the tables.
+pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
+    fn found<D: Driver + 'static>(driver: anyhow::Result<D>) -> Found {
+        driver.map(|it| Box::new(it) as Box<dyn Driver>).map_err(|error| format!("{error:#}"))
+    }
+    let iggy = "no driver: its client crate brings QUIC, HTTP and WebSocket stacks, and no registry has its server".to_owned();
+    vec![
+        (RELAY, found(relay::Relay::find())),
+        ("weir", found(Weir::find(weir, WeirConfig::default()))),
+        ("nats", found(nats::Nats::find())),
+        ("redis", found(redis::Redis::find(redis::Queues::Streams))),
+        ("rabbitmq", found(rabbit::Rabbit::find())),
+        ("iggy", Err(iggy)),
+        ("redis-lists", found(redis::Redis::find(redis::Queues::Lists))),
+    ]
+}

@@ -1,0 +1,196 @@
+//! `weir-bench`: Weir and what a user would take instead, measured side by side.
+//!
+//! ```sh
+//! tests/bench/install-peers.sh      # once
+//! tests/bench/bench.sh              # everything, docs/performance.md with it
+//! tests/bench/bench.sh --only w1 --peers weir,nats --seconds 1 --repeats 1
+//! ```
+//!
+//! Clients and servers share the machine's cores: a client that is slow hides what
+//! its broker could do, so CPU time per message is told beside every rate.
+
+#![allow(clippy::print_stdout, reason = "a report for people")]
+
+mod driver;
+mod drivers;
+mod machine;
+mod pause;
+mod plots;
+mod raw;
+mod relay;
+mod report;
+mod results;
+mod server;
+mod stamp;
+mod table;
+mod tally;
+mod workloads;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+
+use machine::Machine;
+use results::Results;
+use workloads::Bench;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures Weir and its peers side by side", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run workloads, print tables, write a JSON file.
+    Run(RunArgs),
+    /// Write the page of documentation from the JSON file of a run, and its plots.
+    Report(ReportArgs),
+    /// The floor, for the benchmark itself.
+    #[command(hide = true)]
+    Relay { address: std::net::SocketAddr },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Workloads: limits, w1 to w7; all when left out.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Brokers: raw-relay, weir, nats, redis, ...; all when left out.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Samples of each cell.
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    /// Length of a window, seconds.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// The broker's program.
+    #[arg(long, default_value = "../../target/release/weir")]
+    weir: PathBuf,
+    /// Folder for the servers' data, on the disk to be measured.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// File for everything that was found.
+    #[arg(long, default_value = "results.json")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// The JSON file of a run.
+    results: PathBuf,
+    /// Folder for the plots; none are drawn when it is left out.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+}
+
+/// Tells the person who waits.
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Tells the person who waits, apart from what was asked for.
+fn eprint(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Relay { address } => relay::serve(address).await,
+        Command::Report(args) => report(&args),
+        Command::Run(args) => {
+            tokio::select! {
+                outcome = run(args) => outcome,
+                // Servers end as their values are dropped.
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            }
+        }
+    }
+}
+
+async fn run(args: RunArgs) -> Result<()> {
+    const WORKLOADS: [&str; 8] = ["limits", "w1", "w2", "w3", "w4", "w5", "w6", "w7"];
+    for name in &args.only {
+        ensure!(WORKLOADS.contains(&name.as_str()), "no workload {name}; {}", WORKLOADS.join(", "));
+    }
+    let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let mut results = Results {
+        started: date(),
+        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        machine: Machine::read(&folder.canonicalize()?),
+        repeats: args.repeats,
+        seconds: args.seconds,
+        ..Results::default()
+    };
+    let mut drivers = Vec::new();
+    for (name, driver) in drivers::all(&args.weir) {
+        if !args.peers.is_empty() && !args.peers.iter().any(|it| it == name) {
+            continue;
+        }
+        match driver.and_then(|it| Ok((it.version().map_err(|error| error.to_string())?, it))) {
+            Ok((version, driver)) => {
+                results.versions.insert(name.to_owned(), version);
+                drivers.push(driver);
+            }
+            Err(reason) => {
+                say(&format!("SKIPPED {name}: {reason}"));
+                results.skipped.insert(name.to_owned(), reason);
+            }
+        }
+    }
+    let window = Duration::from_secs_f64(args.seconds);
+    let weir = args.weir.clone();
+    let mut bench = Bench { drivers, weir, window, repeats: args.repeats, folder, results };
+    for name in WORKLOADS {
+        if !args.only.is_empty() && !args.only.iter().any(|it| it == name) {
+            continue;
+        }
+        match name {
+            "limits" => workloads::physical::run(&mut bench).await,
+            "w1" => workloads::fanout::run(&mut bench).await,
+            "w2" => workloads::queue::run(&mut bench).await,
+            "w3" => workloads::stream::run(&mut bench).await,
+            "w4" => workloads::latency::run(&mut bench).await,
+            "w5" => workloads::durable::run(&mut bench).await,
+            "w6" => workloads::policies::run(&mut bench).await,
+            "w7" => workloads::growth::run(&mut bench).await,
+            _ => continue,
+        }
+        // After each workload, so that a run that is broken off is not lost.
+        std::fs::write(&args.out, serde_json::to_vec_pretty(&bench.results)?)?;
+        let title = if name == "limits" { name.to_owned() } else { name.to_uppercase() };
+        say(&format!("\n{}", table::workload(&bench.results, &title)));
+    }
+    for failure in &bench.results.failures {
+        say(&format!("FAILED {failure}"));
+    }
+    Ok(())
+}
+
+fn report(args: &ReportArgs) -> Result<()> {
+    let results: Results = serde_json::from_slice(&std::fs::read(&args.results)?)?;
+    let plots = match &args.plots {
+        Some(folder) => plots::draw(&results, folder)?,
+        None => Vec::new(),
+    };
+    for sample in report::damaged(&results) {
+        eprint(&format!("damaged payloads: {}", table::line(sample)));
+    }
+    say(report::page(&results, &plots).trim_end());
+    Ok(())
+}
+
+/// The time, as the system prints it.
+fn date() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
+}

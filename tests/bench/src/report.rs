@@ -1,0 +1,201 @@
+//! `docs/performance.md`, from the JSON file of a run. Everything in it but the
+//! text below is measured; nothing is typed in by hand.
+
+use crate::results::{Results, Sample};
+use crate::table::{self, short};
+
+const HEAD: &str = "# Performance
+
+Weir and what a user would take instead, side by side in one run. This page is written by
+`weir-bench report`; the samples are in the JSON file of the run. To make it again:
+
+```sh
+tests/bench/install-peers.sh    # once: redis-server, rabbitmq-server, nats-server
+tests/bench/bench.sh            # everything; less with --only w1,w4 --peers weir,nats
+```
+
+How to read it: a cell is the median (least–most over the repeats), then the ratio to the best
+peer of its row (`×`; for times, less is better), and for Weir the share of what the raw relay
+does. Every sample has a server of its own in a fresh folder, drivers take turns, clients and
+server **share the cores** of the machine: a slow client hides its broker, so CPU per message
+stands beside every rate. NOISY: other programs used more than 0.3 cores in the median sample.
+";
+
+/// What a workload measures, for its heading.
+fn title(workload: &str) -> &'static str {
+    match workload {
+        "limits" => "Physical limits of the same run",
+        "W1" => "W1 fan-out, nothing kept: delivered messages per second",
+        "W2" => "W2 work queue, at least once: messages per second end to end",
+        "W3" => "W3 stream: append with acknowledgements, replay from the start",
+        "W4" => "W4 latency at 5,000 messages a second, publish to receive",
+        "W5" => "W5 synced before the acknowledgement",
+        "W6" => "W6 policies, Weir only: ratios to (a)",
+        _ => "W7 growth, Weir only",
+    }
+}
+
+/// How it is measured.
+fn method(workload: &str) -> &'static str {
+    match workload {
+        "limits" => {
+            "Plain threads, no broker. Writes go over zeros in a file of 64 MiB, or to the end of a new one."
+        }
+        "W1" => {
+            "Publishers hand over 128 messages at a time (256 KiB at most) and confirm nothing; 4→4 on subjects of their own. The relay copies whole reads and parses nothing: it bounds, it is no peer."
+        }
+        "W2" => {
+            "Two producers with confirmations, 512 in flight each, handed over 64 at a time; four consumers, credit 256, explicit acknowledgements. Producers wait while more than 20,000 messages wait in the queue. Redis: a receipt per pipeline; RabbitMQ, NATS: one per message; Weir: one per 64."
+        }
+        "W3" => {
+            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer."
+        }
+        "W4" => {
+            "Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second."
+        }
+        "W5" => {
+            "One producer, messages of 128 B to a queue. The limit is 1 / (1/raw sync + 1/raw round trip), with the best way to sync 512 bytes."
+        }
+        "W6" => {
+            "JSON payloads in all four. (a) nothing bound; (b) `subject-router`, remembered per subject; (c) `json-router` and `json-filter`, which look into every payload; (d) `tests/bench/dispatcher`, a delivery policy that hands out every message itself (`chooser` 0), for queue and stream."
+        }
+        _ => {
+            "Queues: written at random, 512 in flight, at level disk. Subscriptions (one in ten with a wildcard) and connections are idle beside a fan-out 1→1 of 128 B. Workers: `--shards` and `TOKIO_WORKER_THREADS`. Idle bytes: growth of resident memory, by the number."
+        }
+    }
+}
+
+/// The whole page.
+pub(crate) fn page(results: &Results, plots: &[(String, String)]) -> String {
+    let mut out = HEAD.to_owned();
+    out += &setting(results);
+    for workload in ["limits", "W1", "W2", "W3", "W4", "W5", "W6", "W7"] {
+        if results.rows(workload).is_empty() {
+            continue;
+        }
+        out += &format!("\n## {}\n\n{}\n\n", title(workload), method(workload));
+        out += &table::workload(results, workload);
+        out += &unsynced(results, workload);
+        for (of, file) in plots.iter().filter(|(of, _)| of.split('+').any(|it| it == workload)) {
+            out += &format!("\n![{of}](performance/{file})\n");
+        }
+        out += &resources(results, workload);
+    }
+    out += &list("Configurations", results.configurations.iter());
+    out += &list("Left out", results.skipped.iter());
+    if !results.failures.is_empty() {
+        out += "\n## Failed samples\n\n";
+        for failure in &results.failures {
+            out += &format!("- {failure}\n");
+        }
+    }
+    out
+}
+
+fn setting(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut out = format!(
+        "\n{}: {} cores ({}), {} MiB, Linux {}, {}. {} repeats, windows of {} s. Command: `weir-bench {}`.\n\nVersions: ",
+        results.started,
+        machine.cores,
+        machine.processor,
+        machine.memory_mib,
+        machine.kernel,
+        machine.file_system,
+        results.repeats,
+        results.seconds,
+        results.command
+    );
+    let versions = results.versions.iter().map(|(name, version)| format!("{name} {version}"));
+    out += &versions.collect::<Vec<_>>().join(", ");
+    out += ".\n";
+    out
+}
+
+fn list<'a>(title: &str, items: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let lines: String = items.map(|(name, text)| format!("- {name}: {text}\n")).collect();
+    if lines.is_empty() { lines } else { format!("\n## {title}\n\n{lines}") }
+}
+
+/// Weir synced against the best peer that does not sync: what its user gives up.
+fn unsynced(results: &Results, workload: &str) -> String {
+    if !["W2", "W4"].contains(&workload) {
+        return String::new();
+    }
+    let mut out = String::new();
+    for (row, durability) in results.rows(workload) {
+        if durability != "synced" {
+            continue;
+        }
+        for (value, heading, lowest) in table::figures_of(workload) {
+            let cells = results.cells(workload, &row, "default");
+            let best = table::best_peer(&cells, value, *lowest);
+            let weir = results.median((workload, &row, "synced"), "weir", value);
+            if let (Some(best), Some(weir)) = (best, weir) {
+                out += &format!(
+                    "- {row}, {heading}: Weir synced {} to the best peer's unsynced {}: {:.2}×\n",
+                    short(weir),
+                    short(best),
+                    weir / best
+                );
+            }
+        }
+    }
+    if out.is_empty() { out } else { format!("\n{out}") }
+}
+
+/// CPU, memory and faults of every cell.
+fn resources(results: &Results, workload: &str) -> String {
+    let mut rows = Vec::new();
+    for (row, durability) in results.rows(workload) {
+        for cell in results.cells(workload, &row, &durability) {
+            let Some(server) = cell.resource(|it| it.server_cores) else { continue };
+            let of = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
+            let value = |name: &str| of(cell.value(name).map(|it| it.median));
+            let faults = cell.faults();
+            rows.push(vec![
+                format!("{row}, {durability}").replace(", none", ""),
+                cell.driver.to_owned(),
+                value("server_us"),
+                value("client_us"),
+                short(server),
+                of(cell.resource(|it| it.client_cores)),
+                of(cell.resource(|it| it.other_cores)),
+                of(cell.resource(|it| it.rss_peak_mib)),
+                faults.lost.to_string(),
+                faults.told.to_string(),
+                faults.reordered.to_string(),
+                faults.duplicates.to_string(),
+                faults.gaps.to_string(),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "cell",
+        "driver",
+        "server CPU µs/msg",
+        "client CPU µs/msg",
+        "server cores",
+        "client cores",
+        "other cores",
+        "peak RSS MiB",
+        "lost",
+        "of these told",
+        "reordered",
+        "duplicates",
+        "gaps",
+    ];
+    let head: Vec<String> = head.iter().map(|it| (*it).to_owned()).collect();
+    let table = table::markdown(&head, &rows);
+    format!(
+        "\n<details><summary>Resources (medians), faults (all repeats)</summary>\n\n{table}\n</details>\n"
+    )
+}
+
+/// Samples whose payloads were damaged, which no table shows.
+pub(crate) fn damaged(results: &Results) -> impl Iterator<Item = &Sample> {
+    results.samples.iter().filter(|it| it.faults.damaged > 0)
+}
