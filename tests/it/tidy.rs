@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 /// Most lines of a source file, its tests left out.
 const LINES_MAX: usize = 500;
 /// Files among the tests that may let time pass, and why.
-const MAY_SLEEP: [(&str, &str); 1] =
-    [("tests/src/bin/hostile-load.rs", "a load, not a test: it goes on for the time asked for")];
+const MAY_SLEEP: [(&str, &str); 2] = [
+    ("tests/src/bin/hostile-load.rs", "a load, not a test: it goes on for the time asked for"),
+    ("tests/bench/src/pause.rs", "a load, not a test: it sends at a rate"),
+];
 /// Folders with sources.
 const SOURCES: [&str; 5] = ["broker", "plugin-sdk", "plugins", "tests", "wit"];
 

@@ -66,7 +66,7 @@ impl Rig {
     fn append(&mut self, log: LogId, batch: &Batch, level: Level) {
         let end = self.store.bounds(log).end;
         let stamp = Stamp { time_ms: 1, due_ms: 0 };
-        self.store.append(log, end, stamp, batch, level).unwrap();
+        self.store.append(log, end, stamp, batch.clone(), level).unwrap();
     }
 }
 

@@ -35,29 +35,34 @@ impl Batch {
 
     /// Number of messages.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// True when there is no message.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// Encoded bytes of message `row`.
     #[must_use]
+    #[inline]
     pub fn message(&self, row: usize) -> &[u8] {
         &self.bytes[self.start(row)..self.ends[row] as usize]
     }
 
     /// Where message `row` starts in `bytes`; for `row == len()`, the end.
     #[must_use]
+    #[inline]
     pub fn start(&self, row: usize) -> usize {
         if row == 0 { 0 } else { self.ends[row - 1] as usize }
     }
 
     /// The messages in order, as their encoded bytes.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|row| self.message(row))
     }
