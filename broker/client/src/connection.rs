@@ -16,6 +16,7 @@ use weir_protocol::{
     next_frame,
 };
 
+use crate::inbox::Inbox;
 use crate::limits::READ_BYTES;
 use crate::shared::{Pending, Reply, Shared, Taken};
 use crate::{ConnectOptions, Error};
@@ -153,7 +154,9 @@ async fn read_loop(
     let mut asked = false;
     loop {
         while let Some(frame) = next_frame(&mut buffer, limit)? {
-            dispatch(&shared, decode_response(&frame)?)?;
+            if let Some(inbox) = dispatch(&shared, decode_response(&frame)?)? {
+                inbox.keep_up().await;
+            }
         }
         buffer.reserve(READ_BYTES);
         match timeout(keepalive, reader.read_buf(&mut buffer)).await {
@@ -173,13 +176,16 @@ async fn read_loop(
     }
 }
 
-fn dispatch(shared: &Arc<Shared>, response: Response) -> Result<(), Error> {
+/// Acts on what the broker says. The inbox that was delivered to, if any.
+fn dispatch(shared: &Arc<Shared>, response: Response) -> Result<Option<Arc<Inbox>>, Error> {
     match response {
         Response::Deliver { sub, runs } => {
             // Deliveries that crossed an unsubscribe have no inbox any more.
-            if let Some(inbox) = shared.inbox(sub) {
+            let inbox = shared.inbox(sub);
+            if let Some(inbox) = &inbox {
                 inbox.deliver(runs);
             }
+            return Ok(inbox);
         }
         Response::Published { id, outcome } => shared.published(id.0, outcome),
         Response::Ok { id, body } => shared.answered(id.0, Ok(Reply::Ok(body))),
@@ -204,7 +210,7 @@ fn dispatch(shared: &Arc<Shared>, response: Response) -> Result<(), Error> {
             tracing::info!(reason = %error, "the broker says goodbye");
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]

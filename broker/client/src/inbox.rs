@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 use weir_protocol::{
     Consume, Request, RequestId, Run, Subscribe, SubscriptionId, TagRange, Verb, encode_settle,
 };
 
-use crate::limits::SETTLE_RANGES_MAX;
+use crate::limits::{LAG_WAIT, SETTLE_RANGES_MAX};
 use crate::shared::Shared;
 use crate::{Delivery, DeliveryBatch, Error};
 
@@ -72,6 +73,10 @@ pub(crate) struct Inbox {
     skipped: AtomicU64,
     resumed: AtomicU32,
     queue: Mutex<Queue>,
+    /// Told when a long queue was taken.
+    drained: Notify,
+    /// Did not keep up, and is not waited for until it has.
+    slow: AtomicBool,
     settlements: Mutex<Settlements>,
 }
 
@@ -96,6 +101,8 @@ impl Inbox {
             skipped: AtomicU64::new(0),
             resumed: AtomicU32::new(0),
             queue: Mutex::default(),
+            drained: Notify::new(),
+            slow: AtomicBool::new(false),
             settlements: Mutex::default(),
         }
     }
@@ -227,9 +234,34 @@ impl Inbox {
         if queue.runs.is_empty() {
             return None;
         }
+        if self.is_long(queue) {
+            self.slow.store(false, Ordering::Relaxed);
+            self.drained.notify_waiters();
+        }
         queue.bytes = 0;
         let runs = std::mem::take(&mut queue.runs);
         Some(DeliveryBatch { inbox: Some(self.clone()), epoch: queue.epoch, runs })
+    }
+
+    /// Whether half of what a channel may keep waits.
+    fn is_long(&self, queue: &Queue) -> bool {
+        matches!(self.source, Source::Channel(_)) && queue.bytes > self.bytes_max / 2
+    }
+
+    /// Waits a little for a subscription that lags, so that a fast broker does not
+    /// outrun its reader. One that takes nothing in that time is not waited for again
+    /// until it has.
+    pub(crate) async fn keep_up(&self) {
+        if self.slow.load(Ordering::Relaxed) {
+            return;
+        }
+        let drained = self.drained.notified();
+        tokio::pin!(drained);
+        drained.as_mut().enable();
+        let is_long = self.is_long(&lock(&self.queue));
+        if is_long && timeout(LAG_WAIT, drained).await.is_err() {
+            self.slow.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Nothing more will come: `error` is told to the reader, after what waits.

@@ -1,5 +1,7 @@
 //! Every bound of the client, with units.
 
+use std::time::Duration;
+
 /// Bytes of messages that may wait for the socket before publishing waits.
 pub const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes published with confirmation and not yet confirmed, per publisher.
@@ -12,9 +14,12 @@ pub const FRAME_MESSAGES_MAX: u32 = 4096;
 /// Bytes of deliveries a channel's subscription keeps for its reader; beyond it
 /// messages are skipped and counted.
 pub const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Longest that the reader waits for a channel's subscription that lags, before what
+/// goes beyond [`INBOX_BYTES_MAX`] is skipped.
+pub const LAG_WAIT: Duration = Duration::from_millis(50);
 /// Ranges of delivery tags in one settle frame.
 pub const SETTLE_RANGES_MAX: usize = 1024;
 /// Bytes the reader asks the socket for at once.
-pub const READ_BYTES: usize = 64 * 1024;
+pub const READ_BYTES: usize = 256 * 1024;
 /// Deliveries in flight to one consumer when nothing else is asked for.
 pub const CREDIT: u32 = 256;

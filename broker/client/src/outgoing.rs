@@ -118,18 +118,18 @@ impl Outgoing {
         message: &Message<'_>,
         frame_bytes_max: u32,
     ) -> Result<usize, Error> {
-        let mut open = self.open.take().expect("a frame was begun");
+        let open = self.open.as_mut().expect("a frame was begun");
         let before = self.publish.len();
         message.encode_into(&mut open.frame, &mut self.publish);
         let bytes = self.publish.len() - before;
         if open.frame.frame_bytes(&self.publish) > frame_bytes_max as usize {
+            let open = self.open.take().expect("it was there");
             assert!(open.frame.count() == 1, "a message joins only where it fits");
             open.frame.abandon(&mut self.publish);
             return Err(Error::MessageTooLarge { bytes, limit: frame_bytes_max });
         }
         open.message_bytes += bytes;
         self.unconfirmed += u64::from(open.id == 0);
-        self.open = Some(open);
         Ok(bytes)
     }
 

@@ -19,6 +19,7 @@ pub const fn encoded_len_max(subject: usize, key: usize, headers: usize, payload
 
 /// Appends a message to `out`. `headers` is an encoded MessagePack map, or empty
 /// for none (see [`Header::encode_all`]).
+#[inline]
 pub fn encode(out: &mut Vec<u8>, subject: &str, key: &[u8], headers: &[u8], payload: &[u8]) {
     out.reserve(encoded_len_max(subject.len(), key.len(), headers.len().max(1), payload.len()));
     out.push(0x94);
@@ -57,10 +58,12 @@ impl Header<'_> {
     }
 }
 
+#[inline]
 fn write_str(out: &mut Vec<u8>, text: &str) {
     write_str_bytes(out, text.as_bytes());
 }
 
+#[inline]
 fn write_str_bytes(out: &mut Vec<u8>, text: &[u8]) {
     match text.len() {
         n @ 0..=31 => out.push(0xa0 | n as u8),
@@ -77,6 +80,7 @@ fn write_str_bytes(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
+#[inline]
 fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     match bytes.len() {
         n @ 0..=0xff => out.extend_from_slice(&[0xc4, n as u8]),

@@ -68,6 +68,7 @@ impl<'a> View<'a> {
 
 impl Parts {
     /// The same parts in a buffer that has `by` bytes before this one.
+    #[inline]
     pub fn shift(&mut self, by: u32) {
         self.start += by;
         self.subject.0 += by;
@@ -78,6 +79,7 @@ impl Parts {
     }
 
     /// The parts of a message with the same head that starts at `start`.
+    #[inline]
     fn move_to(&mut self, start: u32) {
         let by = start.wrapping_sub(self.start);
         let parts =
@@ -89,6 +91,7 @@ impl Parts {
 
     /// The parts as slices of the buffer they were parsed from.
     #[must_use]
+    #[inline]
     pub fn view<'a>(&self, buffer: &'a [u8]) -> View<'a> {
         let slice = |(start, len): (u32, u32)| &buffer[start as usize..(start + len) as usize];
         View {
@@ -132,6 +135,7 @@ pub fn parse(buffer: &[u8], at: usize) -> Result<Parts, MessageError> {
 ///
 /// # Errors
 /// As [`parse`].
+#[inline]
 pub fn parse_after(buffer: &[u8], at: usize, previous: &Parts) -> Result<Parts, MessageError> {
     let (start, head_end) = (previous.start as usize, previous.payload.0 as usize);
     let end = at + (previous.end - previous.start) as usize;

@@ -187,6 +187,7 @@ impl PublishBuilder {
 
     /// Encodes a message right into the frame; `headers` as in
     /// [`weir_message::encode`].
+    #[inline]
     pub fn push_parts(
         &mut self,
         out: &mut Vec<u8>,

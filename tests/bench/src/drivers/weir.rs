@@ -1,6 +1,6 @@
 //! Driver of Weir, by its own client.
 //!
-//! Publish and subscribe: `Client::publish`, without confirmation. Queues and
+//! Publish and subscribe: `Client::publish_all`, without confirmation. Queues and
 //! streams: a `Publisher`; a receipt stands for each batch of the pace, and as many
 //! receipts are open as the window holds. Receivers take whole batches; a queue's
 //! consumer acks explicitly, a stream's reader by asking for the next batch.

@@ -120,6 +120,10 @@ fn message<'a>(subject: &'a str, header: &Header, payload: &'a [u8]) -> Message<
     }
 }
 
+fn messages<'a>(subject: &'a str, header: &Header, batch: &'a Batch) -> Vec<Message<'a>> {
+    batch.payloads().map(|payload| message(subject, header, payload)).collect()
+}
+
 struct Channel {
     client: Client,
     subject: String,
@@ -129,11 +133,8 @@ struct Channel {
 impl Publish for Channel {
     fn publish<'a>(&'a mut self, batch: &'a Batch) -> Answer<'a, ()> {
         Box::pin(async move {
-            for payload in batch.payloads() {
-                let message = message(&self.subject, &self.header, payload);
-                self.client.publish_message(&message).await?;
-            }
-            Ok(())
+            let messages = messages(&self.subject, &self.header, batch);
+            Ok(self.client.publish_all(&messages).await?)
         })
     }
 
@@ -190,10 +191,8 @@ impl Produce for Producer {
             while self.unconfirmed + batch.len() > self.pace.window.max(batch.len()) {
                 self.confirm_oldest().await?;
             }
-            for payload in batch.payloads() {
-                let message = message(&self.subject, &self.header, payload);
-                self.publisher.send(&message).await?;
-            }
+            let messages = messages(&self.subject, &self.header, batch);
+            self.publisher.send_all(&messages).await?;
             self.open.push_back((self.publisher.take(), batch.len()));
             self.unconfirmed += batch.len();
             Ok(())
