@@ -301,7 +301,7 @@ async fn logs_without_an_entry_are_taken_up_when_they_hold_dead_letters_and_else
             batch.push(b"never listed");
             let stamp = Stamp { time_ms: 1, due_ms: 0 };
             let batch = batch.take();
-            store.append(log, 0, stamp, &batch, weir_core::command::Level::Disk).unwrap();
+            store.append(log, 0, stamp, batch, weir_core::command::Level::Disk).unwrap();
             store.commit().unwrap();
             journal.close().unwrap();
         })

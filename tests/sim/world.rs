@@ -206,7 +206,14 @@ impl World {
             let whole = rows.len() == bodies.len() && self.random.chance(50);
             let rows = if whole { Vec::new() } else { rows };
             let batch = batch.take();
-            let publish = Publish { destination, connection: from, receipt, batch, rows, delay_ms };
+            let publish = Publish {
+                destination,
+                connection: from,
+                receipt,
+                batch,
+                rows: rows.into(),
+                delay_ms,
+            };
             self.send(from, shard, Command::Publish(publish));
         }
     }

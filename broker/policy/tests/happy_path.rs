@@ -67,7 +67,7 @@ fn publish_deliver_and_ack_make_no_guest_call() {
         connection,
         receipt: None,
         batch: Batch::from_bytes(batch.buffer.into()).unwrap(),
-        rows: Vec::new(),
+        rows: weir_core::command::Rows::new(),
         delay_ms: 0,
     };
     let effects = turn(&mut shard, Command::Publish(publish));
