@@ -141,7 +141,10 @@ fn full_disk_roll_with_threads() {
         let journal = open(&files);
         // Rung when the writer has written what the store handed over.
         let (ring, bell) = sync_channel(1);
-        let mut store = journal.store(Box::new(move || drop(ring.try_send(()))));
+        let mut store = journal.store(Box::new(move || {
+            // Full: it has been rung already.
+            let _ = ring.try_send(());
+        }));
         let mut catalogue = journal.catalogue();
         let revision = catalogue.put("key", Some(Bytes::from_static(b"value")), 0).unwrap();
         files.set_room(files.used_bytes());
