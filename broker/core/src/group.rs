@@ -20,6 +20,7 @@ mod lanes;
 pub(crate) mod line;
 mod members;
 pub(crate) mod part;
+mod ready;
 mod replay;
 mod ring;
 mod settle;
@@ -45,6 +46,7 @@ use consumer::{Consumer, ConsumerId, Delivery};
 use lanes::{Lanes, lane_of};
 use line::Line;
 use part::Part;
+use ready::ReadyList;
 pub(crate) use replay::checked as checked_plan;
 use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
 pub(crate) use stats::Counters;
@@ -81,12 +83,15 @@ pub(crate) struct Settled {
     pub(crate) level: Level,
 }
 
-/// A message meant for a consumer, with its room reserved.
+/// Neighbours meant for a consumer, with their room reserved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pick {
+    /// The first.
     message: MessageId,
+    count: u32,
     consumer: ConsumerId,
     attempts: u16,
+    /// Length of the first, bytes.
     bytes: u32,
     pulled: bool,
     lease_ms: u32,
@@ -166,11 +171,7 @@ pub(crate) struct Group {
     counts: [usize; STATES],
     live_bytes: u64,
     lanes: Lanes,
-    /// Ready messages that were taken before: they go first, oldest first.
-    again: BTreeSet<MessageId>,
-    /// Ready messages in the order they were taken. An entry counts only while
-    /// its slot is `Ready`.
-    fresh: VecDeque<MessageId>,
+    ready: ReadyList,
     /// Consumers that may have room, in turn.
     turn: VecDeque<ConsumerId>,
     delayed: BTreeSet<(u64, MessageId)>,
@@ -226,8 +227,7 @@ impl Group {
             counts: [0; STATES],
             live_bytes: 0,
             lanes: Lanes::default(),
-            again: BTreeSet::new(),
-            fresh: VecDeque::new(),
+            ready: ReadyList::default(),
             turn: VecDeque::new(),
             delayed: BTreeSet::new(),
             delayed_copies: BTreeSet::new(),
@@ -304,9 +304,9 @@ impl Group {
         } else {
             self.set_state(message, State::Ready, 0);
             if again {
-                self.again.insert(message);
+                self.ready.push_again(message);
             } else {
-                self.fresh.push_back(message);
+                self.ready.push_fresh(message, 1);
             }
         }
         self.tell_ready(message, &slot);
@@ -327,7 +327,7 @@ impl Group {
     fn unlist(&mut self, message: MessageId, slot: &Slot) {
         match slot.state {
             State::Delayed => drop(self.delayed.remove(&(slot.mark_ms, message))),
-            State::Ready => drop(self.again.remove(&message)),
+            State::Ready => self.ready.remove_again(message),
             _ => {}
         }
     }
@@ -356,6 +356,33 @@ impl Group {
         self.unlist(message, &slot);
         self.note_settled(partition as u16, offset, offset + 1);
         self.leave_lane(now_ms, message, &slot);
+    }
+
+    /// Neighbours of one consumer each are settled, from `first` to before `end`, up to
+    /// the first of which more is to be said. Returns how many.
+    fn finish_run(&mut self, first: MessageId, end: MessageId) -> u64 {
+        if self.plan.order > 0 {
+            // Each makes way for the next of its lane.
+            return 0;
+        }
+        let (partition, offset) = (partition_of(first), offset_of(first));
+        let Some(part) = self.parts.get_mut(partition) else { return 0 };
+        let (mut left, mut bytes) = (end - first, 0);
+        let count = part.slots.remove_run(offset, |slot| {
+            let simple = left > 0 && slot.is_with_one();
+            if simple {
+                left -= 1;
+                bytes += u64::from(slot.bytes);
+            }
+            simple
+        });
+        if count > 0 {
+            self.counts[State::InFlight as usize] -= count as usize;
+            self.live_bytes -= bytes;
+            self.freed_bytes += bytes;
+            self.note_settled(partition as u16, offset, offset + count);
+        }
+        count
     }
 
     /// `from..to` is settled: the store is told at the end of the round.

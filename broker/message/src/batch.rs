@@ -1,5 +1,7 @@
 //! Neighbouring messages in one buffer.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -59,6 +61,13 @@ impl Batch {
     #[inline]
     pub fn start(&self, row: usize) -> usize {
         if row == 0 { 0 } else { self.ends[row - 1] as usize }
+    }
+
+    /// Lengths of the messages `rows`, bytes.
+    #[inline]
+    pub fn lengths(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = u32> {
+        let mut start = self.start(rows.start) as u32;
+        self.ends[rows].iter().map(move |&end| end - std::mem::replace(&mut start, end))
     }
 
     /// The messages in order, as their encoded bytes.

@@ -29,8 +29,7 @@ impl Group {
                 }
                 let listed = match slot.state {
                     State::Ready => {
-                        self.again.contains(&message)
-                            || self.fresh.contains(&message)
+                        self.ready.contains(message)
                             || self.consumers.values().any(|one| one.waiting.contains(&message))
                     }
                     State::Offered => self.offers.contains(&(slot.mark_ms, message)),

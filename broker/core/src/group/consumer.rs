@@ -5,6 +5,7 @@
 //! rise by one, from 1.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::line::Line;
@@ -121,7 +122,7 @@ impl Consumer {
     /// Deliveries it may receive now. `bytes_max` bounds what it holds; one
     /// message passes whatever its size.
     pub(crate) fn room(&self, per_consumer: u32, bytes_max: u64) -> u32 {
-        if self.bytes_in_flight >= bytes_max || !self.line.is_open() {
+        if self.bytes_left(bytes_max) == 0 {
             return 0;
         }
         let pulled: u32 = self.pulls.iter().map(|pull| pull.left).sum();
@@ -132,6 +133,21 @@ impl Consumer {
         room.min(per_consumer.saturating_sub(self.in_flight()))
     }
 
+    /// Bytes it may receive now; one message passes whatever its size.
+    pub(crate) fn bytes_left(&self, bytes_max: u64) -> u64 {
+        bytes_max.saturating_sub(self.bytes_in_flight).min(self.line.bytes_left())
+    }
+
+    /// Messages that may be reserved at once: those that one pull, or the credit, pays
+    /// for.
+    pub(crate) fn paid_at_once(&self) -> u32 {
+        self.open_pull().map_or(self.credit, |place| self.pulls[place].left)
+    }
+
+    fn open_pull(&self) -> Option<usize> {
+        self.pulls.iter().position(|pull| pull.left > 0)
+    }
+
     /// More credit, up to the limit. Returns what was added.
     pub(crate) fn add_credit(&mut self, amount: u32) -> u32 {
         let before = self.credit;
@@ -139,19 +155,20 @@ impl Consumer {
         self.credit - before
     }
 
-    /// Takes room for one message of `bytes`. True when a pull pays for it.
-    pub(crate) fn reserve(&mut self, bytes: u32) -> bool {
-        self.picked += 1;
-        self.bytes_in_flight += u64::from(bytes);
-        if let Some(pull) = self.pulls.iter_mut().find(|pull| pull.left > 0) {
-            pull.left -= 1;
+    /// Takes room for `count` messages of `bytes` together, no more than are paid at
+    /// once. True when a pull pays for them.
+    pub(crate) fn reserve(&mut self, count: u32, bytes: u64) -> bool {
+        self.picked += count;
+        self.bytes_in_flight += bytes;
+        if let Some(place) = self.open_pull() {
+            self.pulls[place].left -= count;
             return true;
         }
-        self.credit -= 1;
+        self.credit -= count;
         false
     }
 
-    /// Undoes a `reserve`: the message was not handed over.
+    /// Undoes a `reserve` of one: the message was not handed over.
     pub(crate) fn release(&mut self, bytes: u32, pulled: bool) {
         self.picked -= 1;
         self.bytes_in_flight -= u64::from(bytes);
@@ -162,14 +179,22 @@ impl Consumer {
         }
     }
 
-    /// Hands over what was reserved; returns its delivery tag.
-    pub(crate) fn hand_over(&mut self, delivery: Delivery) -> u64 {
-        self.picked -= 1;
-        let tag = self.deliveries.push(delivery);
-        if !delivery.is_settled() {
-            self.note_lease(tag, delivery.expires_ms);
+    /// Hands over what was reserved, all with one end. Returns the first delivery tag
+    /// and the number.
+    pub(crate) fn hand_over(
+        &mut self,
+        expires_ms: u64,
+        deliveries: impl Iterator<Item = Delivery>,
+    ) -> (u64, u32) {
+        let first = self.deliveries.next();
+        self.deliveries.extend(deliveries);
+        let next = self.deliveries.next();
+        let count = (next - first) as u32;
+        self.picked -= count;
+        if expires_ms != u64::MAX {
+            self.note_leases(first..next, expires_ms);
         }
-        tag
+        (first, count)
     }
 
     /// Takes a delivery out, with its credit.
@@ -180,6 +205,25 @@ impl Consumer {
             self.credit = (self.credit + 1).min(limits::CREDIT_MAX);
         }
         Some(delivery)
+    }
+
+    /// Takes the deliveries `first..=last` out, with their credit, into `taken`.
+    /// Returns the credit that came back.
+    pub(crate) fn take_range(
+        &mut self,
+        first: u64,
+        last: u64,
+        taken: &mut Vec<(u64, Delivery)>,
+    ) -> u32 {
+        let (mut bytes, mut returned) = (0, 0);
+        self.deliveries.remove_range(first, last, |tag, delivery| {
+            bytes += u64::from(delivery.bytes);
+            returned += u32::from(!delivery.pulled);
+            taken.push((tag, delivery));
+        });
+        self.bytes_in_flight -= bytes;
+        self.credit = self.credit.saturating_add(returned).min(limits::CREDIT_MAX);
+        returned
     }
 
     /// Gives delivery `tag` another end.
@@ -238,13 +282,13 @@ impl Consumer {
         }
     }
 
-    fn note_lease(&mut self, tag: u64, expires_ms: u64) {
+    fn note_leases(&mut self, tags: Range<u64>, expires_ms: u64) {
         match self.leases.back_mut() {
-            Some((at, last)) if *at == expires_ms => *last = tag,
+            Some((at, last)) if *at == expires_ms => *last = tags.end - 1,
             Some((at, _)) if *at > expires_ms => {
-                self.leases_apart.insert((expires_ms, tag));
+                self.leases_apart.extend(tags.map(|tag| (expires_ms, tag)));
             }
-            _ => self.leases.push_back((expires_ms, tag)),
+            _ => self.leases.push_back((expires_ms, tags.end - 1)),
         }
     }
 }

@@ -29,79 +29,109 @@ impl Group {
         if self.filters.is_empty() {
             self.deliver_all(io, picks);
         } else {
-            for some in picks.chunks(limits::POLICY_BATCH_ROWS) {
+            let mut singles = Vec::new();
+            for &pick in picks {
+                let mut next = Some(pick);
+                while let Some(pick) = next {
+                    singles.push(Pick { count: 1, ..pick });
+                    next = self.behind(&pick, 1);
+                }
+            }
+            for some in singles.chunks(limits::POLICY_BATCH_ROWS) {
                 self.deliver_judged(io, some);
             }
         }
         self.send(io);
     }
 
+    /// What is left of a pick behind its first `count` messages.
+    fn behind(&self, pick: &Pick, count: u32) -> Option<Pick> {
+        if count >= pick.count {
+            return None;
+        }
+        let message = pick.message + u64::from(count);
+        let bytes = self.slot(message).expect("a picked message is live").bytes;
+        Some(Pick { message, count: pick.count - count, bytes, ..*pick })
+    }
+
     fn deliver_all(&mut self, io: &mut Io<'_>, picks: &[Pick]) {
-        let mut at = 0;
-        while at < picks.len() {
-            let pick = picks[at];
+        let mut picks = picks.iter().copied().peekable();
+        let mut left = None;
+        while let Some(mut pick) = left.take().or_else(|| picks.next()) {
             let part = &self.parts[partition_of(pick.message)];
             let found = match io.reader.find(io.store, part.log, offset_of(pick.message)) {
                 Ok(Some(found)) => found,
                 Ok(None) | Err(_) => {
-                    self.lose_picked(io.now.steady_ms, pick);
-                    at += 1;
+                    left = self.behind(&pick, 1);
+                    self.lose_picked(io.now.steady_ms, Pick { count: 1, ..pick });
                     continue;
                 }
             };
             let records = io.reader.piece(found);
-            let left = records.batch.len() - found.row;
-            let rest = picks[at + 1..].iter().zip(1..left as u64);
-            let count = 1 + rest.take_while(|(next, k)| follows(&pick, next, *k)).count();
-            let from = records.batch.start(found.row);
-            let to = records.batch.ends[found.row + count - 1] as usize;
-            let bytes = records.batch.bytes.slice(from..to);
-            let time_ms = records.time_ms;
-            self.hand_over(io.now.steady_ms, &picks[at..at + count], time_ms, bytes);
-            at += count;
+            let here = (records.batch.len() - found.row) as u32;
+            while pick.count < here
+                && let Some(next) = picks.next_if(|next| follows(&pick, next))
+            {
+                pick.count += next.count;
+            }
+            left = self.behind(&pick, here);
+            pick.count = pick.count.min(here);
+            let rows = found.row..found.row + pick.count as usize;
+            let to = records.batch.ends[rows.end - 1] as usize;
+            let bytes = records.batch.bytes.slice(records.batch.start(rows.start)..to);
+            let lengths = records.batch.lengths(rows);
+            self.hand_over(io.now.steady_ms, pick, lengths, records.time_ms, bytes);
         }
     }
 
-    /// Hands neighbours to one consumer, as one run.
-    fn hand_over(&mut self, now_ms: u64, picks: &[Pick], time_ms: u64, bytes: Bytes) {
-        let first = picks[0];
+    /// Hands neighbours, of these lengths in bytes, to one consumer, as one run.
+    fn hand_over(
+        &mut self,
+        now_ms: u64,
+        pick: Pick,
+        lengths: impl Iterator<Item = u32>,
+        time_ms: u64,
+        bytes: Bytes,
+    ) {
+        let Pick { message, attempts, pulled, consumer: id, .. } = pick;
         let settles = self.plan.ack == 0;
-        let expires_ms = match first.lease_ms {
+        let expires_ms = match pick.lease_ms {
             _ if settles => u64::MAX,
             lease_ms => now_ms + u64::from(lease_ms).min(limits::TIMER_MS_MAX),
         };
-        let consumer = self.consumers.get_mut(&first.consumer).expect("a picked consumer exists");
+        let consumer = self.consumers.get_mut(&id).expect("a picked consumer exists");
         if consumer.outgoing.is_empty() {
-            self.touched.push(first.consumer);
+            self.touched.push(id);
         }
-        let tag = consumer.deliveries.next();
-        for pick in picks {
-            let Pick { message, bytes, attempts, pulled, .. } = *pick;
-            consumer.hand_over(Delivery { message, expires_ms, bytes, attempts, pulled });
-        }
+        let deliveries = (message..).zip(lengths).map(|(message, bytes)| Delivery {
+            message,
+            expires_ms,
+            bytes,
+            attempts,
+            pulled,
+        });
+        let (tag, count) = consumer.hand_over(expires_ms, deliveries);
         consumer.outgoing.push(Run {
             tag,
-            partition: partition_of(first.message) as u16,
-            offset: offset_of(first.message),
+            partition: partition_of(message) as u16,
+            offset: offset_of(message),
             time_ms,
-            attempt: first.attempts.saturating_add(1),
-            count: picks.len() as u32,
+            attempt: attempts.saturating_add(1),
+            count,
             bytes,
         });
-        if !settles && expires_ms < consumer.check_ms {
-            self.lease_checks.remove(&(consumer.check_ms, first.consumer));
+        if expires_ms < consumer.check_ms {
+            self.lease_checks.remove(&(consumer.check_ms, id));
             consumer.check_ms = expires_ms;
-            self.lease_checks.insert((expires_ms, first.consumer));
+            self.lease_checks.insert((expires_ms, id));
         }
-        self.counters.delivered += picks.len() as u64;
-        if first.attempts > 0 {
-            self.counters.redelivered += picks.len() as u64;
+        self.counters.delivered += u64::from(count);
+        if attempts > 0 {
+            self.counters.redelivered += u64::from(count);
         }
         if settles {
-            for pick in picks {
-                self.counters.acked += 1;
-                self.end_copy(now_ms, pick.message, Fate::Settled, "");
-            }
+            self.counters.acked += u64::from(count);
+            self.settle_copies(now_ms, message, u64::from(count));
         }
     }
 
@@ -114,18 +144,19 @@ impl Group {
             let Judged { pick, time_ms, verdict, .. } = &judged[at];
             match verdict {
                 Verdict::Keep => {
-                    let rest = judged[at + 1..].iter().zip(1..);
-                    let together = rest.take_while(|(next, k)| {
-                        matches!(next.verdict, Verdict::Keep)
-                            && next.time_ms == *time_ms
-                            && follows(pick, &next.pick, *k)
-                            && lies_behind(&judged[at + *k as usize - 1].bytes, &next.bytes)
+                    let mut pick = *pick;
+                    let together = judged[at..].windows(2).take_while(|pair| {
+                        let goes_on = matches!(pair[1].verdict, Verdict::Keep)
+                            && pair[1].time_ms == *time_ms
+                            && follows(&pick, &pair[1].pick)
+                            && lies_behind(&pair[0].bytes, &pair[1].bytes);
+                        pick.count += u32::from(goes_on);
+                        goes_on
                     });
-                    let count = 1 + together.count();
-                    let run: Vec<Pick> = judged[at..at + count].iter().map(|j| j.pick).collect();
-                    let bytes = joined(&judged[at..at + count]);
-                    self.hand_over(now_ms, &run, *time_ms, bytes);
-                    at += count;
+                    let run = &judged[at..=at + together.count()];
+                    let lengths = run.iter().map(|one| one.pick.bytes);
+                    self.hand_over(now_ms, pick, lengths, *time_ms, joined(run));
+                    at += run.len();
                     continue;
                 }
                 Verdict::Rewrite(changed) => {
@@ -134,7 +165,8 @@ impl Group {
                     if let Some(consumer) = self.consumers.get(&pick.consumer) {
                         consumer.line.take(grown);
                     }
-                    self.hand_over(now_ms, &[*pick], *time_ms, changed);
+                    let length = std::iter::once(pick.bytes);
+                    self.hand_over(now_ms, *pick, length, *time_ms, changed);
                 }
                 Verdict::Drop => {
                     self.withdraw(now_ms, pick);
@@ -256,13 +288,14 @@ impl Group {
     }
 }
 
-/// Whether `next` is the message `k` after `pick` for the same consumer, with
-/// the same facts.
-fn follows(pick: &Pick, next: &Pick, k: u64) -> bool {
-    next.message == pick.message + k
+/// Whether `next` goes on where `pick` ends, for the same consumer, with the same
+/// facts.
+fn follows(pick: &Pick, next: &Pick) -> bool {
+    next.message == pick.message + u64::from(pick.count)
         && next.consumer == pick.consumer
         && next.attempts == pick.attempts
         && next.lease_ms == pick.lease_ms
+        && next.pulled == pick.pulled
 }
 
 /// Whether `next` starts where `bytes` ends, in the same buffer.

@@ -8,7 +8,8 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::consumer::ConsumerId;
-use super::slot::{Fate, MessageId, State};
+use super::ready::Stretch;
+use super::slot::{Fate, MessageId, Slot, State, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::limits;
 
@@ -98,49 +99,96 @@ impl Group {
         demand
     }
 
-    /// The next ready message in line.
-    fn pop_ready(&mut self) -> Option<MessageId> {
-        while let Some(message) = self.again.pop_first().or_else(|| self.fresh.pop_front()) {
-            if self.slot(message).is_some_and(|slot| slot.state == State::Ready) {
-                return Some(message);
-            }
-        }
-        None
+    /// The next ready messages in line, of which the first is ready for certain.
+    fn pop_stretch(&mut self) -> Option<Stretch> {
+        let parts = &self.parts;
+        self.ready.pop(|message| {
+            let slot = parts[partition_of(message)].slots.get(offset_of(message));
+            slot.is_some_and(|slot| slot.state == State::Ready)
+        })
     }
 
-    /// Reserves room for a waiting message. The consumer has room.
+    /// The next ready message in line.
+    fn pop_ready(&mut self) -> Option<MessageId> {
+        let stretch = self.pop_stretch()?;
+        self.ready.put_back(stretch, 1);
+        Some(stretch.first)
+    }
+
+    /// Reserves room for a message. The consumer has room.
     pub(super) fn pick(&mut self, message: MessageId, id: ConsumerId, lease_ms: u32) -> Pick {
         let slot = *self.slot(message).expect("a picked message is live");
+        if slot.state != State::InFlight {
+            return self.pick_waiting(Stretch { first: message, count: 1 }, u64::MAX, id, lease_ms);
+        }
+        // One copy of several.
+        let consumer = &self.consumers[&id];
+        let attempts = consumer.tries.get(&message).copied().unwrap_or(slot.attempts);
+        let pulled = self.reserve(id, 1, u64::from(slot.bytes));
+        Pick { message, count: 1, consumer: id, attempts, bytes: slot.bytes, pulled, lease_ms }
+    }
+
+    /// Reserves room for messages that wait: for the first of a stretch, and for those
+    /// behind it that are where it is, until `bytes_max` is reached. The consumer has
+    /// room for all.
+    fn pick_waiting(
+        &mut self,
+        stretch: Stretch,
+        bytes_max: u64,
+        id: ConsumerId,
+        lease_ms: u32,
+    ) -> Pick {
+        let Stretch { first: message, count: most } = stretch;
+        let mut slots = self.parts[partition_of(message)].slots.run_mut(offset_of(message));
+        let slot = slots.next().expect("a picked message is live");
+        let first = *slot;
+        let (mut count, mut bytes) = (1, u64::from(first.bytes));
+        slot.go_to_one();
+        while u64::from(count) < most
+            && bytes < bytes_max
+            && let Some(slot) = slots.next()
+            && (slot.state, slot.attempts) == (first.state, first.attempts)
+        {
+            slot.go_to_one();
+            count += 1;
+            bytes += u64::from(slot.bytes);
+        }
+        drop(slots);
+        self.counts[first.state as usize] -= count as usize;
+        self.counts[State::InFlight as usize] += count as usize;
+        let pulled = self.reserve(id, count, bytes);
+        let Slot { attempts, bytes, .. } = first;
+        Pick { message, count, consumer: id, attempts, bytes, pulled, lease_ms }
+    }
+
+    /// Reserves a consumer's room, and counts it in its line. True when a pull pays.
+    fn reserve(&mut self, id: ConsumerId, count: u32, bytes: u64) -> bool {
         let consumer = self.consumers.get_mut(&id).expect("a picked consumer exists");
-        let pulled = consumer.reserve(slot.bytes);
-        if consumer.line.take(u64::from(slot.bytes)) {
+        if consumer.line.take(bytes) {
             self.lines.push(Arc::clone(&consumer.line));
         }
-        let mut attempts = slot.attempts;
-        if slot.state != State::InFlight {
-            self.set_state(message, State::InFlight, 0);
-            let slot = self.slot_mut(message).expect("a picked message is live");
-            (slot.holders, slot.fate) = (1, Fate::Again);
-        } else {
-            attempts = consumer.tries.get(&message).copied().unwrap_or(attempts);
-        }
-        Pick { message, consumer: id, attempts, bytes: slot.bytes, pulled, lease_ms }
+        consumer.reserve(count, bytes)
     }
 
     /// Up to `count` ready messages for one consumer, while it has room. False
     /// when nothing was ready.
     fn pick_chunk(&mut self, id: ConsumerId, count: usize, picks: &mut Vec<Pick>) -> bool {
-        let mut room = self.room(id) as usize;
+        let mut left = self.room(id).min(count as u32);
         let bytes_max = self.bytes_per_consumer();
         let before = picks.len();
-        while picks.len() - before < count && room > 0 {
-            let Some(message) = self.pop_ready() else { break };
-            picks.push(self.pick(message, id, self.plan.lease_ms));
-            room -= 1;
+        while left > 0 {
             let consumer = &self.consumers[&id];
-            if consumer.bytes_in_flight >= bytes_max || !consumer.line.is_open() {
+            let (most, bytes_left) =
+                (consumer.paid_at_once().min(left), consumer.bytes_left(bytes_max));
+            if bytes_left == 0 {
                 break;
             }
+            let Some(stretch) = self.pop_stretch() else { break };
+            let wanted = Stretch { count: stretch.count.min(u64::from(most)), ..stretch };
+            let pick = self.pick_waiting(wanted, bytes_left, id, self.plan.lease_ms);
+            self.ready.put_back(stretch, u64::from(pick.count));
+            left -= pick.count;
+            picks.push(pick);
         }
         picks.len() > before
     }
@@ -151,9 +199,12 @@ impl Group {
             self.take_in(io, self.demand());
         }
         while picks.len() < PICKS_MAX && self.any_open() {
-            let ready = self.again.len() + self.fresh.len();
+            let ready = self.counts[State::Ready as usize];
             let id = self.turn.pop_front().expect("somebody is open");
-            let fair = ready.div_ceil(self.turn.len() + 1).clamp(1, CHUNK_MAX);
+            let fair = match self.turn.len() {
+                0 => ready.max(1),
+                others => ready.div_ceil(others + 1).clamp(1, CHUNK_MAX),
+            };
             let picked = self.pick_chunk(id, fair, picks);
             if picked {
                 self.turn.push_back(id);
@@ -170,7 +221,7 @@ impl Group {
             return;
         }
         self.take_in(io, self.demand());
-        if self.again.is_empty() && self.fresh.is_empty() {
+        if self.ready.is_empty() {
             return;
         }
         let load = |group: &Self, id| Reverse((group.consumers[&id].in_flight(), id));
@@ -224,7 +275,7 @@ impl Group {
                 None => keyless.push(message),
             }
         }
-        self.again.extend(keyless);
+        keyless.into_iter().for_each(|message| self.ready.push_again(message));
     }
 
     /// Hands an open consumer what waits for it in particular.

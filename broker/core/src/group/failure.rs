@@ -106,6 +106,18 @@ impl Group {
         self.delayed_copies.insert((due_ms, id, message));
     }
 
+    /// `count` neighbours from `first` on are settled by a consumer each.
+    pub(super) fn settle_copies(&mut self, now_ms: u64, first: MessageId, count: u64) {
+        let (mut next, end) = (first, first + count);
+        while next < end {
+            next += self.finish_run(next, end);
+            if next < end {
+                self.end_copy(now_ms, next, Fate::Settled, "");
+                next += 1;
+            }
+        }
+    }
+
     /// One consumer is through with its copy. What becomes of the message is
     /// decided when the last one is.
     pub(super) fn end_copy(&mut self, now_ms: u64, message: MessageId, fate: Fate, reason: &str) {

@@ -28,7 +28,15 @@ impl Line {
 
     /// Whether more may be handed over now.
     pub(crate) fn is_open(&self) -> bool {
-        !self.paused.load(Relaxed) && self.turn_bytes.load(Relaxed) < self.turn_bytes_max
+        self.bytes_left() > 0
+    }
+
+    /// Bytes that may be handed over now; one message passes whatever its size.
+    pub(crate) fn bytes_left(&self) -> u64 {
+        if self.paused.load(Relaxed) {
+            return 0;
+        }
+        self.turn_bytes_max.saturating_sub(self.turn_bytes.load(Relaxed))
     }
 
     /// Counts what is about to be handed over. True when it is the turn's first.

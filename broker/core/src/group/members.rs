@@ -63,7 +63,7 @@ impl Group {
                 self.end_copy(now_ms, message, Fate::Again, "");
             }
         } else {
-            self.again.append(&mut consumer.waiting);
+            self.ready.append_again(&mut consumer.waiting);
         }
         self.reassign_keys();
         Some(consumer)
@@ -75,10 +75,10 @@ impl Group {
             return;
         }
         for consumer in self.consumers.values_mut() {
-            self.again.append(&mut consumer.waiting);
+            self.ready.append_again(&mut consumer.waiting);
         }
         let slots = &self.parts;
-        self.again.retain(|&message| {
+        self.ready.retain_again(|&message| {
             let slots = &slots[super::partition_of(message)].slots;
             slots.get(super::offset_of(message)).is_some_and(|slot| slot.state == State::Ready)
         });

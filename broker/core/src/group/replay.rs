@@ -110,8 +110,7 @@ impl Group {
     /// Builds lanes and lines anew from the messages' states.
     fn line_up_again(&mut self, now_ms: u64) {
         self.lanes.clear();
-        self.again.clear();
-        self.fresh.clear();
+        self.ready.clear();
         self.offers.clear();
         let order = self.plan.order;
         for message in self.messages(|slot| matches!(slot.state, State::InFlight | State::Dying)) {

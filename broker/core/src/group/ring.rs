@@ -51,6 +51,13 @@ impl<T> Ring<T> {
         at
     }
 
+    /// Appends values.
+    pub(crate) fn extend(&mut self, values: impl Iterator<Item = T>) {
+        let before = self.dense.len();
+        self.dense.extend(values.map(Some));
+        self.live += self.dense.len() - before;
+    }
+
     /// Leaves out the positions up to `at`; does nothing when `at` is behind.
     pub(crate) fn skip_to(&mut self, at: u64) {
         if at <= self.next() {
@@ -83,6 +90,17 @@ impl<T> Ring<T> {
         self.dense.get_mut((at - self.base) as usize)?.as_mut()
     }
 
+    /// The value at `at` and those right behind it, up to the first gap; of the old
+    /// ones that one alone.
+    pub(crate) fn run_mut(&mut self, at: u64) -> impl Iterator<Item = &mut T> {
+        let (old, from) = if at < self.base {
+            (self.sparse.get_mut(&at), self.dense.len())
+        } else {
+            (None, ((at - self.base) as usize).min(self.dense.len()))
+        };
+        old.into_iter().chain(self.dense.range_mut(from..).map_while(Option::as_mut))
+    }
+
     /// Takes the value at `at` out.
     pub(crate) fn remove(&mut self, at: u64) -> Option<T> {
         let value = if at < self.base {
@@ -91,21 +109,57 @@ impl<T> Ring<T> {
             self.dense.get_mut((at - self.base) as usize)?.take()?
         };
         self.live -= 1;
-        self.drop_empty_front();
-        let dense_live = self.live - self.sparse.len();
-        if self.dense.len() > DENSE_KEPT && self.dense.len() > DENSE_SPREAD_MAX * dense_live {
-            self.make_sparse(DENSE_KEPT / 2);
-        }
+        self.give_room_back();
         Some(value)
+    }
+
+    /// Takes out the value at `at` and those right behind it, as many as `wanted`
+    /// says yes to; of the old ones at most that one. Returns how many.
+    pub(crate) fn remove_run(&mut self, at: u64, mut wanted: impl FnMut(&T) -> bool) -> u64 {
+        if at < self.base {
+            let is_wanted = self.sparse.get(&at).is_some_and(wanted);
+            return u64::from(is_wanted && self.remove(at).is_some());
+        }
+        let from = ((at - self.base) as usize).min(self.dense.len());
+        let mut removed = 0;
+        for place in self.dense.range_mut(from..) {
+            if !place.as_ref().is_some_and(&mut wanted) {
+                break;
+            }
+            *place = None;
+            removed += 1;
+        }
+        self.live -= removed;
+        self.give_room_back();
+        removed as u64
+    }
+
+    /// Takes out what lies in `first..=last`, lowest first. Costs what lies in the
+    /// range, however wide it is.
+    pub(crate) fn remove_range(&mut self, first: u64, last: u64, mut each: impl FnMut(u64, T)) {
+        if first > last {
+            return;
+        }
+        while let Some((&at, _)) = self.sparse.range(first..=last).next() {
+            let value = self.sparse.remove(&at).expect("it was just found");
+            self.live -= 1;
+            each(at, value);
+        }
+        let (from, to) = self.dense_places(first, last);
+        for (at, place) in (self.base + from as u64..).zip(self.dense.range_mut(from..to)) {
+            if let Some(value) = place.take() {
+                self.live -= 1;
+                each(at, value);
+            }
+        }
+        self.give_room_back();
     }
 
     /// Positions in `first..=last` that have a value, lowest first, with the
     /// value. Costs what lies in the range, however wide it is.
     pub(crate) fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &T)> {
         let old = (first <= last).then(|| self.sparse.range(first..=last));
-        let from = (first.max(self.base) - self.base).min(self.dense.len() as u64) as usize;
-        let to = last.saturating_add(1).max(self.base) - self.base;
-        let to = (to.min(self.dense.len() as u64) as usize).max(from);
+        let (from, to) = self.dense_places(first, last);
         let young = self.dense.range(from..to).enumerate();
         let base = self.base + from as u64;
         old.into_iter()
@@ -117,6 +171,22 @@ impl<T> Ring<T> {
     /// All values, lowest position first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.range(0, u64::MAX)
+    }
+
+    /// Dense places of the positions `first..=last`.
+    fn dense_places(&self, first: u64, last: u64) -> (usize, usize) {
+        let from = (first.max(self.base) - self.base).min(self.dense.len() as u64) as usize;
+        let to = last.saturating_add(1).max(self.base) - self.base;
+        (from, (to.min(self.dense.len() as u64) as usize).max(from))
+    }
+
+    /// Values have been taken out: their room is not kept for a few old ones.
+    fn give_room_back(&mut self) {
+        self.drop_empty_front();
+        let dense_live = self.live - self.sparse.len();
+        if self.dense.len() > DENSE_KEPT && self.dense.len() > DENSE_SPREAD_MAX * dense_live {
+            self.make_sparse(DENSE_KEPT / 2);
+        }
     }
 
     fn drop_empty_front(&mut self) {
@@ -141,7 +211,62 @@ impl<T> Ring<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
     use super::Ring;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 200,
+            failure_persistence: None,
+            rng_seed: RngSeed::Fixed(1),
+            ..ProptestConfig::default()
+        })]
+
+        /// Stretches are handled as their values one by one would be.
+        #[test]
+        fn behaves_like_a_tree(
+            steps in proptest::collection::vec((0_u8..5, any::<u16>(), 0_u16..600), 1..80),
+        ) {
+            let (mut ring, mut tree) = (Ring::new(0), BTreeMap::new());
+            for (step, place, count) in steps {
+                let count = u64::from(count);
+                let next = ring.next();
+                let at = u64::from(place) % (next + 2);
+                match step {
+                    0 => {
+                        ring.extend(next..next + count);
+                        tree.extend((next..next + count).map(|value| (value, value)));
+                    }
+                    1 => ring.skip_to(next + u64::from(place) / 32),
+                    2 => {
+                        let run: Vec<u64> = ring.run_mut(at).map(|value| *value).collect();
+                        let expected = (at..).map_while(|at| tree.get(&at).copied());
+                        prop_assert!(run.len() == 1 || expected.clone().count() == run.len());
+                        prop_assert!(run.iter().copied().eq(expected.take(run.len())));
+                        let removed = ring.remove_run(at, |value| *value < at + count);
+                        let most = if run.is_empty() { 0 } else { count };
+                        prop_assert_eq!(removed, most.min(run.len() as u64));
+                        tree.retain(|other, _| !(at..at + removed).contains(other));
+                    }
+                    3 => {
+                        let mut removed = Vec::new();
+                        ring.remove_range(at, at + count, |at, value| removed.push((at, value)));
+                        let expected: Vec<_> = tree.extract_if(at..=at + count, |_, _| true).collect();
+                        prop_assert_eq!(removed, expected);
+                    }
+                    _ => prop_assert_eq!(ring.remove(at), tree.remove(&at)),
+                }
+                prop_assert!(ring.iter().map(|(at, value)| (at, *value)).eq(tree.clone()));
+                prop_assert_eq!(ring.len(), tree.len());
+                let first = tree.first_key_value().map(|(&at, _)| at);
+                prop_assert_eq!(ring.first(), first.unwrap_or(ring.next()));
+            }
+        }
+    }
 
     #[test]
     fn one_old_value_does_not_hold_the_room_of_the_young() {

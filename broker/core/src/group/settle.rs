@@ -3,7 +3,7 @@
 use super::Group;
 use super::consumer::{ConsumerId, Delivery};
 use super::failure::Ending;
-use super::slot::Fate;
+use super::slot::{Fate, MessageId};
 use crate::command::{Settlement, Verb};
 use crate::limits;
 use crate::policy::{Event, event};
@@ -36,18 +36,15 @@ impl Group {
         let mut taken = std::mem::take(&mut self.scratch);
         taken.clear();
         let Some(consumer) = self.consumers.get_mut(&id) else { return 0 };
-        let held = consumer.deliveries.range(range.first, range.last);
-        taken.extend(held.map(|(tag, delivery)| (tag, *delivery)));
-        let mut returned = 0;
-        for (tag, delivery) in &taken {
-            consumer.take(*tag);
-            returned += u32::from(!delivery.pulled);
-        }
+        let returned = consumer.take_range(range.first, range.last, &mut taken);
         if self.plan.interest != 0 {
             self.tell_settled(id, &taken, verb, returned);
         }
-        for (_, delivery) in taken.iter().filter(|(_, delivery)| !delivery.is_settled()) {
-            self.settle_one(now_ms, id, delivery, verb);
+        let open = taken.iter().map(|(_, delivery)| delivery).filter(|one| !one.is_settled());
+        if verb == Verb::Ack && self.plan.spread == 0 {
+            self.ack_all(now_ms, open.map(|delivery| delivery.message));
+        } else {
+            open.for_each(|delivery| self.settle_one(now_ms, id, delivery, verb));
         }
         let known = taken.len() as u64;
         self.scratch = taken;
@@ -83,6 +80,19 @@ impl Group {
         if amount > 0 {
             let (kind, value) = (event::CREDIT, amount);
             self.tell(Event { kind, consumer, value, ..Event::default() });
+        }
+    }
+
+    /// Acknowledges messages, neighbours together.
+    fn ack_all(&mut self, now_ms: u64, messages: impl Iterator<Item = MessageId>) {
+        let mut messages = messages.peekable();
+        while let Some(first) = messages.next() {
+            let mut count = 1;
+            while messages.next_if_eq(&(first + count)).is_some() {
+                count += 1;
+            }
+            self.counters.acked += count;
+            self.settle_copies(now_ms, first, count);
         }
     }
 

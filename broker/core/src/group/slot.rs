@@ -20,10 +20,11 @@ pub(crate) fn offset_of(message: MessageId) -> u64 {
 }
 
 /// Where a message is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
     /// Waits for a consumer; the broker picks it.
+    #[default]
     Ready,
     /// Waits for the policy to decide.
     Offered,
@@ -57,7 +58,7 @@ pub(crate) enum Fate {
 }
 
 /// See the file's head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     /// Where it is.
     pub(crate) state: State,
@@ -78,4 +79,16 @@ pub(crate) struct Slot {
     /// `Delayed`: when it is due; `Blocked`: not ready before; `Offered`: since
     /// when. Steady ms.
     pub(crate) mark_ms: u64,
+}
+
+impl Slot {
+    /// A consumer gets it, and no other.
+    pub(crate) fn go_to_one(&mut self) {
+        (self.state, self.mark_ms, self.holders, self.fate) = (State::InFlight, 0, 1, Fate::Again);
+    }
+
+    /// With a single consumer, whose word decides.
+    pub(crate) fn is_with_one(&self) -> bool {
+        self.state == State::InFlight && self.holders == 1 && self.fate <= Fate::Settled
+    }
 }
