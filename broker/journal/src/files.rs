@@ -152,6 +152,17 @@ pub trait File: Send + Sync {
     /// As the operating system says.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// Reads `len` bytes from `position` on; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// As [`File::read_at`].
+    fn read(&self, len: usize, position: u64) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        let read = self.read_at(&mut buffer, position)?;
+        buffer.truncate(read);
+        Ok(buffer)
+    }
+
     /// Writes all of `bytes`. It survives the process, and no power cut.
     ///
     /// # Errors

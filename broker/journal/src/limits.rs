@@ -65,6 +65,12 @@ pub const KEPT_JOURNAL_FILES: usize = 6;
 /// Journal files filed in one round: each log that has something in them costs a
 /// write and a sync a round, however little it is.
 pub const FILED_AT_ONCE: usize = 3;
+/// Where an entry in a segment ends, bytes of messages: one is read and checked as a
+/// whole, and readers want little more than this at once.
+pub const FILED_ENTRY_BYTES: usize = 32 << 10;
+/// Bytes written without a sync after which the disk is let begin with them, so that
+/// the sync at the file's end has little to wait for.
+pub const UNSYNCED_BYTES: u64 = 4 << 20;
 /// Segments that are written before the first of them is synced, most.
 pub const UNSYNCED_SEGMENTS_MAX: usize = 128;
 /// Longest a write with its sync takes, us, for the owner of a store to do it by

@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     durable: u64,
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
+    /// Up to where the disk was let begin with them.
+    begun: u64,
     /// A block that waits for a file to go on in, and whether it is to be synced.
     held: Option<(Box<Forming>, bool)>,
     buffer: Vec<u8>,
@@ -95,6 +97,7 @@ impl Writer {
             written: durable,
             durable,
             unsynced: false,
+            begun: FILE_HEAD_BYTES as u64,
             held: None,
             buffer: Vec::new(),
         })
@@ -224,6 +227,12 @@ impl Writer {
             Shared::lock(&inboxes[store].places).push(place);
         }
         self.at += finished.len as u64;
+        if sync {
+            self.begun = self.at;
+        } else if self.at - self.begun >= limits::UNSYNCED_BYTES {
+            self.file.start_sync(self.begun);
+            self.begun = self.at;
+        }
         self.chain_crc = finished.header_crc;
         let counts = &self.shared.counts;
         counts.blocks.fetch_add(1, Relaxed);
@@ -262,7 +271,7 @@ impl Writer {
         self.file = begin_file(&self.shared, &spare, next, self.number, self.chain_crc)?;
         self.shared.tell(Told::Sealed { sequence: self.sequence });
         self.sequence = next;
-        self.at = FILE_HEAD_BYTES as u64;
+        (self.at, self.begun) = (FILE_HEAD_BYTES as u64, FILE_HEAD_BYTES as u64);
         Ok(true)
     }
 }

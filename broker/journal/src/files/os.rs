@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -222,6 +223,23 @@ impl File for OsFile {
             }
         }
         Ok(filled)
+    }
+
+    /// Into memory that is not filled with zeros before: that costs as much as the
+    /// reading.
+    fn read(&self, len: usize, position: u64) -> io::Result<Vec<u8>> {
+        let mut buffer = Vec::with_capacity(len);
+        while buffer.len() < len {
+            let at = position + buffer.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut buffer), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.named("read", &error.into())),
+            }
+        }
+        // There may have been more room than was asked for.
+        buffer.truncate(len);
+        Ok(buffer)
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

@@ -18,10 +18,7 @@ use crate::limits::SECTOR_BYTES;
 pub fn load(file: &dyn File, from: u64, len: usize) -> io::Result<Bytes> {
     let there = file.len()?.saturating_sub(from);
     let len = len.min(usize::try_from(there).unwrap_or(usize::MAX));
-    let mut buffer = vec![0; len];
-    let read = file.read_at(&mut buffer, from)?;
-    buffer.truncate(read);
-    Ok(buffer.into())
+    Ok(file.read(len, from)?.into())
 }
 
 /// What lies at byte `at` of the file: as [`super::read_block`], with one small
