@@ -9,6 +9,7 @@ mod os;
 mod tests;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use os::OsFiles;
@@ -177,9 +178,9 @@ pub trait File: Send + Sync {
     /// As [`File::write_at`].
     fn write_synced(&self, bytes: &[u8], position: u64) -> io::Result<()>;
 
-    /// Lets the disk begin with what was written from `position` on. Promises
-    /// nothing: a sync is needed as before, and has less to wait for.
-    fn start_sync(&self, _position: u64) {}
+    /// Lets the disk begin with what was written there. Promises nothing: a sync is
+    /// needed as before, and has less to wait for.
+    fn start_sync(&self, _bytes: Range<u64>) {}
 
     /// Waits until all that was written is on disk, the length included.
     ///

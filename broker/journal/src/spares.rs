@@ -130,7 +130,7 @@ impl Spares {
                 let part = (self.len - at).min(zeros.len() as u64);
                 file.write_at(&zeros[..part as usize], at)?;
                 // One sync of all of it would hold up the journal's own.
-                file.start_sync(at);
+                file.start_sync(at..at + part);
                 at += part;
             }
             file.sync_data()

@@ -230,7 +230,7 @@ impl Writer {
         if sync {
             self.begun = self.at;
         } else if self.at - self.begun >= limits::UNSYNCED_BYTES {
-            self.file.start_sync(self.begun);
+            self.file.start_sync(self.begun..self.at);
             self.begun = self.at;
         }
         self.chain_crc = finished.header_crc;

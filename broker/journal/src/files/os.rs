@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -258,10 +260,11 @@ impl File for OsFile {
         self.sync_data()
     }
 
-    fn start_sync(&self, position: u64) {
+    fn start_sync(&self, bytes: Range<u64>) {
         // That these pages will not be read soon makes the kernel write them now; it
         // forgets only those that are written already.
-        let _ = rustix::fs::fadvise(&self.file, position, None, Advice::DontNeed);
+        let len = NonZeroU64::new(bytes.end.saturating_sub(bytes.start));
+        let _ = rustix::fs::fadvise(&self.file, bytes.start, len, Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

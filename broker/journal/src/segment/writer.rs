@@ -298,7 +298,7 @@ impl SegmentWriter {
     /// What the disk says; then the segment must be given up.
     pub(crate) fn start_sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.file.start_sync(self.begun_at);
+        self.file.start_sync(self.begun_at..self.segment.len);
         // Many wait for their sync at the same time.
         (self.buffer, self.builder) = (Vec::new(), BlockBuilder::new());
         Ok(())
