@@ -24,6 +24,7 @@ mod server;
 mod stamp;
 mod table;
 mod tally;
+mod targets;
 mod workloads;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 
 use crate::results::{Results, Sample};
 use crate::table::{self, short};
+use crate::targets;
 
 const HEAD: &str = "# Performance
 
@@ -69,6 +70,7 @@ fn method(workload: &str) -> &'static str {
 pub(crate) fn page(results: &Results, plots: &[(String, String)]) -> String {
     let mut out = HEAD.to_owned();
     out += &setting(results);
+    out += &targets::table(results);
     for workload in ["limits", "W1", "W2", "W3", "W4", "W5", "W6", "W7"] {
         if results.rows(workload).is_empty() {
             continue;

@@ -1,0 +1,225 @@
+//! What Weir is to reach, and whether a run shows it: the table that heads
+//! `docs/performance.md`.
+//!
+//! Each line holds Weir's median against a bound that hangs on the same run: on the
+//! best peer, the relay, a raw sync. Apache Iggy alone is held against figures of
+//! another day, because no package registry has its server.
+
+use crate::drivers::RELAY;
+use crate::results::Results;
+use crate::table::{best_peer, markdown, short};
+use crate::workloads::physical::LIMIT;
+
+/// Messages a second of Iggy 0.8 on two cores, 2026-11-21: bytes, appended without a
+/// sync, with one, replayed; and how many times that Weir is to do.
+const IGGY: [(usize, [f64; 3], [f64; 3]); 2] = [
+    (128, [3_280e3, 1_330e3, 3_170e3], [2.0, 2.0, 2.0]),
+    (1_024, [1_080e3, 550e3, 1_210e3], [1.2, 1.5, 1.2]),
+];
+const UNLOADED: &str = "weir (a) default";
+
+/// One target.
+struct Target {
+    what: String,
+    wanted: String,
+    /// Weir's figure in the unit of `bound`.
+    found: Option<f64>,
+    bound: f64,
+    is_lowest_best: bool,
+}
+
+impl Target {
+    fn holds(&self) -> Option<bool> {
+        let found = self.found?;
+        Some(if self.is_lowest_best { found <= self.bound } else { found >= self.bound })
+    }
+}
+
+/// The table; "" when the run has nothing of it.
+pub(crate) fn table(results: &Results) -> String {
+    let mut targets = Vec::new();
+    fan_out(results, &mut targets);
+    queue(results, &mut targets);
+    stream(results, &mut targets);
+    latency(results, &mut targets);
+    synced(results, &mut targets);
+    policies(results, &mut targets);
+    growth(results, &mut targets);
+    targets.retain(|target| target.found.is_some());
+    if targets.is_empty() {
+        return String::new();
+    }
+    let held = targets.iter().filter(|target| target.holds() == Some(true)).count();
+    let rows: Vec<Vec<String>> = targets
+        .iter()
+        .map(|target| {
+            let found = target.found.map_or_else(String::new, short);
+            let verdict = if target.holds() == Some(true) { "yes" } else { "**no**" };
+            vec![target.what.clone(), target.wanted.clone(), found, verdict.to_owned()]
+        })
+        .collect();
+    let head = ["target", "wanted", "found", "held"].map(str::to_owned);
+    format!("\n## Targets: {held} of {} held\n\n{}", targets.len(), markdown(&head, &rows))
+}
+
+fn at_least(what: String, found: Option<f64>, bound: f64, of: &str) -> Target {
+    let wanted = format!("at least {}{of}", short(bound));
+    Target { what, wanted, found, bound, is_lowest_best: false }
+}
+
+fn at_most(what: String, found: Option<f64>, bound: f64, of: &str) -> Target {
+    let wanted = format!("at most {}{of}", short(bound));
+    Target { what, wanted, found, bound, is_lowest_best: true }
+}
+
+fn ratio(found: Option<f64>, other: Option<f64>) -> Option<f64> {
+    Some(found? / other?)
+}
+
+/// The best peer's figure in one row.
+fn peer(results: &Results, of: (&str, &str, &str), value: &str, lowest: bool) -> Option<f64> {
+    best_peer(&results.cells(of.0, of.1, of.2), value, lowest)
+}
+
+fn fan_out(results: &Results, targets: &mut Vec<Target>) {
+    for (size, best, relay) in [(128, 5.0, 0.5), (1_024, 1.8, 0.75)] {
+        for shape in ["1→1", "1→8", "4→4"] {
+            let row = format!("{shape} {size} B");
+            let of = ("W1", row.as_str(), "none");
+            let weir = results.median(of, "weir", "rate");
+            let peer = peer(results, of, "rate", false);
+            let floor = results.median(of, RELAY, "rate");
+            targets.push(at_least(format!("W1 {row}"), ratio(weir, peer), best, "× the best peer"));
+            let what = format!("W1 {row}");
+            targets.push(at_least(what, ratio(weir, floor), relay, " of the raw relay"));
+        }
+    }
+    let cpu = results.median(("W1", "1→8 128 B", "none"), "weir", "server_us");
+    targets.push(at_most("W1 1→8 128 B, server CPU".to_owned(), cpu, 0.08, " µs a message"));
+}
+
+fn queue(results: &Results, targets: &mut Vec<Target>) {
+    let row = "queue 128 B";
+    let weir = results.median(("W2", row, "synced"), "weir", "rate");
+    let peer = peer(results, ("W2", row, "default"), "rate", false);
+    let of = "× the best peer without a sync";
+    targets.push(at_least(format!("W2 {row}, synced"), ratio(weir, peer), 3.0, of));
+    let cpu = results.median(("W2", row, "synced"), "weir", "server_us");
+    targets.push(at_most(format!("W2 {row}, server CPU"), cpu, 2.0, " µs a message"));
+}
+
+fn stream(results: &Results, targets: &mut Vec<Target>) {
+    for (size, iggy, times) in IGGY {
+        let kinds = [("append", "default"), ("append", "synced"), ("replay", "default")];
+        for ((kind, durability), (iggy, times)) in
+            kinds.into_iter().zip(iggy.into_iter().zip(times))
+        {
+            let row = format!("stream {size} B {kind}");
+            let weir = results.median(("W3", &row, durability), "weir", "rate");
+            let of = format!("× Iggy's {} of 2026-11-21", short(iggy));
+            let found = ratio(weir, Some(iggy));
+            targets.push(at_least(format!("W3 {row}, {durability}"), found, times, &of));
+        }
+    }
+}
+
+fn latency(results: &Results, targets: &mut Vec<Target>) {
+    let of = ("W4", "pub/sub 128 B", "none");
+    for value in ["p50", "p99"] {
+        let found = ratio(results.median(of, "weir", value), results.median(of, RELAY, value));
+        targets.push(at_most(format!("W4 pub/sub 128 B, {value}"), found, 1.2, "× the raw relay"));
+    }
+    let queue = ("W4", "queue 128 B", "synced");
+    let redis = results.median(("W4", queue.1, "default"), "redis", "p99");
+    let found = ratio(results.median(queue, "weir", "p99"), redis);
+    let what = "W4 queue 128 B, synced, p99".to_owned();
+    targets.push(at_most(what, found, 1.0, "× Redis without a sync"));
+    let syncs = results.median(("W5", "1 in flight, 128 B", "synced"), LIMIT, "syncs");
+    let floor = syncs.zip(results.median(of, "weir", "p50")).map(|(syncs, p50)| 1e6 / syncs + p50);
+    let found = ratio(results.median(queue, "weir", "p50"), floor);
+    let what = "W4 queue 128 B, synced, p50".to_owned();
+    targets.push(at_most(what, found, 1.2, "× one raw sync and the publish/subscribe p50"));
+}
+
+fn synced(results: &Results, targets: &mut Vec<Target>) {
+    let of = ("W5", "1 in flight, 128 B", "synced");
+    let found = ratio(results.median(of, "weir", "rate"), results.median(of, LIMIT, "rate"));
+    let what = "W5 1 in flight".to_owned();
+    targets.push(at_least(what, found, 0.95, " of one raw sync and one raw round trip"));
+    let of = ("W5", "64 in flight, 128 B", "synced");
+    let found = ratio(results.median(of, "weir", "rate"), peer(results, of, "rate", false));
+    targets.push(at_least("W5 64 in flight".to_owned(), found, 3.0, "× the best peer"));
+}
+
+fn policies(results: &Results, targets: &mut Vec<Target>) {
+    let bounds = [("weir (b)", 0.97), ("weir (c)", 0.85), ("weir (d)", 0.85)];
+    for (row, durability) in results.rows("W6") {
+        for cell in results.cells("W6", &row, &durability) {
+            let bound = bounds.iter().find(|(name, _)| cell.driver.starts_with(name));
+            let Some(&(_, bound)) = bound else { continue };
+            let plain = results.median(("W6", &row, &durability), UNLOADED, "rate");
+            let found = ratio(cell.value("rate").map(|it| it.median), plain);
+            let what = format!("W6 {row}, {}", cell.driver.trim_start_matches("weir "));
+            targets.push(at_least(what, found, bound, " of (a)"));
+        }
+    }
+}
+
+fn growth(results: &Results, targets: &mut Vec<Target>) {
+    let rows = results.rows("W7");
+    let value = |row: &str, driver: &str, value: &str| {
+        let durability = &rows.iter().find(|(name, _)| name == row)?.1;
+        results.median(("W7", row, durability), driver, value)
+    };
+    let kinds = [
+        ("queues", "100000", 2_048.0),
+        ("subscriptions", "1000000", 200.0),
+        ("connections", "10000", 20_480.0),
+    ];
+    for (kind, most, bytes) in kinds {
+        let (one, largest) = (format!("1 {kind}"), format!("{most} {kind}"));
+        let cost = |row: &str| value(row, "weir", "server_us");
+        let found = ratio(cost(&largest), cost(&one));
+        let what = format!("W7 {largest}, server CPU a message");
+        targets.push(at_most(what, found, 1.3, "× that of one"));
+        let idle = value(&largest, "weir", "idle_bytes");
+        targets.push(at_most(format!("W7 {largest}, memory of each"), idle, bytes, " bytes"));
+    }
+    for (row, _) in rows.iter().filter(|(row, _)| row.starts_with("workers ")) {
+        let of = |count: u32| value(row, &format!("weir {count} workers"), "rate");
+        targets.push(at_least(format!("W7 {row}, 2"), ratio(of(2), of(1)), 1.6, "× 1"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Sample;
+
+    fn sample(driver: &str, rate: f64) -> Sample {
+        Sample {
+            workload: "W1".to_owned(),
+            row: "1→1 128 B".to_owned(),
+            driver: driver.to_owned(),
+            durability: "none".to_owned(),
+            values: [("rate".to_owned(), rate)].into(),
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn a_target_is_held_against_the_best_peer_of_the_run() {
+        let samples = vec![sample("weir", 50.0), sample("nats", 10.0), sample("redis", 4.0)];
+        let mut results = Results { samples, ..Results::default() };
+        let text = table(&results);
+        assert!(text.contains("Targets: 1 of 1 held"), "{text}");
+        assert!(text.contains("| 5.00 | yes |"), "{text}");
+        results.samples.push(sample("rabbitmq", 11.0));
+        assert!(table(&results).contains("| 4.55 | **no** |"), "{}", table(&results));
+    }
+
+    #[test]
+    fn a_run_without_figures_has_no_targets() {
+        assert_eq!(table(&Results::default()), "");
+    }
+}
