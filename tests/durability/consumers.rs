@@ -1,7 +1,7 @@
 //! Consumers that write down what they settled: they ack, give back, reject, leave
 //! lying, and die.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use weir_tests::Random;
 use crate::broker::{block_on, connect};
 use crate::check::Settled;
 use crate::message::{Id, identity};
+use crate::proof::DEADLINE;
 
 /// Longest wait of a pull.
 const PULL: Duration = Duration::from_millis(50);
@@ -27,6 +28,19 @@ pub(crate) struct Book {
     pub(crate) died: u64,
 }
 
+/// The book, and whoever waits for it to move on.
+#[derive(Debug, Default)]
+struct Shared {
+    book: Mutex<Book>,
+    moved: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+}
+
 /// How consumers behave, in parts of 100.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manners {
@@ -41,7 +55,7 @@ pub(crate) struct Manners {
 
 /// Consumers that run.
 pub(crate) struct Consumers {
-    book: Arc<Mutex<Book>>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
@@ -55,8 +69,8 @@ impl Consumers {
         book: Book,
         mut random: Random,
     ) -> Self {
-        let book = Arc::new(Mutex::new(book));
-        let (address, shared) = (address.to_owned(), book.clone());
+        let ours = Arc::new(Shared { book: Mutex::new(book), moved: Condvar::new() });
+        let (address, shared) = (address.to_owned(), ours.clone());
         // One thread for all: a settlement that was noted leaves with the request
         // that asks for its answer, because nobody runs in between.
         let thread = std::thread::spawn(move || {
@@ -71,34 +85,31 @@ impl Consumers {
                 }
             });
         });
-        Self { book, thread }
+        Self { shared: ours, thread }
     }
 
-    /// Messages handed out so far.
-    pub(crate) fn delivered(&self) -> u64 {
-        self.book.lock().unwrap().settled.delivered
+    /// Waits until a message was handed out.
+    pub(crate) fn begin(&self) {
+        let nothing = |book: &mut Book| book.settled.delivered == 0;
+        let waited = self.shared.moved.wait_timeout_while(self.shared.lock(), DEADLINE, nothing);
+        assert!(!waited.unwrap().1.timed_out(), "nothing was consumed");
     }
 
     /// Waits until the broker is gone. What they did.
     pub(crate) fn book(self) -> Book {
         self.thread.join().unwrap();
-        Arc::into_inner(self.book).expect("the consumers have ended").into_inner().unwrap()
+        let shared = Arc::into_inner(self.shared).expect("the consumers have ended");
+        shared.book.into_inner().unwrap()
     }
 }
 
 /// One consumer after the other, until the broker is gone.
-async fn live(
-    address: &str,
-    queue: &str,
-    manners: Manners,
-    book: &Mutex<Book>,
-    mut random: Random,
-) {
+async fn live(address: &str, queue: &str, manners: Manners, book: &Shared, mut random: Random) {
     while let Ok(client) = connect(address).await {
         match consume(&client, queue, manners, book, &mut random).await {
-            Ok(()) => book.lock().unwrap().died += 1,
+            Ok(()) => book.lock().died += 1,
             Err(Error::Refused(refused)) => {
-                book.lock().unwrap().complaints.push(format!("a consumer was told {refused}"));
+                book.lock().complaints.push(format!("a consumer was told {refused}"));
                 return;
             }
             Err(_) => return,
@@ -110,7 +121,7 @@ async fn consume(
     client: &Client,
     queue: &str,
     manners: Manners,
-    book: &Mutex<Book>,
+    book: &Shared,
     random: &mut Random,
 ) -> Result<(), Error> {
     let mut consumer = client.consume_with(queue, ConsumeOptions::credit(0)).await?;
@@ -136,13 +147,9 @@ struct Decided {
 
 /// Decides about each delivery. A message that is handed out is one whose earlier
 /// settlements were void: the last word counts.
-fn settle(
-    batch: &DeliveryBatch,
-    manners: Manners,
-    book: &Mutex<Book>,
-    random: &mut Random,
-) -> Decided {
-    let mut book = book.lock().unwrap();
+fn settle(batch: &DeliveryBatch, manners: Manners, book: &Shared, random: &mut Random) -> Decided {
+    let shared = book;
+    let mut book = shared.lock();
     let mut decided = Decided { acked: Vec::new(), count: 0 };
     for delivery in batch {
         let id = match identity(delivery.payload()) {
@@ -181,18 +188,15 @@ fn settle(
             delivery.ack();
         }
     }
+    shared.moved.notify_all();
     decided
 }
 
 /// Asks for the answer to what was settled; only what it tells is confirmed.
-async fn confirm(
-    consumer: &mut Consumer,
-    decided: &Decided,
-    book: &Mutex<Book>,
-) -> Result<(), Error> {
+async fn confirm(consumer: &mut Consumer, decided: &Decided, book: &Shared) -> Result<(), Error> {
     let answer = consumer.flush().await?;
     if answer.done == decided.count && answer.unknown == 0 {
-        book.lock().unwrap().settled.confirmed.extend(&decided.acked);
+        book.lock().settled.confirmed.extend(&decided.acked);
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ impl Server {
             .stdout(output.try_clone()?)
             .stderr(output)
             .process_group(0)
+            // Meant for the clients, see `bench.sh`.
+            .env_remove("MIMALLOC_PURGE_DELAY")
             .spawn()
             .with_context(|| format!("cannot start {:?}", command.get_program()))?;
         let mut server = Self { process, address, log };
