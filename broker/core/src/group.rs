@@ -358,33 +358,6 @@ impl Group {
         self.leave_lane(now_ms, message, &slot);
     }
 
-    /// Neighbours of one consumer each are settled, from `first` to before `end`, up to
-    /// the first of which more is to be said. Returns how many.
-    fn finish_run(&mut self, first: MessageId, end: MessageId) -> u64 {
-        if self.plan.order > 0 {
-            // Each makes way for the next of its lane.
-            return 0;
-        }
-        let (partition, offset) = (partition_of(first), offset_of(first));
-        let Some(part) = self.parts.get_mut(partition) else { return 0 };
-        let (mut left, mut bytes) = (end - first, 0);
-        let count = part.slots.remove_run(offset, |slot| {
-            let simple = left > 0 && slot.is_with_one();
-            if simple {
-                left -= 1;
-                bytes += u64::from(slot.bytes);
-            }
-            simple
-        });
-        if count > 0 {
-            self.counts[State::InFlight as usize] -= count as usize;
-            self.live_bytes -= bytes;
-            self.freed_bytes += bytes;
-            self.note_settled(partition as u16, offset, offset + count);
-        }
-        count
-    }
-
     /// `from..to` is settled: the store is told at the end of the round.
     fn note_settled(&mut self, partition: u16, from: u64, to: u64) {
         let level = if self.asked { self.level } else { self.level.min(Level::Os) };

@@ -8,7 +8,7 @@ use crate::store::{LogId, Records, Store, StoreError};
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// Pieces kept before the oldest are let go.
-const PIECES_MAX: usize = 256;
+const PIECES_MAX: usize = 512;
 
 /// Where a message was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -128,8 +128,9 @@ pub trait Store: Send {
     /// cursor log at the first that may not be.
     fn bounds(&self, log: LogId) -> Bounds;
 
-    /// Appends to `into` the records from `from` on, until `bytes_max` is
-    /// reached or the stable end: at least one record when there is one.
+    /// Appends to `into` the records from `from` on, `bytes_max` at most and up to
+    /// the stable end: at least one record when there is one, and fewer than would
+    /// fit where they would have to be read for that as part of many.
     /// Released records are skipped; the first may start after `from`. Stops
     /// before a damaged range.
     ///

@@ -140,9 +140,6 @@ impl Catalogue for JournalCatalogue {
         }
         let file = self.shared.files.open(&Self::blob_path(digest)?).ok()?;
         let len = usize::try_from(file.len().ok()?).ok()?;
-        let mut bytes = vec![0; len.min(limits::BLOB_BYTES_MAX)];
-        let read = file.read_at(&mut bytes, 0).ok()?;
-        bytes.truncate(read);
-        Some(bytes.into())
+        Some(file.read(len.min(limits::BLOB_BYTES_MAX), 0).ok()?.into())
     }
 }

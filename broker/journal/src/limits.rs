@@ -66,7 +66,7 @@ pub const KEPT_JOURNAL_FILES: usize = 6;
 /// write and a sync a round, however little it is.
 pub const FILED_AT_ONCE: usize = 3;
 /// Where an entry in a segment ends, bytes of messages: one is read and checked as a
-/// whole, and readers want little more than this at once.
+/// whole, and readers want about two of them at once.
 pub const FILED_ENTRY_BYTES: usize = 32 << 10;
 /// Bytes written without a sync after which the disk is let begin with them, so that
 /// the sync at the file's end has little to wait for.

@@ -36,7 +36,7 @@ pub(crate) struct Writer {
     durable: u64,
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
-    /// Up to where the disk was let begin with them.
+    /// Up to here the file is synced, or the disk was let begin with it.
     begun: u64,
     /// A block that waits for a file to go on in, and whether it is to be synced.
     held: Option<(Box<Forming>, bool)>,
@@ -254,6 +254,7 @@ impl Writer {
             self.file.sync_data()?;
             self.shared.counts.syncs.fetch_add(1, Relaxed);
             self.unsynced = false;
+            self.begun = self.at;
         }
         self.durable = self.written;
         self.shared.set_durable_block(self.durable);

@@ -45,16 +45,19 @@ pub(crate) fn table(results: &Results) -> String {
     synced(results, &mut targets);
     policies(results, &mut targets);
     growth(results, &mut targets);
-    targets.retain(|target| target.found.is_some());
-    if targets.is_empty() {
+    if targets.iter().all(|target| target.found.is_none()) {
         return String::new();
     }
     let held = targets.iter().filter(|target| target.holds() == Some(true)).count();
     let rows: Vec<Vec<String>> = targets
         .iter()
         .map(|target| {
-            let found = target.found.map_or_else(String::new, short);
-            let verdict = if target.holds() == Some(true) { "yes" } else { "**no**" };
+            let found = target.found.map_or_else(|| "not measured".to_owned(), short);
+            let verdict = match target.holds() {
+                Some(true) => "yes",
+                Some(false) => "**no**",
+                None => "–",
+            };
             vec![target.what.clone(), target.wanted.clone(), found, verdict.to_owned()]
         })
         .collect();
@@ -212,7 +215,8 @@ mod tests {
         let samples = vec![sample("weir", 50.0), sample("nats", 10.0), sample("redis", 4.0)];
         let mut results = Results { samples, ..Results::default() };
         let text = table(&results);
-        assert!(text.contains("Targets: 1 of 1 held"), "{text}");
+        assert!(text.contains("Targets: 1 of "), "{text}");
+        assert!(text.contains("| not measured | – |"), "{text}");
         assert!(text.contains("| 5.00 | yes |"), "{text}");
         results.samples.push(sample("rabbitmq", 11.0));
         assert!(table(&results).contains("| 4.55 | **no** |"), "{}", table(&results));

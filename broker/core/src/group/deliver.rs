@@ -34,7 +34,7 @@ impl Group {
                 let mut next = Some(pick);
                 while let Some(pick) = next {
                     singles.push(Pick { count: 1, ..pick });
-                    next = self.behind(&pick, 1);
+                    next = self.rest_of(&pick, 1);
                 }
             }
             for some in singles.chunks(limits::POLICY_BATCH_ROWS) {
@@ -45,7 +45,7 @@ impl Group {
     }
 
     /// What is left of a pick behind its first `count` messages.
-    fn behind(&self, pick: &Pick, count: u32) -> Option<Pick> {
+    fn rest_of(&self, pick: &Pick, count: u32) -> Option<Pick> {
         if count >= pick.count {
             return None;
         }
@@ -62,7 +62,7 @@ impl Group {
             let found = match io.reader.find(io.store, part.log, offset_of(pick.message)) {
                 Ok(Some(found)) => found,
                 Ok(None) | Err(_) => {
-                    left = self.behind(&pick, 1);
+                    left = self.rest_of(&pick, 1);
                     self.lose_picked(io.now.steady_ms, Pick { count: 1, ..pick });
                     continue;
                 }
@@ -74,7 +74,7 @@ impl Group {
             {
                 pick.count += next.count;
             }
-            left = self.behind(&pick, here);
+            left = self.rest_of(&pick, here);
             pick.count = pick.count.min(here);
             let rows = found.row..found.row + pick.count as usize;
             let to = records.batch.ends[rows.end - 1] as usize;
@@ -131,7 +131,7 @@ impl Group {
         }
         if settles {
             self.counters.acked += u64::from(count);
-            self.settle_copies(now_ms, message, u64::from(count));
+            self.settle_copies(now_ms, message, message + u64::from(count));
         }
     }
 

@@ -15,7 +15,9 @@ use crate::limits;
 
 /// Neighbouring messages one consumer gets before it is another's turn.
 const CHUNK_MAX: usize = 32;
-/// Messages picked before they are handed over.
+/// Room of consumers that is looked for at once, messages.
+const DEMAND_MAX: usize = 4096;
+/// Stretches picked before they are handed over.
 const PICKS_MAX: usize = 4096;
 
 impl Group {
@@ -92,8 +94,8 @@ impl Group {
         let mut demand = 0;
         for &id in &self.turn {
             demand += self.room(id) as usize;
-            if demand >= PICKS_MAX {
-                return PICKS_MAX;
+            if demand >= DEMAND_MAX {
+                return DEMAND_MAX;
             }
         }
         demand
@@ -202,6 +204,7 @@ impl Group {
             let ready = self.counts[State::Ready as usize];
             let id = self.turn.pop_front().expect("somebody is open");
             let fair = match self.turn.len() {
+                // Nobody else waits for a turn.
                 0 => ready.max(1),
                 others => ready.div_ceil(others + 1).clamp(1, CHUNK_MAX),
             };
@@ -221,7 +224,7 @@ impl Group {
             return;
         }
         self.take_in(io, self.demand());
-        if self.ready.is_empty() {
+        if self.counts[State::Ready as usize] == 0 {
             return;
         }
         let load = |group: &Self, id| Reverse((group.consumers[&id].in_flight(), id));

@@ -3,7 +3,7 @@
 
 use super::Group;
 use super::consumer::{ConsumerId, Delivery};
-use super::slot::{Fate, MessageId, State, partition_of};
+use super::slot::{Fate, MessageId, State, offset_of, partition_of};
 use crate::limits;
 
 /// How a delivery ended without being settled.
@@ -106,9 +106,9 @@ impl Group {
         self.delayed_copies.insert((due_ms, id, message));
     }
 
-    /// `count` neighbours from `first` on are settled by a consumer each.
-    pub(super) fn settle_copies(&mut self, now_ms: u64, first: MessageId, count: u64) {
-        let (mut next, end) = (first, first + count);
+    /// Neighbours, from `first` to before `end`, are settled by a consumer each.
+    pub(super) fn settle_copies(&mut self, now_ms: u64, first: MessageId, end: MessageId) {
+        let mut next = first;
         while next < end {
             next += self.finish_run(next, end);
             if next < end {
@@ -118,11 +118,38 @@ impl Group {
         }
     }
 
+    /// As [`Group::settle_copies`], up to the first of which more is to be said. Returns
+    /// how many.
+    fn finish_run(&mut self, first: MessageId, end: MessageId) -> u64 {
+        if self.plan.order > 0 {
+            // Each makes way for the next of its lane.
+            return 0;
+        }
+        let (partition, offset) = (partition_of(first), offset_of(first));
+        let Some(part) = self.parts.get_mut(partition) else { return 0 };
+        let (mut left, mut bytes) = (end - first, 0);
+        let count = part.slots.remove_run(offset, |slot| {
+            let simple = left > 0 && slot.is_with_one();
+            if simple {
+                left -= 1;
+                bytes += u64::from(slot.bytes);
+            }
+            simple
+        });
+        if count > 0 {
+            self.counts[State::InFlight as usize] -= count as usize;
+            self.live_bytes -= bytes;
+            self.freed_bytes += bytes;
+            self.note_settled(partition as u16, offset, offset + count);
+        }
+        count
+    }
+
     /// One consumer is through with its copy. What becomes of the message is
     /// decided when the last one is.
     pub(super) fn end_copy(&mut self, now_ms: u64, message: MessageId, fate: Fate, reason: &str) {
         let part = self.parts.get_mut(partition_of(message));
-        let slot = part.and_then(|part| part.slots.get_mut(super::offset_of(message)));
+        let slot = part.and_then(|part| part.slots.get_mut(offset_of(message)));
         let Some(slot) = slot.filter(|slot| slot.state == State::InFlight) else { return };
         slot.fate = slot.fate.max(fate);
         slot.holders = slot.holders.saturating_sub(1);

@@ -23,10 +23,6 @@ pub(super) struct ReadyList {
 }
 
 impl ReadyList {
-    pub(super) fn is_empty(&self) -> bool {
-        self.again.is_empty() && self.fresh.is_empty()
-    }
-
     pub(super) fn clear(&mut self) {
         self.again.clear();
         self.fresh.clear();

@@ -140,8 +140,7 @@ impl<T> Ring<T> {
         if first > last {
             return;
         }
-        while let Some((&at, _)) = self.sparse.range(first..=last).next() {
-            let value = self.sparse.remove(&at).expect("it was just found");
+        for (at, value) in self.sparse.extract_if(first..=last, |_, _| true) {
             self.live -= 1;
             each(at, value);
         }

@@ -92,7 +92,7 @@ impl Group {
                 count += 1;
             }
             self.counters.acked += count;
-            self.settle_copies(now_ms, first, count);
+            self.settle_copies(now_ms, first, first + count);
         }
     }
 

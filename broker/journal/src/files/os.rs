@@ -263,8 +263,9 @@ impl File for OsFile {
     fn start_sync(&self, bytes: Range<u64>) {
         // That these pages will not be read soon makes the kernel write them now; it
         // forgets only those that are written already.
-        let len = NonZeroU64::new(bytes.end.saturating_sub(bytes.start));
-        let _ = rustix::fs::fadvise(&self.file, bytes.start, len, Advice::DontNeed);
+        // No length would mean all that follows.
+        let Some(len) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) else { return };
+        let _ = rustix::fs::fadvise(&self.file, bytes.start, Some(len), Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

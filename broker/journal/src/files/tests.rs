@@ -31,6 +31,9 @@ fn exercise(files: &dyn Files) {
     assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 8);
     assert_eq!(&buffer[..9], b"\0\0\0HEllo\x09");
     assert_eq!(file.read_at(&mut buffer, 100).unwrap(), 0);
+    assert_eq!(file.read(5, 3).unwrap(), b"HEllo");
+    assert_eq!(file.read(20, 5).unwrap(), b"llo");
+    assert_eq!((file.read(0, 3).unwrap(), file.read(1, 100).unwrap()), (vec![], vec![]));
     file.set_len(4).unwrap();
     file.set_len(6).unwrap();
     assert_eq!(file.read_at(&mut buffer, 2).unwrap(), 4);

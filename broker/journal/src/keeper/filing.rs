@@ -13,7 +13,7 @@ use weir_message::Batch;
 use super::bodies::Bodies;
 use super::{Collected, CollectedChunk, Fault, FiledLog, KeeperEvent, Rest};
 use crate::files::Files;
-use crate::limits::{FILED_ENTRY_BYTES, UNSYNCED_SEGMENTS_MAX};
+use crate::limits::UNSYNCED_SEGMENTS_MAX;
 use crate::read::{rows_within, slice};
 use crate::segment::{self, OpenError, Segment, SegmentWriter, Sizes};
 
@@ -169,8 +169,7 @@ impl<'a> Filing<'a> {
     ) -> Result<(), Unfiled> {
         let stamp = Stamp { time_ms: chunk.time_ms, due_ms: chunk.due_ms };
         while row < end {
-            let bytes = self.sizes.block_bytes.min(FILED_ENTRY_BYTES);
-            let next = rows_within(batch, row, end, bytes, true);
+            let next = rows_within(batch, row, end, self.sizes.entry_bytes(), true);
             let piece = slice(batch, row, next);
             let offset = base + row as u64;
             let writer = self.writer(segments, offset, piece.bytes.len() + 4 * piece.len())?;

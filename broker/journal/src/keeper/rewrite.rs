@@ -265,7 +265,7 @@ impl Copying {
     }
 }
 
-/// Adds records `from..to` of `piece`, in parts of a block at most.
+/// Adds records `from..to` of `piece`, in entries that readers can take one by one.
 fn push(
     writer: &mut SegmentWriter,
     sizes: Sizes,
@@ -275,7 +275,7 @@ fn push(
 ) -> Result<(), Ended> {
     let (mut row, end) = ((from - piece.base) as usize, (to - piece.base) as usize);
     while row < end {
-        let next = rows_within(&piece.batch, row, end, sizes.block_bytes, true);
+        let next = rows_within(&piece.batch, row, end, sizes.entry_bytes(), true);
         let part = slice(&piece.batch, row, next);
         writer.push(piece.level, piece.base + row as u64, piece.stamp, &part)?;
         row = next;

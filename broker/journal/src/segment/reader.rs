@@ -21,8 +21,9 @@ pub(crate) struct Source<'a> {
     pub(crate) log: u64,
 }
 
-/// Adds to `into` the records of `block` whose offsets are in `wanted`, until
-/// `bytes_max` is reached; one record even when it is larger, if `at_least_one`.
+/// Adds to `into` the records of `block` whose offsets are in `wanted`, until an entry
+/// does not fit into `bytes_max`; if `at_least_one`, of the first what fits, and one
+/// record even when it is larger.
 /// Offsets that are in no entry are passed over.
 ///
 /// # Errors
@@ -52,11 +53,19 @@ pub(crate) fn read_records(
     let (mut left, mut or_one) = (bytes_max, at_least_one);
     let mut rest = entries.as_slice();
     while let Some(first) = rest.first() {
-        // One read takes what may fit, and the first entry in any case.
-        let fits = |entry: &&Entry| entry.body.end - first.body.start <= left;
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        let span = first.body.start..now[count - 1].body.end;
+        // One read takes the entries that fit, and the first one in any case. What does
+        // not is not read: it would be checked as a whole for a few of its records.
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.body.len() - 4 * entry.b as usize;
+            bytes <= left
+        };
+        let count = rest.iter().take_while(fits).count();
+        if count == 0 && !or_one {
+            return Ok(());
+        }
+        let (now, later) = rest.split_at(count.max(1));
+        let span = first.body.start..now[now.len() - 1].body.end;
         let bytes = load(&*file, u64::from(block.at) + span.start as u64, span.len())
             .map_err(|error| damage(first.a..first.a + first.b, error.to_string()))?;
         for entry in now {

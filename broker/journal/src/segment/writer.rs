@@ -22,7 +22,7 @@ use crate::format::{
     BlockBuilder, BlockHead, EntryKind, FileHead, Found, Kind, SegmentState, load, padded,
     read_head_at,
 };
-use crate::limits::{BLOCK_HEADER_BYTES, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES};
+use crate::limits::{BLOCK_HEADER_BYTES, FILED_ENTRY_BYTES, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES};
 
 /// Bytes read at once to sum a file up.
 const SUM_BYTES: u64 = 1 << 20;
@@ -34,6 +34,13 @@ pub(crate) struct Sizes {
     pub(crate) block_bytes: usize,
     /// Where a segment is sealed, bytes of the file.
     pub(crate) segment_bytes: u64,
+}
+
+impl Sizes {
+    /// Where an entry ends, bytes of messages; one message may be longer.
+    pub(crate) fn entry_bytes(self) -> usize {
+        self.block_bytes.min(FILED_ENTRY_BYTES)
+    }
 }
 
 /// Why a segment cannot be gone on with.
