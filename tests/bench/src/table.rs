@@ -56,7 +56,7 @@ pub(crate) fn is_peer(driver: &str) -> bool {
 }
 
 /// What the variants of W6 are held against.
-const PLAIN: &str = "weir (a) default";
+pub(crate) const PLAIN: &str = "weir (a) default";
 
 /// The best median among the peers of a row: the highest, or the lowest for times.
 /// Where there are no peers, that of Weir without policies.

@@ -7,7 +7,7 @@
 
 use crate::drivers::RELAY;
 use crate::results::Results;
-use crate::table::{best_peer, markdown, short};
+use crate::table::{PLAIN, best_peer, markdown, short};
 use crate::workloads::physical::LIMIT;
 
 /// Messages a second of Iggy 0.8 on two cores, 2026-11-21: bytes, appended without a
@@ -16,7 +16,6 @@ const IGGY: [(usize, [f64; 3], [f64; 3]); 2] = [
     (128, [3_280e3, 1_330e3, 3_170e3], [2.0, 2.0, 2.0]),
     (1_024, [1_080e3, 550e3, 1_210e3], [1.2, 1.5, 1.2]),
 ];
-const UNLOADED: &str = "weir (a) default";
 
 /// One target.
 struct Target {
@@ -92,8 +91,9 @@ fn fan_out(results: &Results, targets: &mut Vec<Target>) {
             let weir = results.median(of, "weir", "rate");
             let peer = peer(results, of, "rate", false);
             let floor = results.median(of, RELAY, "rate");
-            targets.push(at_least(format!("W1 {row}"), ratio(weir, peer), best, "× the best peer"));
-            let what = format!("W1 {row}");
+            let what = format!("W1 {row}, to the best peer");
+            targets.push(at_least(what, ratio(weir, peer), best, "× the best peer"));
+            let what = format!("W1 {row}, to the relay");
             targets.push(at_least(what, ratio(weir, floor), relay, " of the raw relay"));
         }
     }
@@ -160,7 +160,7 @@ fn policies(results: &Results, targets: &mut Vec<Target>) {
         for cell in results.cells("W6", &row, &durability) {
             let bound = bounds.iter().find(|(name, _)| cell.driver.starts_with(name));
             let Some(&(_, bound)) = bound else { continue };
-            let plain = results.median(("W6", &row, &durability), UNLOADED, "rate");
+            let plain = results.median(("W6", &row, &durability), PLAIN, "rate");
             let found = ratio(cell.value("rate").map(|it| it.median), plain);
             let what = format!("W6 {row}, {}", cell.driver.trim_start_matches("weir "));
             targets.push(at_least(what, found, bound, " of (a)"));
