@@ -18,6 +18,7 @@ use weir_protocol::{
 
 use crate::inbox::Inbox;
 use crate::limits::READ_BYTES;
+use crate::line::{self, Line};
 use crate::shared::{Pending, Reply, Shared, Taken};
 use crate::{ConnectOptions, Error};
 
@@ -107,7 +108,9 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: Connection) -> Resul
     let limit = limit.min(weir_protocol::limits::FRAME_BYTES_CEILING);
     let mut tasks = JoinSet::new();
     tasks.spawn(read_loop(shared.clone(), connection.reader, connection.buffer, limit));
-    tasks.spawn(write_loop(shared.clone(), connection.writer));
+    let writer = Arc::new(connection.writer);
+    shared.lock().line = Some(Line::new(writer.clone()));
+    tasks.spawn(write_loop(shared.clone(), writer));
     let first = join(tasks.join_next().await);
     if first.is_ok() {
         // The writer is done and has closed its half. The broker closes the other
@@ -125,19 +128,20 @@ fn join(ended: Option<Result<Result<(), Error>, tokio::task::JoinError>>) -> Res
     }
 }
 
-async fn write_loop(shared: Arc<Shared>, mut writer: OwnedWriteHalf) -> Result<(), Error> {
+async fn write_loop(shared: Arc<Shared>, writer: Arc<OwnedWriteHalf>) -> Result<(), Error> {
     let mut buffer = Vec::new();
     loop {
         match shared.take_outgoing(&mut buffer) {
             Taken::Bytes => {
-                writer.write_all(&buffer).await?;
+                line::write_all(&writer, &buffer).await?;
                 buffer.clear();
                 buffer.shrink_to(SPARE_BYTES_MAX);
                 shared.wrote();
             }
             Taken::Nothing => shared.wake.notified().await,
             Taken::Closing => {
-                writer.shutdown().await?;
+                // With its last owner the writing half closes.
+                shared.lock().line = None;
                 return Ok(());
             }
         }

@@ -95,6 +95,7 @@ mod driver;
 mod error;
 mod inbox;
 pub mod limits;
+mod line;
 mod message;
 mod options;
 mod outgoing;

@@ -19,6 +19,9 @@ pub const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const LAG_WAIT: Duration = Duration::from_millis(50);
 /// Ranges of delivery tags in one settle frame.
 pub const SETTLE_RANGES_MAX: usize = 1024;
+/// How long nothing must have been written before a caller that is no task of a runtime
+/// writes itself: those that follow closer leave together.
+pub const QUIET: Duration = Duration::from_micros(100);
 /// Bytes the reader asks the socket for at once.
 pub const READ_BYTES: usize = 256 * 1024;
 /// Deliveries in flight to one consumer when nothing else is asked for.

@@ -12,6 +12,7 @@ use weir_protocol::{
 };
 
 use crate::inbox::Inbox;
+use crate::line::Line;
 use crate::outgoing::{FrameInFlight, Outgoing};
 use crate::publisher::ReceiptState;
 use crate::{ConnectOptions, Error, Message};
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub(crate) settling: Vec<Arc<Inbox>>,
     /// The writer waits for `wake`.
     pub(crate) writer_idle: bool,
+    /// Where to write; none without a connection.
+    pub(crate) line: Option<Line>,
     pub(crate) connected: bool,
     /// Longest frame the broker takes, bytes.
     pub(crate) frame_bytes_max: u32,
@@ -149,6 +152,19 @@ impl State {
         self.outgoing.append(message, limit)
     }
 
+    /// Moves everything that waits into `buffer`, which is empty: publish frames,
+    /// then settlements (so that a result is published before its input is
+    /// acked), then requests (so that they see both).
+    fn take_outgoing(&mut self, buffer: &mut Vec<u8>, keep: bool) {
+        self.close_frame(keep);
+        self.outgoing.take_publish(buffer);
+        self.writing_unconfirmed = std::mem::take(&mut self.outgoing.unconfirmed);
+        for inbox in std::mem::take(&mut self.settling) {
+            inbox.write_settlements(buffer);
+        }
+        self.outgoing.take_control(buffer);
+    }
+
     /// Closes the open publish frame and remembers it until it is confirmed.
     pub(crate) fn close_frame(&mut self, keep: bool) {
         if let Some((id, frame)) = self.outgoing.close(keep) {
@@ -178,6 +194,7 @@ impl Shared {
                 inboxes: HashMap::new(),
                 settling: Vec::new(),
                 writer_idle: false,
+                line: None,
                 connected: false,
                 frame_bytes_max: weir_protocol::limits::FRAME_BYTES_MAX,
                 closing: false,
@@ -197,13 +214,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases the lock, and wakes the writer if it waits.
+    /// Releases the lock, and wakes the writer if it waits: or does its work, see
+    /// [`Line`].
     pub(crate) fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
-        let wake = std::mem::take(&mut state.writer_idle);
-        drop(state);
-        if wake {
-            self.wake.notify_one();
+        let is_idle = std::mem::take(&mut state.writer_idle);
+        if !is_idle {
+            return;
         }
+        if let Some(mut line) = state.line.take_if(|line| line.is_for_callers()) {
+            state.take_outgoing(&mut line.begun, self.options.resend_unconfirmed);
+            let is_written = line.write_now();
+            state.line = Some(line);
+            state.writer_idle = is_written;
+            if is_written {
+                state.writing_unconfirmed = 0;
+                drop(state);
+                return self.room.notify_waiters();
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Adds messages to what waits for the socket, one after the other under one lock,
@@ -264,19 +294,15 @@ impl Shared {
         }
     }
 
-    /// Moves everything that waits into `buffer`, which is empty: publish frames,
-    /// then settlements (so that a result is published before its input is
-    /// acked), then requests (so that they see both).
+    /// Moves everything that waits into `buffer`, which is empty. What a caller has
+    /// begun to write comes alone, before everything else.
     pub(crate) fn take_outgoing(&self, buffer: &mut Vec<u8>) -> Taken {
         let mut state = self.lock();
-        state.close_frame(self.options.resend_unconfirmed);
-        state.outgoing.take_publish(buffer);
-        state.writing_unconfirmed = std::mem::take(&mut state.outgoing.unconfirmed);
-        let settling = std::mem::take(&mut state.settling);
-        for inbox in settling {
-            inbox.write_settlements(buffer);
+        if let Some(line) = state.line.as_mut().filter(|line| !line.begun.is_empty()) {
+            std::mem::swap(&mut line.begun, buffer);
+            return Taken::Bytes;
         }
-        state.outgoing.take_control(buffer);
+        state.take_outgoing(buffer, self.options.resend_unconfirmed);
         if !buffer.is_empty() {
             Taken::Bytes
         } else if state.closing {
@@ -289,7 +315,12 @@ impl Shared {
 
     /// What the writer took is on its way.
     pub(crate) fn wrote(&self) {
-        self.lock().writing_unconfirmed = 0;
+        let mut state = self.lock();
+        state.writing_unconfirmed = 0;
+        if let Some(line) = &mut state.line {
+            line.wrote();
+        }
+        drop(state);
         self.room.notify_waiters();
     }
 
@@ -301,6 +332,7 @@ impl Shared {
         let state = &mut *guard;
         state.connected = false;
         state.writer_idle = false;
+        state.line = None;
         state.close_frame(self.options.resend_unconfirmed);
         let swallowed = std::mem::take(&mut state.writing_unconfirmed);
         self.lost.fetch_add(swallowed, Ordering::Relaxed);

@@ -109,8 +109,11 @@ async fn main() -> Result<()> {
         Command::Relay { address } => relay::serve(address).await,
         Command::Report(args) => report(&args),
         Command::Run(args) => {
+            // A task: what `main` itself awaits is woken on a thread of its own, two changes
+            // of threads for every answer.
+            let work = tokio::spawn(run(args));
             tokio::select! {
-                outcome = run(args) => outcome,
+                outcome = work => outcome?,
                 // Servers end as their values are dropped.
                 _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
             }
