@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::limits::QUIET;
 
@@ -30,8 +31,8 @@ impl Line {
 
     /// Whether this caller had better write itself.
     pub(crate) fn is_for_callers(&self) -> bool {
-        let is_task = tokio::task::try_id().is_some();
-        !is_task && self.begun.is_empty() && self.written.elapsed() >= QUIET
+        let is_quiet = self.begun.is_empty() && self.written.elapsed() >= QUIET;
+        is_quiet && tokio::task::try_id().is_none() && !runs_tasks()
     }
 
     /// Writes of `begun` what the socket takes at once. Whether it took all; an error is
@@ -47,6 +48,12 @@ impl Line {
     pub(crate) fn wrote(&mut self) {
         self.written = Instant::now();
     }
+}
+
+/// Whether this thread is the one that runs all tasks, too.
+fn runs_tasks() -> bool {
+    let handle = Handle::try_current();
+    handle.is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
 /// Writes all of `bytes`.

@@ -77,7 +77,10 @@ pub const UNSYNCED_SEGMENTS_MAX: usize = 128;
 /// itself instead of handing it to the writer's thread and being woken after.
 pub const QUICK_SYNC_US: u64 = 400;
 /// The most of it, bytes.
-pub const QUICK_BYTES: usize = 256 << 10;
+pub const QUICK_SYNC_BYTES: usize = 256 << 10;
+/// The most that the owner of a store writes by itself without a sync, bytes: what
+/// takes longer to copy than to wake a thread is better done beside the next turn.
+pub const QUICK_WRITE_BYTES: usize = 16 << 10;
 /// Blocks of the journal kept after they were read.
 pub const RECENT_READS: usize = 4;
 /// Bodies of entries kept of each.

@@ -84,6 +84,8 @@ pub(crate) struct Pending {
     pub(crate) sync: bool,
     pub(crate) stop: bool,
     pub(crate) bytes: usize,
+    /// How many wait for `progress`: to tell nobody is a system call, too.
+    waiters: u32,
 }
 
 /// An entry to hand over.
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     pending: Mutex<Pending>,
     /// The writer has work.
     work: Condvar,
+    /// The writer waits for some. Changed under `pending`.
+    is_writer_waiting: AtomicBool,
     /// `written` or `synced` has moved, or the journal has stopped.
     progress: Condvar,
     written: AtomicU64,
@@ -180,6 +184,7 @@ impl Shared {
             store_id: start.store_id,
             pending: Mutex::default(),
             work: Condvar::new(),
+            is_writer_waiting: AtomicBool::new(false),
             progress: Condvar::new(),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -280,13 +285,26 @@ impl Shared {
 
     /// Lets the writer know of what was handed over.
     pub(crate) fn ring_writer(&self) {
-        self.work.notify_one();
+        if self.is_writer_waiting.load(Ordering::Relaxed) {
+            self.work.notify_one();
+        }
     }
 
-    /// The writer, when it rests and the disk is quicker than a change of threads
-    /// and back: then the owner of a store writes by itself what it hands over.
-    pub(crate) fn resting_writer(&self) -> Option<MutexGuard<'_, Option<Writer>>> {
-        let is_quick = self.sync_us.load(Ordering::Relaxed) <= self.config.quick_sync_us;
+    /// The writer, when it rests and writing `bytes`, with a sync where `level` asks for
+    /// one, is quicker than a change of threads and back: then the owner of a store
+    /// writes by itself what it hands over.
+    pub(crate) fn resting_writer(
+        &self,
+        level: Level,
+        bytes: usize,
+    ) -> Option<MutexGuard<'_, Option<Writer>>> {
+        let is_quick = match level {
+            Level::Disk => {
+                bytes <= limits::QUICK_SYNC_BYTES
+                    && self.sync_us.load(Ordering::Relaxed) <= self.config.quick_sync_us
+            }
+            _ => bytes <= limits::QUICK_WRITE_BYTES,
+        };
         if !is_quick
             || self.config.quick_sync_us == 0
             || !self.has_thread.load(Ordering::Relaxed)
@@ -331,7 +349,9 @@ impl Shared {
                 }
                 // The keeper rings when it has a file, but may itself be waiting.
                 let wait = std::time::Duration::from_millis(limits::HELD_MS);
+                self.is_writer_waiting.store(true, Ordering::Relaxed);
                 drop(self.work.wait_timeout(pending, wait).expect("no panic under this lock"));
+                self.is_writer_waiting.store(false, Ordering::Relaxed);
                 return true;
             }
             if !pending.blocks.is_empty() || pending.sync {
@@ -340,7 +360,9 @@ impl Shared {
             if pending.stop {
                 return false;
             }
+            self.is_writer_waiting.store(true, Ordering::Relaxed);
             pending = self.work.wait(pending).expect("no panic under this lock");
+            self.is_writer_waiting.store(false, Ordering::Relaxed);
         }
     }
 
@@ -370,8 +392,11 @@ impl Shared {
         if synced {
             self.synced.fetch_max(self.written.load(Ordering::Acquire), Ordering::Release);
         }
+        let is_awaited = pending.waiters > 0;
         drop(pending);
-        self.progress.notify_all();
+        if is_awaited {
+            self.progress.notify_all();
+        }
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -407,7 +432,9 @@ impl Shared {
                 pending = Self::lock(&self.pending);
                 continue;
             }
+            pending.waiters += 1;
             pending = self.progress.wait(pending).expect("no panic under this lock");
+            pending.waiters -= 1;
         }
         Ok(())
     }

@@ -145,11 +145,9 @@ impl JournalStore {
     fn hand_over(&mut self) -> Result<(), StoreError> {
         if !self.turn.is_empty() {
             let turn = std::mem::take(&mut self.turn);
-            // What is not waited for is better written beside the next turn.
-            let is_awaited = turn.iter().any(|order| order.level() == Level::Disk);
-            let bytes: usize = turn.iter().map(Order::bytes).sum();
-            let is_short = is_awaited && bytes <= limits::QUICK_BYTES;
-            let mut resting = is_short.then(|| self.shared.resting_writer()).flatten();
+            let level = turn.iter().map(Order::level).max().unwrap_or_default();
+            let bytes = turn.iter().map(Order::bytes).sum();
+            let mut resting = self.shared.resting_writer(level, bytes);
             self.position = self.shared.hand_over(Some(self.number), turn)?;
             match resting.as_mut().and_then(|writer| writer.as_mut()) {
                 Some(writer) => writer.step_all(Some(self.number)),
