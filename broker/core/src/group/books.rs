@@ -2,9 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::consumer::Consumer;
 use super::lanes::lane_of;
 use super::slot::{MessageId, STATES, State};
 use super::{Group, message_id};
+
+/// Whether the consumer is to get the message once it has room.
+fn is_to_get(consumer: &Consumer, message: MessageId) -> bool {
+    consumer.waiting.contains(&message)
+        || consumer.promised.iter().any(|&(promised, _)| promised == message)
+}
 
 impl Group {
     /// # Panics
@@ -30,7 +37,7 @@ impl Group {
                 let listed = match slot.state {
                     State::Ready => {
                         self.ready.contains(message)
-                            || self.consumers.values().any(|one| one.waiting.contains(&message))
+                            || self.consumers.values().any(|one| is_to_get(one, message))
                     }
                     State::Offered => self.offers.contains(&(slot.mark_ms, message)),
                     State::Delayed => self.delayed.contains(&(slot.mark_ms, message)),

@@ -57,9 +57,9 @@ pub(crate) struct Consumer {
     pub(crate) subscription: SubscriptionId,
     /// Shared with the other consumers of its connection.
     pub(crate) line: Arc<Line>,
-    /// Deliveries that the policy chose and that the line did not take: the policy
-    /// counts them as credit used, and is told when they may be chosen again.
-    pub(crate) owed: u32,
+    /// What the policy has chosen for it, with leases in ms, until there is room: its
+    /// credit pays for each.
+    pub(crate) promised: VecDeque<(MessageId, u32)>,
     pub(crate) name: String,
     pub(crate) labels: String,
     pub(crate) credit: u32,
@@ -96,7 +96,7 @@ impl Consumer {
             connection: line.connection,
             subscription,
             line,
-            owed: 0,
+            promised: VecDeque::new(),
             name: String::new(),
             labels: String::new(),
             credit: credit.min(limits::CREDIT_MAX),
@@ -122,9 +122,11 @@ impl Consumer {
     /// Deliveries it may receive now. `bytes_max` bounds what it holds; one
     /// message passes whatever its size.
     pub(crate) fn room(&self, per_consumer: u32, bytes_max: u64) -> u32 {
-        if self.bytes_left(bytes_max) == 0 {
-            return 0;
-        }
+        if self.bytes_left(bytes_max) == 0 { 0 } else { self.places(per_consumer) }
+    }
+
+    /// Deliveries that its credit and pulls pay for.
+    pub(crate) fn places(&self, per_consumer: u32) -> u32 {
         let pulled: u32 = self.pulls.iter().map(|pull| pull.left).sum();
         let room = self.credit.saturating_add(pulled);
         if per_consumer == 0 {

@@ -65,6 +65,11 @@ impl Group {
         } else {
             self.ready.append_again(&mut consumer.waiting);
         }
+        for (message, _) in std::mem::take(&mut consumer.promised) {
+            if self.slot(message).is_some_and(|slot| slot.state == State::Ready) {
+                self.make_eligible(now_ms, message, true);
+            }
+        }
         self.reassign_keys();
         Some(consumer)
     }
@@ -86,10 +91,8 @@ impl Group {
 
     /// The line of a consumer has opened: it may get more.
     pub(crate) fn line_opened(&mut self, now_ms: u64, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        let owed = std::mem::take(&mut consumer.owed);
+        let Some(consumer) = self.consumers.get(&id) else { return };
         self.pull_ends.extend(consumer.pulls.iter().map(|pull| (pull.until_ms, id)));
-        self.tell_credit(id, owed);
         self.open(now_ms, id);
     }
 

@@ -64,9 +64,7 @@ impl Group {
     /// Tells the policy what there is: consumers, leases, waiting messages.
     pub(crate) fn replay(&mut self, now_ms: u64) {
         let mut told = Vec::new();
-        for consumer in self.consumers.values_mut() {
-            // It is told the whole credit.
-            consumer.owed = 0;
+        for consumer in self.consumers.values() {
             let pulled: u32 = consumer.pulls.iter().map(|pull| pull.left).sum();
             let (id, value) = (consumer.id, consumer.credit.saturating_add(pulled));
             told.push(Event { kind: event::JOINED, consumer: id, value, ..Event::default() });
@@ -97,6 +95,7 @@ impl Group {
         for consumer in self.consumers.values_mut() {
             let waiting = std::mem::take(&mut consumer.waiting);
             consumer.tries.clear();
+            consumer.promised.clear();
             if spread {
                 owed.extend(waiting);
             }
@@ -151,7 +150,9 @@ impl Group {
             for tag in tags {
                 consumer.take(tag);
             }
-            returned.push((consumer.id, consumer.credit - before));
+            // Everything that waits is lined up again below.
+            let promised = std::mem::take(&mut consumer.promised).len() as u32;
+            returned.push((consumer.id, consumer.credit - before + promised));
         }
         returned.into_iter().for_each(|(id, amount)| self.tell_credit(id, amount));
         self.dying.retain(|dying| partition_of(dying.message) != wanted);

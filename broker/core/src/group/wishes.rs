@@ -4,7 +4,7 @@
 use super::slot::{MessageId, State};
 use super::{Group, Io, Pick};
 use crate::limits;
-use crate::policy::{Action, Event, action, event, refusal};
+use crate::policy::{Action, Event, Plan, action, event, refusal};
 
 impl Group {
     /// Does what the policy wishes, in its order.
@@ -74,6 +74,8 @@ impl Group {
     fn decidable(&self, message: MessageId) -> Result<State, u8> {
         match self.slot(message).ok_or(refusal::NO_MESSAGE)?.state {
             State::InFlight | State::Dying => Err(refusal::WRONG_STATE),
+            // Promised already.
+            State::Ready if self.plan.chooser == 0 => Err(refusal::WRONG_STATE),
             state => Ok(state),
         }
     }
@@ -84,18 +86,27 @@ impl Group {
             State::Blocked => return Err(refusal::BREAKS_ORDER),
             _ => return Err(refusal::WRONG_STATE),
         }
-        let consumer = self.consumers.get_mut(&wish.consumer).ok_or(refusal::NO_CONSUMER)?;
-        if !consumer.line.is_open() {
-            consumer.owed += 1;
+        let Plan { lease_ms, per_consumer, chooser, .. } = self.plan;
+        let consumer = self.consumers.get(&wish.consumer).ok_or(refusal::NO_CONSUMER)?;
+        let promised = consumer.promised.len();
+        if consumer.places(per_consumer) as usize <= promised {
             return Err(refusal::NO_CREDIT);
         }
-        if self.room(wish.consumer) == 0 {
+        let has_room = promised == 0 && self.room(wish.consumer) > 0;
+        if !has_room && chooser != 0 {
             return Err(refusal::NO_CREDIT);
         }
         let slot = *self.slot(wish.message).expect("it is decidable");
         self.unlist(wish.message, &slot);
-        let lease_ms = if wish.value == 0 { self.plan.lease_ms } else { wish.value };
-        picks.push(self.pick(wish.message, wish.consumer, lease_ms));
+        let lease_ms = if wish.value == 0 { lease_ms } else { wish.value };
+        if has_room {
+            picks.push(self.pick(wish.message, wish.consumer, lease_ms));
+        } else {
+            // Credit is the policy's to spend; how many bytes go at once is not.
+            self.set_state(wish.message, State::Ready, 0);
+            let consumer = self.consumers.get_mut(&wish.consumer).expect("it was just looked at");
+            consumer.promised.push_back((wish.message, lease_ms));
+        }
         Ok(())
     }
 

@@ -86,29 +86,163 @@ fn a_pull_takes_what_is_there_in_as_many_turns_as_it_needs() {
 }
 
 #[test]
-fn a_policy_hears_when_a_line_takes_what_it_chose() {
+fn what_a_policy_chose_waits_for_the_line() {
     check(
-        "bind hand chooser=0 hears=1,5,7,11,12 shows
+        "bind hand chooser=0 hears=1,5,7,11 shows
          queue orders
          ann: consume orders credit=2
+         bob: consume orders credit=2
          ann: pause
+         eve: publish orders a b c
+         wish hand dispatch consumer=1 message=1
          wish hand dispatch consumer=1 message=0
-         eve: publish orders a
-         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=2
+         wish hand dispatch consumer=2 message=1
+         wish hand retry message=0
+         eve: publish orders d
          ann: resume
          eve: info orders",
         expect![[r#"
             ~ hand opens orders
             ~ hand hears joined 1 credit 2
+            ~ hand hears joined 2 credit 2
             ~ classify ["orders"]
             ~ hand hears ready 0 a tries 0
-            ~ hand hears refused code 4 kind 1 message 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            eve <- published 3: Ok(Disk)
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears refused code 4 kind 1 message 2
+            ~ hand hears refused code 7 kind 1 message 1
+            ~ hand hears refused code 7 kind 2 message 0
             eve <- published 1: Ok(Disk)
+            ann <- deliver b#1 | a#2
+            eve <- orders: 4 kept, 0..4, published 4 refused 0 removed 0
+              [] hand g1 lag 4 ready 2 in flight 2 delayed 0 parked 0 | delivered 2 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 3
+                ann credit 0 holds 2
+                bob credit 2 holds 0
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_policy_chose_for_one_who_leaves_is_chosen_again() {
+    check(
+        "bind hand chooser=0 hears=1,6,7,11 shows
+         queue orders
+         ann: consume orders credit=3
+         ann: pause
+         eve: publish orders a b c
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         eve: publish orders d
+         ann: lost
+         bob: consume orders credit=3
+         wish hand dispatch consumer=2 message=1
+         eve: publish orders e
+         eve: info orders",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            eve <- published 3: Ok(Disk)
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            ~ hand hears left 1 code 1
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 4 e tries 0
+            eve <- published 1: Ok(Disk)
+            bob <- deliver b#1
+            eve <- orders: 5 kept, 0..5, published 5 refused 0 removed 0
+              [] hand g1 lag 5 ready 4 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                bob credit 2 holds 1
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_policy_chose_and_an_operator_removed_gives_its_credit_back() {
+    check(
+        "bind hand chooser=0 hears=1,7,11,13 shows
+         queue orders
+         ann: consume orders credit=2
+         ann: pause
+         eve: publish orders a b
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         eve: publish orders c
+         eve: purge orders
+         ann: resume
+         eve: publish orders d
+         wish hand dispatch consumer=1 message=3
+         eve: publish orders e",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            eve <- published 2: Ok(Disk)
+            ~ hand hears ready 2 c tries 0
+            eve <- published 1: Ok(Disk)
+            ~ hand hears gone 2
+            ~ hand hears gone 1
+            ~ hand hears gone 0
+            eve <- Count { done: 3, unknown: 0 }
             ~ hand hears credit 1 +1
+            ~ hand hears credit 1 +1
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            ~ hand hears ready 4 e tries 0
+            eve <- published 1: Ok(Disk)
+            ann <- deliver d#1
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_policy_chose_goes_back_to_it_with_another_generation() {
+    check(
+        "bind hand chooser=0 hears=1,5,7,8,11,14 shows
+         queue orders
+         ann: consume orders credit=3
+         ann: pause
+         eve: publish orders a b c
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=2
+         eve: publish orders d
+         bind hand chooser=0 hears=1,5,7,8,11,14 shows
+         ann: resume
+         wish hand dispatch consumer=1 message=0
+         eve: publish orders e
+         eve: info orders",
+        expect![[r#"
+            ~ hand opens orders
+            ~ hand hears replayed
+            ~ hand hears joined 1 credit 3
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            eve <- published 3: Ok(Disk)
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            ~ hand opens orders with state of hand.1
+            ~ hand hears joined 1 credit 3
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears replayed
+            ~ classify ["orders"]
+            ~ hand hears ready 4 e tries 0
+            eve <- published 1: Ok(Disk)
             ann <- deliver a#1
-            eve <- orders: 1 kept, 0..1, published 1 refused 0 removed 0
-              [] hand g1 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 1
-                ann credit 1 holds 1
+            eve <- orders: 5 kept, 0..5, published 5 refused 0 removed 0
+              [] hand g2 lag 5 ready 4 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 2 holds 1
         "#]],
     );
 }
