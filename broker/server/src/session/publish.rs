@@ -128,7 +128,7 @@ impl Publisher {
         let rewritten = Bytes::from(judged.take_rewritten());
         let targets: Vec<Arc<Route>> =
             judged.targets().iter().map(|target| self.routes.route(broker, target)).collect();
-        let mut verdicts = judged.iter();
+        let mut verdicts = judged.iter().peekable();
         for SubjectRun { first, rows, planned } in runs {
             let remembered = !matches!(planned.plan, SubjectPlan::PerMessage);
             if let Some(judged_by) = planned.judged_by.as_ref().filter(|_| remembered) {
@@ -155,7 +155,24 @@ impl Publisher {
                     }
                 }
                 SubjectPlan::PerMessage => {
-                    for (row, verdict) in (first..first + rows).zip(verdicts.by_ref()) {
+                    let mut row = first;
+                    while row < first + rows {
+                        let mut same = 0;
+                        while row + same < first + rows
+                            && verdicts.next_if(|it| matches!(it, RowVerdict::Same)).is_some()
+                        {
+                            same += 1;
+                        }
+                        if same > 0 {
+                            // Nothing was changed: handed on as they came.
+                            let subject = parts[row as usize].view(chunk).subject;
+                            let route = self.routes.route(broker, subject);
+                            self.switch(&route, 0, now);
+                            self.extend_run(chunk, &parts, row, same);
+                            row += same;
+                            continue;
+                        }
+                        let Some(verdict) = verdicts.next() else { break };
                         let part = &parts[row as usize];
                         let bytes = |place| match place {
                             Place::Input => share(chunk, part.start as usize, part.end as usize),
@@ -163,15 +180,8 @@ impl Publisher {
                                 rewritten.slice(start as usize..end as usize)
                             }
                         };
-                        self.judged_row(
-                            broker,
-                            &verdict,
-                            bytes,
-                            &targets,
-                            row,
-                            part.view(chunk).subject,
-                            now,
-                        );
+                        self.judged_row(broker, &verdict, bytes, &targets, row, now);
+                        row += 1;
                     }
                 }
             }
@@ -288,7 +298,7 @@ impl Publisher {
         }
     }
 
-    /// Adds one row as its policies decided.
+    /// Adds one row that its policies have changed, sent elsewhere or stopped.
     #[allow(clippy::too_many_arguments, reason = "a leaf of the loop above")]
     fn judged_row(
         &mut self,
@@ -297,16 +307,12 @@ impl Publisher {
         bytes: impl Fn(Place) -> Bytes,
         targets: &[Arc<Route>],
         row: u32,
-        subject: &str,
         now: Now,
     ) {
         let frame = self.frame_of(row);
         match verdict {
-            RowVerdict::Same => {
-                let route = self.routes.route(broker, subject);
-                self.switch(&route, 0, now);
-                self.run.single(bytes(Place::Input), row, frame);
-            }
+            // Handed on together with its neighbours.
+            RowVerdict::Same => {}
             RowVerdict::Picks([]) => self.unrouted(frame, 1),
             RowVerdict::Picks(picks) => {
                 for pick in *picks {
