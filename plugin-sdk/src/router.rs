@@ -86,10 +86,15 @@ impl Sheet {
     #[inline]
     fn pick_number(&mut self, number: u32, delay_ms: u32) {
         if delay_ms != 0 || !self.delays.is_empty() {
-            self.delays.resize(self.picks.len(), 0);
-            self.delays.push(delay_ms);
+            self.delay(delay_ms);
         }
         self.picks.push(number);
+    }
+
+    #[inline(never)]
+    fn delay(&mut self, delay_ms: u32) {
+        self.delays.resize(self.picks.len(), 0);
+        self.delays.push(delay_ms);
     }
 
     #[inline]
@@ -99,6 +104,7 @@ impl Sheet {
         &self.bytes[start..self.ends[number] as usize]
     }
 
+    #[inline(never)]
     fn number(&mut self, target: &[u8]) -> u32 {
         let mask = self.table.len() - 1;
         let mut slot = hash(target) as usize & mask;
@@ -137,6 +143,14 @@ impl Sheet {
     #[inline]
     fn end_row(&mut self, row: usize) {
         let picked = self.picks.len() - self.row_start;
+        if picked != 1 || !self.row_ends.is_empty() {
+            self.end_other_row(row, picked);
+        }
+        self.row_start = self.picks.len();
+    }
+
+    #[inline(never)]
+    fn end_other_row(&mut self, row: usize, picked: usize) {
         if picked == 0 {
             if !self.delays.is_empty() {
                 self.delays.push(0);
@@ -149,7 +163,6 @@ impl Sheet {
         } else if !self.row_ends.is_empty() {
             self.row_ends.push(self.picks.len() as u32);
         }
-        self.row_start = self.picks.len();
     }
 
     fn finish(mut self) -> Result<Routes, String> {

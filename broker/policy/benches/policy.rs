@@ -20,6 +20,8 @@ use weir_policy::judge::Judged;
 use weir_policy::setup::Role;
 
 const BATCHES: [usize; 4] = [1, 8, 32, 256];
+/// Payload of messages that nobody looks into.
+const PLAIN: [u8; 100] = [b'x'; 100];
 
 /// Counts the time the thread ran, not the time that passed: other work on the
 /// machine does not show. Falls back to wall time where the system does not tell.
@@ -74,7 +76,9 @@ fn border(criterion: &mut Criterion) {
     let bench = Bench::new(TestClock::manual(0));
     let router = bench.router(&bench.guest("lean"), "{}");
     let chain = PublishChain::new(Vec::new(), vec![router], 1);
-    run(criterion, "router/border", &chain, &bench, &[], |n| format!("flights.{}", n % 8));
+    run(criterion, "router/border", &chain, &bench, (&[], &PLAIN), |n| {
+        format!("flights.{}", n % 8)
+    });
 }
 
 /// A router that looks at every message: a header decides between two subjects.
@@ -87,7 +91,9 @@ fn router(criterion: &mut Criterion) {
     let chain = PublishChain::new(Vec::new(), vec![router], 1);
     let mut headers = Vec::new();
     Header::encode_all(&mut headers, &[Header { name: "class", value: b"soon", text: true }]);
-    run(criterion, "router/asked", &chain, &bench, &headers, |n| format!("flights.{}", n % 8));
+    run(criterion, "router/asked", &chain, &bench, (&headers, &PLAIN), |n| {
+        format!("flights.{}", n % 8)
+    });
 }
 
 /// A router that is asked about every message and sends all of them elsewhere,
@@ -99,7 +105,31 @@ fn split(criterion: &mut Criterion) {
     ]}]}"#;
     let router = bench.router(&bench.shipped("split-router"), config);
     let chain = PublishChain::new(Vec::new(), vec![router], 1);
-    run(criterion, "router/split", &chain, &bench, &[], |n| format!("flights.{}", n % 8));
+    run(criterion, "router/split", &chain, &bench, (&[], &PLAIN), |n| format!("flights.{}", n % 8));
+}
+
+/// A router and a filter that look into every payload, for a field each.
+fn json(criterion: &mut Criterion) {
+    let bench = Bench::new(TestClock::manual(0));
+    let rules = r#"{"rules": [{"when": {"field": "s", "op": "exists"}, "to": "{$subject}"}]}"#;
+    let keep = r#"{"keep": {"field": "p", "op": "prefix", "value": "00"}}"#;
+    let router = bench.router(&bench.shipped("json-router"), rules);
+    let filter = bench.filter(&bench.shipped("json-filter"), keep);
+    for bytes in [128, 1024] {
+        let pad = ".".repeat(bytes - 72);
+        let payload = format!(
+            r#"{{"p":"0000","s":"0123456789abcdef","t":"0123456789abcdef","pad":"{pad}"}}"#
+        );
+        let message = (&[][..], payload.as_bytes());
+        let chain = PublishChain::new(Vec::new(), vec![router.clone()], 1);
+        run(criterion, &format!("router/json/{bytes}"), &chain, &bench, message, |_| {
+            "bench".into()
+        });
+        let chain = PublishChain::new(vec![filter.clone()], Vec::new(), 1);
+        run(criterion, &format!("filter/json/{bytes}"), &chain, &bench, message, |_| {
+            "bench".into()
+        });
+    }
 }
 
 /// The same work, with an answer that hangs on the subject alone.
@@ -109,9 +139,13 @@ fn remembered(criterion: &mut Criterion) {
     let component = bench.shipped("subject-router");
     let router = bench.router(&component, config);
     let chain = PublishChain::new(Vec::new(), vec![router], 1);
-    run(criterion, "router/remembered", &chain, &bench, &[], |n| format!("flights.{}", n % 64));
+    run(criterion, "router/remembered", &chain, &bench, (&[], &PLAIN), |n| {
+        format!("flights.{}", n % 64)
+    });
     let chain = PublishChain::new(Vec::new(), vec![bench.router(&component, "{}")], 1);
-    run(criterion, "router/identity", &chain, &bench, &[], |n| format!("flights.{}", n % 64));
+    run(criterion, "router/identity", &chain, &bench, (&[], &PLAIN), |n| {
+        format!("flights.{}", n % 64)
+    });
 }
 
 fn run(
@@ -119,14 +153,15 @@ fn run(
     name: &str,
     chain: &PublishChain,
     bench: &Bench,
-    headers: &[u8],
+    message: (&[u8], &[u8]),
     subject: impl Fn(usize) -> String,
 ) {
     let mut group = criterion.benchmark_group(name);
+    let (headers, payload) = message;
     for rows in BATCHES {
         let mut messages = Messages::default();
         for row in 0..rows {
-            messages.push_with(&subject(row), b"", headers, &[b'x'; 100]);
+            messages.push_with(&subject(row), b"", headers, payload);
         }
         let (now, mut judged) = (bench.clock.now(), Judged::default());
         group.throughput(Throughput::Elements(rows as u64));
@@ -171,6 +206,6 @@ fn step(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = criterion::Criterion::default().with_measurement(ThreadTime);
-    targets = border, router, split, remembered, step
+    targets = border, router, split, json, remembered, step
 }
 criterion_main!(benches);

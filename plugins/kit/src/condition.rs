@@ -264,20 +264,30 @@ fn operand(value: &serde_json::Value) -> Result<Operand, String> {
 
 impl Judge {
     /// Whether the condition holds; `value` gives the values by number.
+    #[inline]
     pub fn holds<'a>(&self, value: &impl Fn(usize) -> Value<'a>) -> bool {
+        match self {
+            // The frequent case first, where the compiler may inline it.
+            Self::Test { name, op, with } => test(&value(*name), *op, with),
+            _ => self.holds_together(value),
+        }
+    }
+
+    fn holds_together<'a>(&self, value: &impl Fn(usize) -> Value<'a>) -> bool {
         match self {
             Self::All(list) => list.iter().all(|one| one.holds(value)),
             Self::Any(list) => list.iter().any(|one| one.holds(value)),
             Self::Not(one) => !one.holds(value),
-            Self::Test { name, op, with } => test(&value(*name), *op, with),
+            Self::Test { .. } => self.holds(value),
         }
     }
 }
 
+#[inline]
 fn test(value: &Value<'_>, op: Op, with: &[Operand]) -> bool {
     match op {
-        Op::Exists => *value != Value::Absent,
-        Op::Null => *value == Value::Null,
+        Op::Exists => !matches!(value, Value::Absent),
+        Op::Null => matches!(value, Value::Null),
         Op::Eq | Op::In => with.iter().any(|operand| equal(value, operand)),
         Op::Ne => !equal(value, &with[0]),
         Op::Lt => compare(value, &with[0]).is_some_and(Ordering::is_lt),

@@ -2,6 +2,9 @@
 //! allocation per message, and an early end once everything asked for is found.
 //! What lies behind that point is not looked at; text that is not JSON simply
 //! has no fields. Where a key stands twice, the first counts.
+//!
+//! What every message goes through is inlined by order: in WebAssembly a call costs a
+//! look at the deadline and at the stack, and the compiler of components inlines nothing.
 
 use crate::number::Number;
 use crate::value::Value;
@@ -41,6 +44,18 @@ enum Slot {
     Text(u32, u32, bool),
     Header(u32, u32),
     Compound(u32, u32),
+}
+
+impl Node {
+    #[inline(always)]
+    fn child(&self, key: &[u8]) -> Option<usize> {
+        for (name, at) in &self.children {
+            if same_bytes(name.as_bytes(), key) {
+                return Some(*at);
+            }
+        }
+        None
+    }
 }
 
 impl Default for Paths {
@@ -92,7 +107,8 @@ impl Paths {
     /// Looks the fields up in `text`.
     pub fn scan(&self, text: &[u8], found: &mut Found) {
         found.start(self.fields.len());
-        let mut scan = Scan { paths: self, text, at: 0, found, missing: self.fields.len() };
+        let cursor = Cursor { text, at: 0 };
+        let mut scan = Scan { paths: self, cursor, found, missing: self.fields.len() };
         if scan.missing > 0 {
             // Both ends are the end: all found, or nothing more to be found.
             let _ = scan.value(0);
@@ -129,13 +145,11 @@ impl Found {
 }
 
 impl Slot {
-    /// The JSON value at `text[start..end]`, without space around it.
-    fn of(text: &[u8], start: usize, end: usize) -> Self {
+    /// The JSON value at `text[start..end]`, without space around it; `escaped` where
+    /// it is a string with escapes.
+    fn of(text: &[u8], start: usize, end: usize, escaped: bool) -> Self {
         match text.get(start) {
-            Some(b'"') => {
-                let escaped = text[start + 1..end - 1].contains(&b'\\');
-                Self::Text(start as u32 + 1, end as u32 - 1, escaped)
-            }
+            Some(b'"') => Self::Text(start as u32 + 1, end as u32 - 1, escaped),
             Some(b'{' | b'[') => Self::Compound(start as u32, end as u32),
             Some(b'n') => Self::Null,
             Some(b't') => Self::Bool(true),
@@ -173,9 +187,9 @@ pub fn elements(array: &[u8]) -> impl Iterator<Item = Value<'_>> {
         if matches!(cursor.peek(), None | Some(b']')) {
             return None;
         }
-        cursor.skip()?;
+        let escaped = cursor.skip()?;
         at = cursor.at;
-        Some(Slot::of(array, start, cursor.at).value(array))
+        Some(Slot::of(array, start, cursor.at, escaped).value(array))
     })
 }
 
@@ -191,47 +205,26 @@ pub fn unescape(inside: &[u8]) -> Option<Vec<u8>> {
 
 struct Scan<'a, 'f> {
     paths: &'a Paths,
-    text: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     found: &'f mut Found,
     missing: usize,
 }
 
 impl<'a> Scan<'a, '_> {
-    fn cursor(&self) -> Cursor<'a> {
-        Cursor { text: self.text, at: self.at }
-    }
-
-    fn space(&mut self) {
-        let mut cursor = self.cursor();
-        cursor.space();
-        self.at = cursor.at;
-    }
-
-    fn skip(&mut self) -> Option<()> {
-        let mut cursor = self.cursor();
-        cursor.skip()?;
-        self.at = cursor.at;
-        Some(())
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
-    }
-
     /// Reads one value that `node` stands for. `None` ends the scan.
     fn value(&mut self, node: usize) -> Option<()> {
-        self.space();
-        let start = self.at;
+        self.cursor.space();
+        let start = self.cursor.at;
         let paths = self.paths;
         let inner = !paths.nodes[node].children.is_empty();
-        match self.peek()? {
+        let mut escaped = false;
+        match self.cursor.peek()? {
             b'{' if inner => self.object(node)?,
             b'[' if inner => self.array(node)?,
-            _ => self.skip()?,
+            _ => escaped = self.cursor.skip()?,
         }
         if let Some(field) = paths.nodes[node].field
-            && self.found.set(field, Slot::of(self.text, start, self.at))
+            && self.found.set(field, Slot::of(self.cursor.text, start, self.cursor.at, escaped))
         {
             self.missing -= 1;
             if self.missing == 0 {
@@ -242,30 +235,30 @@ impl<'a> Scan<'a, '_> {
     }
 
     fn object(&mut self, node: usize) -> Option<()> {
-        self.at += 1;
-        self.space();
-        if self.peek()? == b'}' {
-            self.at += 1;
+        self.cursor.at += 1;
+        self.cursor.space();
+        if self.cursor.peek()? == b'}' {
+            self.cursor.at += 1;
             return Some(());
         }
         loop {
-            self.space();
-            let start = self.at + 1;
-            if self.peek()? != b'"' {
+            self.cursor.space();
+            let start = self.cursor.at + 1;
+            if self.cursor.peek()? != b'"' {
                 return None;
             }
-            self.skip()?;
-            let child = self.child(node, &self.text[start..self.at - 1]);
-            self.space();
-            if self.peek()? != b':' {
+            let escaped = self.cursor.string()?;
+            let child = self.child(node, &self.cursor.text[start..self.cursor.at - 1], escaped);
+            self.cursor.space();
+            if self.cursor.peek()? != b':' {
                 return None;
             }
-            self.at += 1;
+            self.cursor.at += 1;
             match child {
                 Some(child) => self.value(child)?,
                 None => {
-                    self.space();
-                    self.skip()?;
+                    self.cursor.space();
+                    self.cursor.skip()?;
                 }
             }
             if self.ends(b'}')? {
@@ -275,20 +268,20 @@ impl<'a> Scan<'a, '_> {
     }
 
     fn array(&mut self, node: usize) -> Option<()> {
-        self.at += 1;
-        self.space();
-        if self.peek()? == b']' {
-            self.at += 1;
+        self.cursor.at += 1;
+        self.cursor.space();
+        if self.cursor.peek()? == b']' {
+            self.cursor.at += 1;
             return Some(());
         }
         for index in 0_usize.. {
             let mut digits = [0; 20];
-            let child = self.child(node, write_digits(index, &mut digits));
+            let child = self.child(node, write_digits(index, &mut digits), false);
             match child {
                 Some(child) => self.value(child)?,
                 None => {
-                    self.space();
-                    self.skip()?;
+                    self.cursor.space();
+                    self.cursor.skip()?;
                 }
             }
             if self.ends(b']')? {
@@ -299,10 +292,11 @@ impl<'a> Scan<'a, '_> {
     }
 
     /// After a member: true at the closing bracket, false behind a comma.
+    #[inline]
     fn ends(&mut self, bracket: u8) -> Option<bool> {
-        self.space();
-        let byte = self.peek()?;
-        self.at += 1;
+        self.cursor.space();
+        let byte = self.cursor.peek()?;
+        self.cursor.at += 1;
         match byte {
             b',' => Some(false),
             byte if byte == bracket => Some(true),
@@ -310,13 +304,11 @@ impl<'a> Scan<'a, '_> {
         }
     }
 
-    fn child(&self, node: usize, key: &[u8]) -> Option<usize> {
-        let children = &self.paths.nodes[node].children;
-        let find = |key: &[u8]| {
-            children.iter().find(|(name, _)| same_bytes(name.as_bytes(), key)).map(|&(_, at)| at)
-        };
-        // An escape makes a key longer, never equal: only then is it looked for.
-        find(key).or_else(|| if key.contains(&b'\\') { find(&unescape(key)?) } else { None })
+    #[inline(always)]
+    fn child(&self, node: usize, key: &[u8], escaped: bool) -> Option<usize> {
+        let node = &self.paths.nodes[node];
+        // An escape makes a key longer, never equal.
+        if escaped { node.child(&unescape(key)?) } else { node.child(key) }
     }
 }
 
@@ -345,15 +337,27 @@ impl Cursor<'_> {
 
     #[inline]
     fn space(&mut self) {
+        // The frequent case first: none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_space();
+        }
+    }
+
+    fn skip_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
-    /// Past one value, whatever it is. Brackets are counted, not matched.
-    fn skip(&mut self) -> Option<()> {
+    /// Past one value, whatever it is; whether it is a string with escapes. Brackets are
+    /// counted, not matched.
+    #[inline(always)]
+    fn skip(&mut self) -> Option<bool> {
+        if self.peek()? == b'"' { self.string() } else { self.skip_other().map(|()| false) }
+    }
+
+    fn skip_other(&mut self) -> Option<()> {
         match self.peek()? {
-            b'"' => self.string(),
             b'{' | b'[' => {
                 let mut depth = 0_usize;
                 loop {
@@ -383,23 +387,65 @@ impl Cursor<'_> {
         }
     }
 
-    fn string(&mut self) -> Option<()> {
+    /// Past a string; whether it has escapes.
+    #[inline(always)]
+    fn string(&mut self) -> Option<bool> {
+        let mut escaped = false;
         let mut at = self.at + 1;
         loop {
-            match self.text.get(at)? {
-                b'"' => break,
-                b'\\' => at += 2,
-                _ => at += 1,
+            at = quote_or_escape(self.text, at)?;
+            if self.text[at] == b'"' {
+                self.at = at + 1;
+                return Some(escaped);
             }
+            escaped = true;
+            at += 2;
         }
-        self.at = at + 1;
-        Some(())
     }
+}
+
+/// Where the next `"` or `\` stands, from `at` on. Eight bytes at a time: most of a
+/// payload lies inside of strings, and every turn of a loop costs a look at the deadline.
+#[inline]
+fn quote_or_escape(text: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The lowest of the high bits set is the first byte that is 0; those above it may
+    // be wrong.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    while let Some(eight) = text.get(at..at + 8) {
+        let word = u64::from_le_bytes(eight.try_into().expect("a slice of eight"));
+        let hits = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    text.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\')).map(|more| at + more)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotes_and_escapes_are_found_wherever_they_stand() {
+        // Neighbours of the two, and their twins with the high bit.
+        let others = [0x21, 0x23, 0x5b, 0x5d, 0xa2, 0xdc, 0x00, 0xff];
+        for len in 0..40 {
+            let plain: Vec<u8> = (0..len).map(|at| others[at % others.len()]).collect();
+            assert_eq!(quote_or_escape(&plain, 0), None, "{len}");
+            for at in 0..len {
+                for byte in *b"\"\\" {
+                    let mut text = plain.clone();
+                    text[at] = byte;
+                    text[len - 1] = if at + 1 < len { b'"' } else { byte };
+                    assert_eq!(quote_or_escape(&text, 0), Some(at), "{len} {at}");
+                    assert_eq!(quote_or_escape(&text, at), Some(at), "{len} {at}");
+                }
+            }
+            assert_eq!(quote_or_escape(&plain, len + 2), None, "an escape at the end");
+        }
+    }
 
     fn look(text: &str, path: &str) -> String {
         let mut paths = Paths::default();

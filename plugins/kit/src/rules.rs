@@ -103,6 +103,7 @@ fn templates(list: &OneOrMany, names: &mut Names) -> Result<Vec<Template>, Strin
 
 impl Table {
     /// Sends a message where the table says; `value` gives its values by number.
+    #[inline]
     pub fn route<'a>(
         &mut self,
         subject: &str,
@@ -132,6 +133,7 @@ impl Table {
 }
 
 /// Sends to all targets, or to none where a placeholder has no value.
+#[inline]
 fn send(
     targets: &[Template],
     subject: &str,
@@ -148,6 +150,16 @@ fn send(
             None => false,
         };
     }
+    send_to_several(targets, subject, scratch, write, to)
+}
+
+fn send_to_several(
+    targets: &[Template],
+    subject: &str,
+    scratch: &mut String,
+    write: &dyn Fn(usize, &mut String) -> bool,
+    to: &mut Targets<'_>,
+) -> bool {
     let whole = targets.iter().all(|target| target.render(subject, scratch, write).is_some());
     if whole {
         for target in targets {

@@ -71,6 +71,7 @@ impl Template {
 
     /// The subject it stands for, in `scratch` unless it needs no writing. `None`
     /// when a placeholder has no value or the result is no subject.
+    #[inline]
     pub fn render<'t>(
         &'t self,
         own_subject: &'t str,
@@ -80,9 +81,18 @@ impl Template {
         if let Some(fixed) = &self.fixed {
             return Some(fixed);
         }
-        if self.parts == [Part::OwnSubject] {
+        if let [Part::OwnSubject] = *self.parts {
             return Some(own_subject);
         }
+        self.fill(own_subject, scratch, value)
+    }
+
+    fn fill<'t>(
+        &'t self,
+        own_subject: &'t str,
+        scratch: &'t mut String,
+        value: Write<'_>,
+    ) -> Option<&'t str> {
         scratch.clear();
         for part in &self.parts {
             match part {

@@ -12,6 +12,7 @@ use weir_message::{Parts, parse};
 use weir_policy::component::Component;
 use weir_policy::counters::CountersSnapshot;
 use weir_policy::engine::Engine;
+use weir_policy::filter::FilterBinding;
 use weir_policy::judge::{JudgeInput, Judged, RowVerdict};
 use weir_policy::log::PolicyLog;
 use weir_policy::router::RouterBinding;
@@ -116,6 +117,11 @@ impl Bench {
     pub fn router(&self, component: &Arc<Component>, config_json: &str) -> Arc<RouterBinding> {
         let setup = self.setup(Role::Router, 1, config_json);
         Arc::new(RouterBinding::new(component.clone(), setup, None).unwrap())
+    }
+
+    pub fn filter(&self, component: &Arc<Component>, config_json: &str) -> Arc<FilterBinding> {
+        let setup = self.setup(Role::Filter, 1, config_json);
+        Arc::new(FilterBinding::new(component.clone(), setup, None).unwrap())
     }
 }
 
