@@ -63,6 +63,9 @@ struct RunArgs {
     /// Workloads: limits, w1 to w7; all when left out.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Rows, by a part of their name: 128, queue, "1→8"; all when left out.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
     /// Brokers: raw-relay, weir, nats, redis, ...; all when left out.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
@@ -153,7 +156,8 @@ async fn run(args: RunArgs) -> Result<()> {
     }
     let window = Duration::from_secs_f64(args.seconds);
     let weir = args.weir.clone();
-    let mut bench = Bench { drivers, weir, window, repeats: args.repeats, folder, results };
+    let (repeats, rows) = (args.repeats, args.rows);
+    let mut bench = Bench { drivers, weir, window, repeats, rows, folder, results };
     for name in WORKLOADS {
         if !args.only.is_empty() && !args.only.iter().any(|it| it == name) {
             continue;

@@ -45,6 +45,8 @@ pub(crate) struct Bench {
     pub(crate) window: Duration,
     /// Samples of each cell.
     pub(crate) repeats: usize,
+    /// Rows to be measured, by a part of their name; all when empty.
+    pub(crate) rows: Vec<String>,
     /// Where servers keep their data; on the disk that is to be measured.
     pub(crate) folder: PathBuf,
     /// What was found so far.
@@ -107,6 +109,9 @@ impl Bench {
     ) where
         F: for<'a> Fn(&'a Stage) -> Answer<'a, Vec<(String, Figures)>>,
     {
+        if !self.rows.is_empty() && !self.rows.iter().any(|part| row.contains(part.as_str())) {
+            return;
+        }
         for driver in drivers {
             let Some(about) = driver.about(case) else { continue };
             let key = format!("{} ({})", driver.name(), case.label());
