@@ -30,9 +30,9 @@ pub struct JournalConfig {
     pub kept_journal_files: usize,
     /// Beyond those, so many wait before a round files them.
     pub filed_at_once: usize,
-    /// Where syncs took no longer than that lately, us, the owner of a store writes
-    /// its own short turns, and waits for the disk; 0: the writer's thread always
-    /// does.
+    /// The owner of a store writes its own short turns: those without a sync always,
+    /// those with one where syncs took no longer than that lately, us. 0: the writer's
+    /// thread does both.
     pub quick_sync_us: u64,
     /// Most bytes of message bodies that all stores keep in memory.
     pub resident_bytes_max: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Counts {
 
 /// See the file's head.
 pub struct Journal {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     report: RecoveryReport,
     stores: u64,
     threads: Vec<JoinHandle<()>>,
@@ -293,7 +293,7 @@ impl Journal {
     /// The journal has stopped.
     pub fn step(&self) -> Result<(), StoreError> {
         if let Some(writer) = Shared::lock(&self.shared.writer).as_mut() {
-            writer.step_all(None);
+            writer.step_all();
         }
         if let Some(keeper) = &self.keeper {
             // A fault fences; `check` tells.

@@ -6,6 +6,7 @@
 //! rise; after a fence neither moves again.
 
 mod held;
+mod quick;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -84,7 +85,7 @@ pub(crate) struct Pending {
     pub(crate) sync: bool,
     pub(crate) stop: bool,
     pub(crate) bytes: usize,
-    /// How many wait for `progress`: to tell nobody is a system call, too.
+    /// How many wait for [`Shared::advance`]: to tell nobody is a system call, too.
     waiters: u32,
 }
 
@@ -119,7 +120,8 @@ pub(crate) struct Shared {
     pending: Mutex<Pending>,
     /// The writer has work.
     work: Condvar,
-    /// The writer waits for some. Changed under `pending`.
+    /// The writer waits for some. Set under `pending`, so that whoever hands over behind
+    /// that sees it.
     is_writer_waiting: AtomicBool,
     /// `written` or `synced` has moved, or the journal has stopped.
     progress: Condvar,
@@ -149,8 +151,8 @@ pub(crate) struct Shared {
     pub(crate) recent_reads: Mutex<RecentReads>,
     told: Mutex<VecDeque<Told>>,
     told_work: Condvar,
-    /// Held by whoever writes: the writer's thread, or for a moment an owner of a
-    /// store. Taken before `pending`.
+    /// Held by whoever writes: the writer's thread, or for one hand-over of its own the
+    /// owner of a store. Taken before `pending`.
     pub(crate) writer: Mutex<Option<Writer>>,
     /// Whether a thread writes; else whoever steps does.
     has_thread: AtomicBool,
@@ -285,45 +287,10 @@ impl Shared {
 
     /// Lets the writer know of what was handed over.
     pub(crate) fn ring_writer(&self) {
-        if self.is_writer_waiting.load(Ordering::Relaxed) {
+        // What its owner has written by itself is nothing to wake anybody for.
+        if self.pending_bytes() > 0 && self.is_writer_waiting.load(Ordering::Relaxed) {
             self.work.notify_one();
         }
-    }
-
-    /// The writer, when it rests and writing `bytes`, with a sync where `level` asks for
-    /// one, is quicker than a change of threads and back: then the owner of a store
-    /// writes by itself what it hands over.
-    pub(crate) fn resting_writer(
-        &self,
-        level: Level,
-        bytes: usize,
-    ) -> Option<MutexGuard<'_, Option<Writer>>> {
-        let is_quick = match level {
-            Level::Disk => {
-                bytes <= limits::QUICK_SYNC_BYTES
-                    && self.sync_us.load(Ordering::Relaxed) <= self.config.quick_sync_us
-            }
-            _ => bytes <= limits::QUICK_WRITE_BYTES,
-        };
-        if !is_quick
-            || self.config.quick_sync_us == 0
-            || !self.has_thread.load(Ordering::Relaxed)
-            || self.pending_bytes() > 0
-            || self.is_held()
-        {
-            return None;
-        }
-        self.writer.try_lock().ok()
-    }
-
-    /// Notes how long a write with its sync took. Real time, which nothing hangs on
-    /// but the choice above: where no thread writes, it is never looked at.
-    pub(crate) fn note_sync(&self, took: std::time::Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let before = self.sync_us.load(Ordering::Relaxed);
-        // One that takes long counts at once, quick ones bring it down slowly.
-        let now = if before == u64::MAX { took } else { took.max(before - before / 8) };
-        self.sync_us.store(now, Ordering::Relaxed);
     }
 
     /// From now on a thread writes.
@@ -368,7 +335,10 @@ impl Shared {
 
     /// Takes the next block to write.
     pub(crate) fn take_work(&self) -> Option<Work> {
-        let mut pending = Self::lock(&self.pending);
+        self.take_from(&mut Self::lock(&self.pending))
+    }
+
+    fn take_from(&self, pending: &mut Pending) -> Option<Work> {
         if let Some(block) = pending.blocks.pop_front() {
             pending.bytes -= block.bytes.min(pending.bytes);
             self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
@@ -427,7 +397,7 @@ impl Shared {
             if !self.has_thread.load(Ordering::Relaxed) {
                 drop(pending);
                 if let Some(writer) = Self::lock(&self.writer).as_mut() {
-                    writer.step_all(None);
+                    writer.step_all();
                 }
                 pending = Self::lock(&self.pending);
                 continue;

@@ -149,10 +149,11 @@ impl JournalStore {
             let bytes = turn.iter().map(Order::bytes).sum();
             let mut resting = self.shared.resting_writer(level, bytes);
             self.position = self.shared.hand_over(Some(self.number), turn)?;
-            match resting.as_mut().and_then(|writer| writer.as_mut()) {
-                Some(writer) => writer.step_all(Some(self.number)),
-                None => self.shared.ring_writer(),
+            if let Some(writer) = resting.as_mut().and_then(|writer| writer.as_mut()) {
+                writer.step_to(self.position, level, self.number);
             }
+            drop(resting);
+            self.shared.ring_writer();
         }
         for (log, base, end, level) in std::mem::take(&mut self.appended) {
             if level != Level::Memory {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use weir_core::command::Level;
+
 use crate::files::File;
 use crate::format::{self, BlockHead, FILE_HEAD_BYTES, FileHead, Kind};
 use crate::keeper::Told;
@@ -58,7 +60,7 @@ pub(crate) struct First {
 pub(crate) fn run(shared: &Shared) {
     while shared.wait_for_work() {
         if let Some(writer) = Shared::lock(&shared.writer).as_mut() {
-            writer.step_all(None);
+            writer.step_all();
         }
     }
     if let Some(writer) = Shared::lock(&shared.writer).as_mut() {
@@ -103,14 +105,44 @@ impl Writer {
         })
     }
 
-    /// Writes what is there; `here` is the store whose owner waits for it and need
-    /// not be woken.
-    pub(crate) fn step_all(&mut self, here: Option<usize>) {
+    /// Writes what is there.
+    pub(crate) fn step_all(&mut self) {
         while let Some(work) = self.take_work() {
-            if !self.work(work, here) {
+            if !self.work(work, None) {
                 return;
             }
         }
+    }
+
+    /// Writes until the hand-over at `position` is, on the thread of the owner of the
+    /// store `here`, which need not be woken then. Leaves alone what would take it
+    /// longer: what others handed over behind it, and where it asked for no sync, one
+    /// that others ask for.
+    pub(crate) fn step_to(&mut self, position: u64, level: Level, here: usize) {
+        while self.shared.written() < position {
+            let work = match level {
+                Level::Disk => self.take_work(),
+                _ => self.shared.take_unsynced_work(),
+            };
+            if !work.is_some_and(|work| self.work(work, Some(here))) {
+                return;
+            }
+        }
+    }
+
+    /// Whether a block with `bytes` of entries fits the file without a look for the
+    /// next one.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let len = (bytes + 2 * limits::SECTOR_BYTES) as u64;
+        let room = self.shared.config.journal_file_bytes.saturating_sub(self.at);
+        let spares = &self.shared.spares;
+        self.held.is_none() && len <= room && (len + self.reserve() <= room || !spares.is_empty())
+    }
+
+    /// What is kept free at a file's end as long as there is no next one, bytes.
+    fn reserve(&self) -> u64 {
+        let share = self.shared.config.journal_file_bytes / limits::ROLL_RESERVE_SHARE;
+        share + self.shared.pending_bytes()
     }
 
     /// Writes one block, when there is one. Whether there was.
@@ -190,7 +222,7 @@ impl Writer {
         if len > room && self.at > FILE_HEAD_BYTES as u64 {
             return self.roll();
         }
-        let reserve = file_bytes / limits::ROLL_RESERVE_SHARE + self.shared.pending_bytes();
+        let reserve = self.reserve();
         let spares = &self.shared.spares;
         if room < len + reserve && !spares.is_lacking() && spares.is_empty() {
             // The last moment to find out that there is no room for one: the rest of

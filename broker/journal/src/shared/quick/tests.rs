@@ -1,0 +1,113 @@
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use weir_core::command::Level;
+use weir_core::env::{Clock, Now};
+use weir_core::store::{LogId, Stamp, Store};
+use weir_message::BatchBuilder;
+
+use crate::limits::QUICK_WRITE_BYTES;
+use crate::shared::Shared;
+use crate::sim::SimFiles;
+use crate::{Journal, JournalConfig, JournalStore};
+
+const STORE: u128 = 7;
+/// Longest wait for a thread.
+const LONGEST: Duration = Duration::from_secs(60);
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Now {
+        Now::default()
+    }
+}
+
+fn config() -> JournalConfig {
+    let mut config = JournalConfig::new(STORE);
+    config.journal_file_bytes = 16 << 20;
+    (config.free_bytes_min, config.free_percent_min) = (0, 0);
+    config
+}
+
+fn stepped() -> Journal {
+    let files = Arc::new(SimFiles::new(1));
+    Journal::open_stepped(files, Arc::new(Still), config(), 2).unwrap()
+}
+
+/// One message of so many bytes, committed. Position of its hand-over.
+fn append(store: &mut JournalStore, log: LogId, bytes: usize, level: Level) -> u64 {
+    let mut message = Vec::new();
+    weir_message::encode(&mut message, "s", b"", &[], &vec![b'.'; bytes]);
+    let mut batch = BatchBuilder::default();
+    batch.push(&message);
+    let end = store.bounds(log).end;
+    store.append(log, end, Stamp::default(), batch.take(), level).unwrap();
+    store.commit().unwrap();
+    store.position()
+}
+
+/// Steps the writer as the owner of store 0 would. How far it has come.
+fn step(journal: &Journal, position: u64, level: Level) -> u64 {
+    Shared::lock(&journal.shared.writer).as_mut().unwrap().step_to(position, level, 0);
+    journal.shared.written()
+}
+
+#[test]
+fn short_turns_without_a_sync_are_written_when_they_are_committed_long_ones_by_the_thread() {
+    let files = Arc::new(SimFiles::new(1));
+    let journal = Journal::open(files, Arc::new(Still), config(), 1).unwrap();
+    let (ring, bell) = mpsc::channel();
+    let mut store = journal.store(Box::new(move || ring.send(()).unwrap_or_default()));
+    let log = store.open("short").unwrap();
+    // Until the thread rests: it may still be at what came before.
+    while append(&mut store, log, 10, Level::Os) > store.safe(Level::Os) {
+        bell.recv_timeout(LONGEST).unwrap();
+    }
+    while bell.try_recv().is_ok() {}
+    for _ in 0..100 {
+        let position = append(&mut store, log, 10, Level::Os);
+        assert_eq!(store.safe(Level::Os), position);
+    }
+    assert!(bell.try_recv().is_err(), "its owner need not be told");
+    let position = append(&mut store, log, 2 * QUICK_WRITE_BYTES, Level::Os);
+    while store.safe(Level::Os) < position {
+        bell.recv_timeout(LONGEST).unwrap();
+    }
+    journal.close().unwrap();
+}
+
+#[test]
+fn an_owner_writes_no_more_than_its_own() {
+    let journal = stepped();
+    let (mut one, mut other) = (journal.store(Box::new(|| {})), journal.store(Box::new(|| {})));
+    let (first, second) = (one.open("one").unwrap(), other.open("other").unwrap());
+    let own = append(&mut one, first, 10, Level::Os);
+    // Too long for the block that holds the first.
+    let behind = append(&mut other, second, config().block_bytes(), Level::Os);
+    assert_eq!(step(&journal, own, Level::Os), own);
+    assert!(journal.step_writer());
+    assert_eq!(journal.shared.written(), behind);
+}
+
+#[test]
+fn an_owner_that_wants_no_sync_makes_none() {
+    let journal = stepped();
+    let (mut one, mut other) = (journal.store(Box::new(|| {})), journal.store(Box::new(|| {})));
+    let (first, second) = (one.open("one").unwrap(), other.open("other").unwrap());
+    append(&mut other, second, 10, Level::Disk);
+    let own = append(&mut one, first, 10, Level::Os);
+    let before = journal.shared.written();
+    assert_eq!(step(&journal, own, Level::Os), before, "left to the writer's thread");
+    assert_eq!(step(&journal, own, Level::Disk), own);
+    assert_eq!(journal.shared.synced(), own);
+}
+
+#[test]
+fn an_owner_goes_on_in_no_other_file() {
+    let journal = stepped();
+    let has_room = |bytes| Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(bytes);
+    assert!(has_room(QUICK_WRITE_BYTES));
+    assert!(!has_room(config().journal_file_bytes as usize));
+}
