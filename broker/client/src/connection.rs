@@ -112,6 +112,11 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: Connection) -> Resul
     shared.lock().line = Some(Line::new(writer.clone()));
     tasks.spawn(write_loop(shared.clone(), writer));
     let first = join(tasks.join_next().await);
+    if first.is_err() {
+        // From now on nobody writes to it: what is sent waits for the next connection.
+        let mut state = shared.lock();
+        (state.line, state.writer_idle) = (None, false);
+    }
     if first.is_ok() {
         // The writer is done and has closed its half. The broker closes the other
         // one when it has read everything.
@@ -137,6 +142,8 @@ async fn write_loop(shared: Arc<Shared>, writer: Arc<OwnedWriteHalf>) -> Result<
                 buffer.clear();
                 buffer.shrink_to(SPARE_BYTES_MAX);
                 shared.wrote();
+                // A socket that takes everything must not keep the thread from others.
+                tokio::task::consume_budget().await;
             }
             Taken::Nothing => shared.wake.notified().await,
             Taken::Closing => {

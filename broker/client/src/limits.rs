@@ -22,6 +22,8 @@ pub const SETTLE_RANGES_MAX: usize = 1024;
 /// How long nothing must have been written before a caller that is no task of a runtime
 /// writes itself: those that follow closer leave together.
 pub const QUIET: Duration = Duration::from_micros(100);
+/// Most that such a caller writes itself, bytes: others wait for the lock meanwhile.
+pub const CALLER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes the reader asks the socket for at once.
 pub const READ_BYTES: usize = 256 * 1024;
 /// Deliveries in flight to one consumer when nothing else is asked for.

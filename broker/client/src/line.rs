@@ -2,8 +2,9 @@
 //!
 //! One task writes. To wake it from a thread that runs no task costs two changes of
 //! threads, more than the write itself: such a caller writes itself, while the writer
-//! waits and the line is quiet. A caller that is a task wakes the writer on its own
-//! thread and goes on first, so that what it sends until it waits leaves together.
+//! waits and the line is quiet. A caller that is a task (a blocking one of the runtime
+//! too) wakes the writer, mostly on its own thread, and goes on first: what it sends
+//! until it waits leaves together.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Instant;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::limits::QUIET;
+use crate::limits::{CALLER_BYTES_MAX, QUIET};
 
 /// See the module's text. Kept under the lock of what the client's tasks share.
 #[derive(Debug)]
@@ -29,10 +30,11 @@ impl Line {
         Self { socket, begun: Vec::new(), written: Instant::now() }
     }
 
-    /// Whether this caller had better write itself.
-    pub(crate) fn is_for_callers(&self) -> bool {
+    /// Whether this caller had better write itself, when so many bytes wait: no more than
+    /// the lock may be held for.
+    pub(crate) fn is_for_callers(&self, waiting: usize) -> bool {
         let is_quiet = self.begun.is_empty() && self.written.elapsed() >= QUIET;
-        is_quiet && tokio::task::try_id().is_none() && !runs_tasks()
+        is_quiet && waiting <= CALLER_BYTES_MAX && tokio::task::try_id().is_none() && !runs_tasks()
     }
 
     /// Writes of `begun` what the socket takes at once. Whether it took all; an error is

@@ -1,6 +1,7 @@
 //! What the tasks of one client share: bytes to write, requests without an answer,
 //! subscriptions. One lock, taken per message by publishers for some tens of
-//! nanoseconds, per frame by reader and writer, and never held across an await.
+//! nanoseconds (and for a short write, see [`Line`]), per frame by reader and writer, and
+//! never held across an await.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,8 @@ pub(crate) enum Pending {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) outgoing: Outgoing,
-    /// Messages without confirmation in the bytes that the writer holds.
+    /// Messages without confirmation in the bytes that the writer holds, or is to write
+    /// first.
     pub(crate) writing_unconfirmed: u64,
     pub(crate) frames: HashMap<u32, FrameInFlight>,
     pub(crate) pending: HashMap<u32, Pending>,
@@ -221,7 +223,8 @@ impl Shared {
         if !is_idle {
             return;
         }
-        if let Some(mut line) = state.line.take_if(|line| line.is_for_callers()) {
+        let waiting = state.outgoing.publish_len() + state.outgoing.control.len();
+        if let Some(mut line) = state.line.take_if(|line| line.is_for_callers(waiting)) {
             state.take_outgoing(&mut line.begun, self.options.resend_unconfirmed);
             let is_written = line.write_now();
             state.line = Some(line);

@@ -1,6 +1,6 @@
 use std::io::Read as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -53,8 +53,9 @@ fn a_thread_without_a_task_writes_itself_and_only_when_the_line_is_quiet() {
     let length = pair.broker.read(&mut bytes).unwrap();
     assert!(bytes[..length].ends_with(b"first"), "{:?}", &bytes[..length]);
 
-    // The clock of a slow machine may have made the line quiet again.
-    pair.shared.lock().line.as_mut().unwrap().written = Instant::now() + QUIET;
+    // However slow this machine is, the line is not quiet again.
+    let soon = Instant::now() + Duration::from_secs(3_600);
+    pair.shared.lock().line.as_mut().unwrap().written = soon;
     Pair::publish(&pair.shared, b"second");
     assert!(!pair.shared.lock().writer_idle, "the writer is woken for what follows at once");
     let (taken, bytes) = pair.taken();
@@ -77,7 +78,7 @@ fn a_task_leaves_it_to_the_writer() {
 #[test]
 fn what_the_socket_does_not_take_is_written_first() {
     let mut pair = Pair::new();
-    let long = vec![b'.'; 900_000];
+    let long = vec![b'.'; CALLER_BYTES_MAX / 2];
     let mut published = 0;
     // Until the buffers between the two are full.
     while pair.shared.lock().writer_idle {
@@ -86,6 +87,7 @@ fn what_the_socket_does_not_take_is_written_first() {
         Pair::publish(&pair.shared, &long);
         published += 1;
     }
+    pair.runtime.block_on(pair.shared.wake.notified());
     Pair::publish(&pair.shared, b"last");
     assert_eq!(pair.shared.lock().writing_unconfirmed, 1, "the one that was begun");
 
@@ -98,4 +100,20 @@ fn what_the_socket_does_not_take_is_written_first() {
     let dots = received.iter().filter(|byte| **byte == b'.').count();
     assert_eq!(dots, published * long.len(), "every byte once");
     assert!(received.ends_with(b"."));
+}
+
+#[test]
+fn a_thread_that_runs_the_tasks_leaves_it_to_the_writer() {
+    let pair = Pair::new();
+    let single = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    single.block_on(async { Pair::publish(&pair.shared, b"first") });
+    assert!(!pair.shared.lock().writer_idle);
+    assert!(pair.taken().1.ends_with(b"first"));
+}
+
+#[test]
+fn what_takes_long_is_the_writers() {
+    let pair = Pair::new();
+    Pair::publish(&pair.shared, &[b'.'; 2 * CALLER_BYTES_MAX]);
+    assert!(!pair.shared.lock().writer_idle);
 }
