@@ -156,7 +156,8 @@ impl Actions {
         self.wishes.push(wire::Action { kind, code, group, consumer, value, message });
     }
 
-    /// Hands the message to the consumer; `lease_ms` 0 is the plan's.
+    /// Hands the message to the consumer; `lease_ms` 0 is the plan's. Spends its credit at
+    /// once; a consumer without room gets it when it has some, within a lease.
     pub fn dispatch(
         &mut self,
         group: GroupId,

@@ -56,6 +56,10 @@ impl DeliveryPolicy for Planned {
         Powers { dead_letter: true, ..Powers::default() }
     }
 
+    fn reads_messages(&self) -> bool {
+        true
+    }
+
     fn classify(&mut self, _now_ms: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         Ok(vec![0; subjects.len()])
     }
@@ -139,6 +143,10 @@ impl DeliveryPolicy for Wild {
 
     fn powers(&self) -> Powers {
         Powers::default()
+    }
+
+    fn reads_messages(&self) -> bool {
+        false
     }
 
     fn classify(&mut self, _now_ms: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {

@@ -20,6 +20,7 @@ mod lanes;
 pub(crate) mod line;
 mod members;
 pub(crate) mod part;
+mod promises;
 mod ready;
 mod replay;
 mod ring;
@@ -179,6 +180,8 @@ pub(crate) struct Group {
     delayed_copies: BTreeSet<(u64, ConsumerId, MessageId)>,
     lease_checks: BTreeSet<(u64, ConsumerId)>,
     pull_ends: BTreeSet<(u64, ConsumerId)>,
+    /// When promises are looked at: not later than the first of the consumer's is over.
+    promise_checks: BTreeSet<(u64, ConsumerId)>,
     offers: VecDeque<(u64, MessageId)>,
     /// Since when some consumer has room, steady ms.
     room_since_ms: u64,
@@ -233,6 +236,7 @@ impl Group {
             delayed_copies: BTreeSet::new(),
             lease_checks: BTreeSet::new(),
             pull_ends: BTreeSet::new(),
+            promise_checks: BTreeSet::new(),
             offers: VecDeque::new(),
             room_since_ms: 0,
             wakes: BTreeSet::new(),

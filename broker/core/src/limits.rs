@@ -34,6 +34,8 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const TOKENS_MAX: usize = 32;
 /// Messages a policy is asked about in one call.
 pub const POLICY_BATCH_ROWS: usize = 512;
+/// Events of one call of a policy that looks at no messages.
+pub const POLICY_BATCH_EVENTS: usize = 4_096;
 /// Most `*` in one token of a pattern: what the index finds without a search.
 pub const STARS_PER_TOKEN_MAX: usize = 2;
 /// Most patterns one queue or stream listens on.

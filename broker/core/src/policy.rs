@@ -230,6 +230,10 @@ pub trait DeliveryPolicy: Send {
     /// What the operator granted.
     fn powers(&self) -> Powers;
 
+    /// Whether it looks at messages. Else the events of kind `READY` come without them,
+    /// and none is read back for it.
+    fn reads_messages(&self) -> bool;
+
     /// How these subjects are kept: 0 memory, 1 logged, 2 logged and synced, 3 as the
     /// operator has chosen for the queue or stream.
     ///
@@ -253,7 +257,7 @@ pub trait DeliveryPolicy: Send {
     fn close(&mut self, now_ms: u64, group: u32);
 
     /// Events in, actions out. `ready` holds the messages of the events of kind
-    /// `READY`, in their order. `actions` is appended to.
+    /// `READY`, in their order, where the policy reads them. `actions` is appended to.
     ///
     /// # Errors
     /// See [`Failure`]; then no action of this call counts.

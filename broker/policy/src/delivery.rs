@@ -14,7 +14,7 @@ use weir_core::env::Now;
 use weir_core::limits::TIMER_MS_MAX;
 use weir_core::policy::{
     Action, DeliveryPolicy, Event, Failure, Generation, GroupInfo, Joining, Plan, Powers,
-    ReadyMessage,
+    ReadyMessage, event,
 };
 use weir_message::Parts;
 
@@ -121,6 +121,10 @@ impl DeliveryPolicy for WasmDelivery {
         self.setup.powers
     }
 
+    fn reads_messages(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
     fn classify(&mut self, now_ms: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         let bytes = subjects.concat();
         let ends: Vec<u32> = subjects
@@ -200,7 +204,8 @@ impl DeliveryPolicy for WasmDelivery {
         } else {
             buffers.columns(&self.columns)
         };
-        self.setup.counters.rows.fetch_add(ready.len() as u64, Relaxed);
+        let told = events.iter().filter(|told| told.kind == event::READY).count();
+        self.setup.counters.rows.fetch_add(told as u64, Relaxed);
         let answer =
             self.call(now_ms, |guest, store| guest.call_step(store, now_ms, &sent, &columns), Ok);
         drop(columns);

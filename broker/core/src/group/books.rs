@@ -10,7 +10,7 @@ use super::{Group, message_id};
 /// Whether the consumer is to get the message once it has room.
 fn is_to_get(consumer: &Consumer, message: MessageId) -> bool {
     consumer.waiting.contains(&message)
-        || consumer.promised.iter().any(|&(promised, _)| promised == message)
+        || consumer.promised.iter().any(|promise| promise.message == message)
 }
 
 impl Group {
@@ -56,7 +56,18 @@ impl Group {
         assert_eq!(bytes, self.live_bytes, "bytes are counted right");
         assert_eq!(counts[State::Delayed as usize], self.delayed.len());
         self.lanes.check(&busy, &blocked);
+        let mut promised: Vec<MessageId> = self
+            .consumers
+            .values()
+            .flat_map(|consumer| consumer.promised.iter().map(|promise| promise.message))
+            .filter(|&message| self.slot(message).is_some())
+            .collect();
+        let promises = promised.len();
+        promised.sort_unstable();
+        promised.dedup();
+        assert_eq!(promises, promised.len(), "a message is promised once");
         for consumer in self.consumers.values() {
+            assert!(consumer.promised.len() <= consumer.places(self.plan.per_consumer) as usize);
             assert_eq!((consumer.picked, consumer.outgoing.len()), (0, 0));
             let held: u64 = consumer.deliveries.iter().map(|(_, one)| u64::from(one.bytes)).sum();
             assert_eq!(held, consumer.bytes_in_flight);

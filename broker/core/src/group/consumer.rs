@@ -39,6 +39,16 @@ impl Delivery {
     }
 }
 
+/// A message that a policy has chosen a consumer for who has no room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise {
+    pub(crate) message: MessageId,
+    /// Its lease, once it is handed over, ms.
+    pub(crate) lease_ms: u32,
+    /// When it is void, steady ms: a lease from when it was made.
+    pub(crate) until_ms: u64,
+}
+
 /// A waiting receive.
 #[derive(Debug)]
 pub(crate) struct Pull {
@@ -57,9 +67,9 @@ pub(crate) struct Consumer {
     pub(crate) subscription: SubscriptionId,
     /// Shared with the other consumers of its connection.
     pub(crate) line: Arc<Line>,
-    /// What the policy has chosen for it, with leases in ms, until there is room: its
-    /// credit pays for each.
-    pub(crate) promised: VecDeque<(MessageId, u32)>,
+    /// What the policy has chosen for it, in that order, until there is room: its credit
+    /// pays for each.
+    pub(crate) promised: VecDeque<Promise>,
     pub(crate) name: String,
     pub(crate) labels: String,
     pub(crate) credit: u32,

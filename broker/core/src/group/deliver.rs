@@ -285,6 +285,9 @@ impl Group {
         for pull in &consumer.pulls {
             pull_ends.insert((pull.until_ms, id));
         }
+        if !consumer.promised.is_empty() {
+            self.end_unpaid_promises(now_ms, id);
+        }
     }
 }
 

@@ -26,8 +26,12 @@ impl Group {
         if self.plan.chooser == 0 {
             // The policy picks; the broker only shows it the window, and keeps what it
             // has promised in its name.
-            self.take_in(io, 0);
-            return self.keep_promises(io);
+            loop {
+                self.take_in(io, 0);
+                if !self.keep_promises(io) {
+                    return;
+                }
+            }
         }
         let mut picks = std::mem::take(&mut self.picks);
         loop {
@@ -43,27 +47,6 @@ impl Group {
             }
             self.deliver(io, &picks);
         }
-        self.picks = picks;
-    }
-
-    /// Hands over what the policy has chosen and there is room for now.
-    fn keep_promises(&mut self, io: &mut Io<'_>) {
-        let mut picks = std::mem::take(&mut self.picks);
-        picks.clear();
-        let open: Vec<ConsumerId> = self.turn.iter().copied().collect();
-        for id in open {
-            while self.room(id) > 0 {
-                let consumer = self.consumers.get_mut(&id).expect("a consumer with room exists");
-                let Some((message, lease_ms)) = consumer.promised.pop_front() else { break };
-                if self.slot(message).is_some_and(|slot| slot.state == State::Ready) {
-                    picks.push(self.pick(message, id, lease_ms));
-                } else {
-                    // It has left meanwhile: what was to pay for it may be spent again.
-                    self.tell_credit(id, 1);
-                }
-            }
-        }
-        self.deliver(io, &picks);
         self.picks = picks;
     }
 

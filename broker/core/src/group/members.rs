@@ -65,11 +65,7 @@ impl Group {
         } else {
             self.ready.append_again(&mut consumer.waiting);
         }
-        for (message, _) in std::mem::take(&mut consumer.promised) {
-            if self.slot(message).is_some_and(|slot| slot.state == State::Ready) {
-                self.make_eligible(now_ms, message, true);
-            }
-        }
+        self.forget_promises(now_ms, std::mem::take(&mut consumer.promised));
         self.reassign_keys();
         Some(consumer)
     }

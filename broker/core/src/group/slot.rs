@@ -23,7 +23,7 @@ pub(crate) fn offset_of(message: MessageId) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Waits for a consumer; the broker picks it.
+    /// Waits for a consumer; the broker picks it, or a policy has and promised it.
     #[default]
     Ready,
     /// Waits for the policy to decide.

@@ -15,6 +15,7 @@ impl Group {
         self.end_leases(now_ms);
         self.end_delays(now_ms);
         self.end_pulls(now_ms, effects);
+        self.end_promises(now_ms);
         self.ring_timers(now_ms);
     }
 
@@ -25,6 +26,7 @@ impl Group {
             self.delayed_copies.first().map(|first| first.0),
             self.lease_checks.first().map(|first| first.0),
             self.pull_ends.first().map(|first| first.0),
+            self.promise_checks.first().map(|first| first.0),
             self.wakes.first().map(|first| first.0),
             self.watch_ms(),
             (!self.dying.is_empty()).then_some(self.bury_ms),

@@ -32,7 +32,7 @@ impl Group {
 
     fn grant(&mut self, now_ms: u64, wish: &Action, picks: &mut Vec<Pick>) -> Result<(), u8> {
         match wish.kind {
-            action::DISPATCH => self.grant_dispatch(wish, picks),
+            action::DISPATCH => self.grant_dispatch(now_ms, wish, picks),
             action::RETRY => {
                 self.decidable(wish.message)?;
                 self.put_back(now_ms, wish.message, u64::from(wish.value));
@@ -74,13 +74,18 @@ impl Group {
     fn decidable(&self, message: MessageId) -> Result<State, u8> {
         match self.slot(message).ok_or(refusal::NO_MESSAGE)?.state {
             State::InFlight | State::Dying => Err(refusal::WRONG_STATE),
-            // Promised already.
+            // Where a policy chooses, nothing but a promise makes a message ready.
             State::Ready if self.plan.chooser == 0 => Err(refusal::WRONG_STATE),
             state => Ok(state),
         }
     }
 
-    fn grant_dispatch(&mut self, wish: &Action, picks: &mut Vec<Pick>) -> Result<(), u8> {
+    fn grant_dispatch(
+        &mut self,
+        now_ms: u64,
+        wish: &Action,
+        picks: &mut Vec<Pick>,
+    ) -> Result<(), u8> {
         match self.decidable(wish.message)? {
             State::Ready | State::Offered => {}
             State::Blocked => return Err(refusal::BREAKS_ORDER),
@@ -103,9 +108,7 @@ impl Group {
             picks.push(self.pick(wish.message, wish.consumer, lease_ms));
         } else {
             // Credit is the policy's to spend; how many bytes go at once is not.
-            self.set_state(wish.message, State::Ready, 0);
-            let consumer = self.consumers.get_mut(&wish.consumer).expect("it was just looked at");
-            consumer.promised.push_back((wish.message, lease_ms));
+            self.promise(now_ms, wish.message, wish.consumer, lease_ms);
         }
         Ok(())
     }

@@ -120,6 +120,12 @@ impl Policies {
         self.bindings.get(&id).map_or_else(Powers::default, |binding| binding.powers)
     }
 
+    /// Whether it wants to see the messages it hears of.
+    pub(super) fn reads_messages(&self, id: BindingId) -> bool {
+        let policy = self.bindings.get(&id).and_then(|binding| binding.policy.as_deref());
+        policy.is_some_and(DeliveryPolicy::reads_messages)
+    }
+
     /// Name and generation, for effects.
     pub(super) fn who(&self, id: BindingId) -> (String, Generation) {
         let binding = self.bindings.get(&id);

@@ -296,6 +296,12 @@ impl Shard {
         if group.decider.binding != Some(binding) {
             return;
         }
+        if !self.policies.reads_messages(binding) {
+            // What is gone meanwhile is told too: a wish for it is refused.
+            let room = limits::POLICY_BATCH_EVENTS.saturating_sub(events.len());
+            events.extend(group.events.drain(..group.events.len().min(room)));
+            return;
+        }
         let mut taken = 0;
         for &told in &group.events {
             if told.kind == event::READY {

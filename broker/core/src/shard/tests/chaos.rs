@@ -47,6 +47,9 @@ impl DeliveryPolicy for Whim {
         let (drop, dead_letter) = (self.number % 3 == 0, self.number % 2 == 0);
         Powers { drop, dead_letter, ..Powers::default() }
     }
+    fn reads_messages(&self) -> bool {
+        self.number % 2 == 0
+    }
     fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         Ok(vec![0; subjects.len()])
     }
@@ -66,7 +69,8 @@ impl DeliveryPolicy for Whim {
         actions: &mut Vec<Action>,
     ) -> Result<(), Failure> {
         let shown = events.iter().filter(|event| event.kind == event::READY).count();
-        assert_eq!(shown, ready.len(), "a body for every ready message");
+        let bodies = if self.reads_messages() { shown } else { 0 };
+        assert_eq!(bodies, ready.len(), "a body for every ready message it looks at");
         self.fails()?;
         for event in events {
             let kind = [1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8][self.roll(12) as usize];

@@ -202,6 +202,10 @@ fn a_policy_that_never_stops_wishing_does_not_hold_the_shard() {
         fn powers(&self) -> Powers {
             Powers::default()
         }
+        fn reads_messages(&self) -> bool {
+            true
+        }
+
         fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
             Ok(vec![0; subjects.len()])
         }

@@ -67,6 +67,10 @@ impl DeliveryPolicy for TestPolicy {
         self.hand.lock().unwrap().powers
     }
 
+    fn reads_messages(&self) -> bool {
+        true
+    }
+
     fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         let mut hand = self.fails()?;
         writeln!(hand.heard, "~ classify {subjects:?}").unwrap();

@@ -248,6 +248,138 @@ fn what_a_policy_chose_goes_back_to_it_with_another_generation() {
 }
 
 #[test]
+fn nobody_waits_longer_than_a_lease_for_a_consumer_that_is_deaf() {
+    check(
+        "bind hand chooser=0 hears=1,7,11 lease=100 shows
+         queue orders
+         ann: consume orders credit=2
+         bob: consume orders credit=2
+         ann: pause
+         eve: publish orders a b
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         eve: publish orders c
+         wait 100
+         wish hand dispatch consumer=2 message=0
+         eve: publish orders d
+         ann: resume",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            eve <- published 2: Ok(Disk)
+            ~ hand hears ready 2 c tries 0
+            eve <- published 1: Ok(Disk)
+            100 ms:
+            ~ hand hears credit 1 +2
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            bob <- deliver a#1
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_promised_takes_no_place_in_the_window() {
+    check(
+        "bind hand chooser=0 hears=1,7,11 window=2 shows
+         queue orders
+         ann: consume orders credit=9
+         bob: consume orders credit=9
+         ann: pause
+         eve: publish orders a b c d e
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         bob: credit 1
+         wish hand dispatch consumer=2 message=2
+         bob: credit 1",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            eve <- published 5: Ok(Disk)
+            ~ hand hears credit 2 +1
+            ~ hand hears ready 2 c tries 0
+            ~ hand hears ready 3 d tries 0
+            ~ hand hears credit 2 +1
+            ~ hand hears ready 4 e tries 0
+            bob <- deliver c#1
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_pull_was_to_pay_for_is_given_back_when_it_ends() {
+    check(
+        "bind hand chooser=0 hears=1,7,11 bytes=1 shows
+         queue orders
+         ann: consume orders
+         ann: pull 3 wait=10
+         eve: publish orders a b c
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         wish hand dispatch consumer=1 message=2
+         eve: publish orders d
+         wait 20
+         eve: info orders",
+        expect![[r#"
+            ~ hand opens orders
+            ~ hand hears credit 1 +3
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            eve <- published 3: Ok(Disk)
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            10 ms:
+            ~ hand hears ready 1 b tries 0
+            ~ hand hears ready 2 c tries 0
+            ann <- Count { done: 1, unknown: 0 }
+            eve <- orders: 4 kept, 0..4, published 4 refused 0 removed 0
+              [] hand g1 lag 4 ready 3 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 0 holds 1
+        "#]],
+    );
+}
+
+#[test]
+fn room_that_a_filter_gives_back_is_for_the_next_promise() {
+    check(
+        "bind hand chooser=0 hears=1,7,11 bytes=1 shows
+         queue orders
+         filter letters queues=orders
+         ann: consume orders credit=3
+         eve: publish orders a drop c
+         wish hand dispatch consumer=1 message=0
+         wish hand dispatch consumer=1 message=1
+         wish hand dispatch consumer=1 message=2
+         eve: publish orders d
+         ann: ack 1",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 drop tries 0
+            ~ hand hears ready 2 c tries 0
+            eve <- published 3: Ok(Disk)
+            ~ hand hears ready 3 d tries 0
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            ~ hand hears credit 1 +1
+            ~ hand hears credit 1 +1
+            ann <- deliver c#2
+            broker makes orders/dead
+        "#]],
+    );
+}
+
+#[test]
 fn every_consumer_of_a_spread_group_gets_what_a_pause_kept_from_it() {
     check(
         "bind all spread=1

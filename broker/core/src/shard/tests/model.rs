@@ -35,6 +35,10 @@ impl DeliveryPolicy for Planned {
     fn powers(&self) -> Powers {
         Powers { dead_letter: true, ..Powers::default() }
     }
+    fn reads_messages(&self) -> bool {
+        false
+    }
+
     fn classify(&mut self, _: u64, subjects: &[&str]) -> Result<Vec<u8>, Failure> {
         Ok(vec![0; subjects.len()])
     }
