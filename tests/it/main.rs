@@ -9,6 +9,7 @@ mod durable;
 mod first_policy;
 mod hostile_bytes;
 mod hostile_policies;
+mod judged_runs;
 mod limits;
 mod numbers;
 mod queues;

@@ -311,8 +311,7 @@ impl Publisher {
     ) {
         let frame = self.frame_of(row);
         match verdict {
-            // Handed on together with its neighbours.
-            RowVerdict::Same => {}
+            RowVerdict::Same => unreachable!("handed on together with its neighbours"),
             RowVerdict::Picks([]) => self.unrouted(frame, 1),
             RowVerdict::Picks(picks) => {
                 for pick in *picks {
