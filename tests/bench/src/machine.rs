@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::Counting;
+
 /// Ticks a second, as /proc counts: fixed on Linux.
 const TICKS: f64 = 100.0;
 
@@ -158,27 +160,32 @@ impl Resources {
 pub(crate) struct Meter {
     server: u32,
     start: Cpu,
+    counting: Option<Counting>,
 }
 
 impl Meter {
     pub(crate) fn start(server: u32) -> Self {
-        Self { server, start: Cpu::read(server) }
+        let counting = Counting::start(server);
+        Self { server, start: Cpu::read(server), counting }
     }
 
-    pub(crate) fn stop(&self) -> Resources {
+    /// Who used the cores, and what the server did where that is counted.
+    pub(crate) fn stop(&mut self) -> (Resources, Vec<(String, f64)>) {
         let end = Cpu::read(self.server);
+        let counts = self.counting.take().map(Counting::stop).unwrap_or_default();
         let seconds = end.at.duration_since(self.start.at).as_secs_f64();
         let cores = |from: f64, to: f64| (to - from).max(0.0) / seconds;
         let server_cores = cores(self.start.server, end.server);
         let client_cores = cores(self.start.client, end.client);
         let all = cores(self.start.all, end.all);
-        Resources {
+        let resources = Resources {
             seconds,
             server_cores,
             client_cores,
             other_cores: (all - server_cores - client_cores).max(0.0),
             rss_peak_mib: resident_mib(self.server, "VmHWM"),
-        }
+        };
+        (resources, counts)
     }
 }
 
@@ -186,9 +193,9 @@ impl Meter {
 /// a sync that is done waits for a busy core until the next tick of the scheduler.
 pub(crate) fn metered<T>(work: impl FnOnce() -> T) -> (T, Resources) {
     // No process has this number, so that everything counts as the client's.
-    let meter = Meter::start(u32::MAX);
+    let mut meter = Meter::start(u32::MAX);
     let done = work();
-    (done, meter.stop())
+    (done, meter.stop().0)
 }
 
 /// A figure of the process and everything below it, MiB: `VmHWM` or `VmRSS`.

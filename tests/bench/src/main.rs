@@ -11,6 +11,7 @@
 
 #![allow(clippy::print_stdout, reason = "a report for people")]
 
+mod counts;
 mod driver;
 mod drivers;
 mod machine;
@@ -21,6 +22,7 @@ mod relay;
 mod report;
 mod results;
 mod server;
+mod soak;
 mod stamp;
 mod table;
 mod tally;
@@ -53,6 +55,8 @@ enum Command {
     Run(RunArgs),
     /// Write the page of documentation from the JSON file of a run, and its plots.
     Report(ReportArgs),
+    /// Offer twice what goes through for a long time, and print the page that tells of it.
+    Soak(SoakArgs),
     /// The floor, for the benchmark itself.
     #[command(hide = true)]
     Relay { address: std::net::SocketAddr },
@@ -95,6 +99,19 @@ struct ReportArgs {
     plots: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct SoakArgs {
+    /// How long, a third of it in each arrangement.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
+    /// The broker's program.
+    #[arg(long, default_value = "../../target/release/weir")]
+    weir: PathBuf,
+    /// Folder for the server's data, on the disk to be measured.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
 /// Tells the person who waits.
 pub(crate) fn say(line: &str) {
     println!("{line}");
@@ -111,6 +128,15 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Relay { address } => relay::serve(address).await,
         Command::Report(args) => report(&args),
+        Command::Soak(args) => {
+            let folder = args.folder.unwrap_or_else(std::env::temp_dir);
+            let work = tokio::spawn(soak::run(args.weir, folder, args.minutes));
+            tokio::select! {
+                page = work => say(page??.trim_end()),
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            }
+            Ok(())
+        }
         Command::Run(args) => {
             // A task: what `main` itself awaits is woken on a thread of its own, two changes
             // of threads for every answer.

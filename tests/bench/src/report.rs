@@ -1,5 +1,5 @@
 //! `docs/performance.md`, from the JSON file of a run. Everything in it but the
-//! text below is measured; nothing is typed in by hand.
+//! text below and the notes is measured; nothing is typed in by hand.
 
 use crate::results::{Results, Sample};
 use crate::table::{self, short};
@@ -21,6 +21,9 @@ does. Every sample has a server of its own in a fresh folder, drivers take turns
 server **share the cores** of the machine: a slow client hides its broker, so CPU per message
 stands beside every rate. NOISY: other programs used more than 0.3 cores in the median sample.
 ";
+
+/// What was counted and profiled beside the run: written by hand, and dated.
+const NOTES: &str = include_str!("../notes.md");
 
 /// What a workload measures, for its heading.
 fn title(workload: &str) -> &'static str {
@@ -83,6 +86,7 @@ pub(crate) fn page(results: &Results, plots: &[(String, String)]) -> String {
         }
         out += &resources(results, workload);
     }
+    out += &format!("\n{NOTES}");
     out += &list("Configurations", results.configurations.iter());
     out += &list("Left out", results.skipped.iter());
     if !results.failures.is_empty() {

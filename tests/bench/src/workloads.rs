@@ -65,6 +65,8 @@ pub(crate) struct Timing {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) values: Vec<(&'static str, f64)>,
+    /// What the server did for each message, where that is counted.
+    pub(crate) counts: Vec<(String, f64)>,
     pub(crate) resources: Option<Resources>,
     pub(crate) faults: crate::tally::Faults,
 }
@@ -172,13 +174,14 @@ impl Bench {
         repeat: usize,
         figures: Figures,
     ) {
+        let values = figures.values.into_iter().map(|(name, it)| (name.to_owned(), it));
         let sample = Sample {
             workload: workload.to_owned(),
             row: row.to_owned(),
             driver,
             durability: case.durability().to_owned(),
             repeat,
-            values: figures.values.into_iter().map(|(name, it)| (name.to_owned(), it)).collect(),
+            values: values.chain(figures.counts).collect(),
             resources: figures.resources,
             faults: figures.faults,
         };
@@ -207,24 +210,29 @@ impl Shown {
     /// Waits for the warm-up, then measures the window: figures with the rate.
     pub(crate) async fn window(&self, timing: Timing, server: u32) -> Result<Figures> {
         pause(timing.warm_up).await;
-        let (meter, before, started) = (Meter::start(server), self.sum(), Instant::now());
+        let (mut meter, before, started) = (Meter::start(server), self.sum(), Instant::now());
         pause(timing.window).await;
         let (messages, took) = (self.sum() - before, started.elapsed());
-        let resources = meter.stop();
+        let used = meter.stop();
         ensure!(messages > 0, "no message arrived in the window");
-        Ok(figures(messages, took, resources))
+        Ok(figures(messages, took, used))
     }
 }
 
 /// Figures of a window in which so many messages were done with.
-pub(crate) fn figures(messages: u64, took: Duration, resources: Resources) -> Figures {
+pub(crate) fn figures(
+    messages: u64,
+    took: Duration,
+    (resources, counts): (Resources, Vec<(String, f64)>),
+) -> Figures {
     let each = |cores: f64| cores * resources.seconds * 1e6 / messages as f64;
     let values = vec![
         ("rate", messages as f64 / took.as_secs_f64()),
         ("server_us", each(resources.server_cores)),
         ("client_us", each(resources.client_cores)),
     ];
-    Figures { values, resources: Some(resources), ..Figures::default() }
+    let counts = counts.into_iter().map(|(name, count)| (name, count / messages as f64)).collect();
+    Figures { values, counts, resources: Some(resources), ..Figures::default() }
 }
 
 /// How many messages there will be; unknown while publishers run.

@@ -94,7 +94,7 @@ async fn sample(stage: &Stage, window: usize, timing: Timing) -> Result<Figures>
         }
     }
     producer.settle().await?;
-    let (meter, started, before) = measured.context("nothing was measured")?;
+    let (mut meter, started, before) = measured.context("nothing was measured")?;
     let mut figures = figures(batch.stamped() - before, started.elapsed(), meter.stop());
     if window == 1 {
         let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;

@@ -143,12 +143,12 @@ async fn queues(stage: &Stage, count: usize, timing: Timing) -> Result<Figures> 
     let (warm, mut sent, mut random) = (Instant::now(), 0_u64, 0x9e37_79b9_7f4a_7c15_u64);
     let mut measured: Option<(Meter, Instant, u64)> = None;
     loop {
-        match &measured {
+        match &mut measured {
             None if warm.elapsed() >= timing.warm_up => {
                 measured = Some((Meter::start(server), Instant::now(), sent));
             }
             Some((meter, started, before)) if started.elapsed() >= timing.window => {
-                let mut figures = figures(sent - before, started.elapsed(), meter.stop());
+                let mut figures = figures(sent - *before, started.elapsed(), meter.stop());
                 figures.values.extend(idle_bytes.map(|bytes| ("idle_bytes", bytes)));
                 for confirmation in open {
                     confirmation.await?;

@@ -58,7 +58,7 @@ async fn sample(
     broker.make_stream(stream()).await?;
     let mut producer = broker.appender(stream(), PACE).await?;
     let mut batch = Batch::new(layout, 0, PACE.batch, size);
-    let (meter, started) = (Meter::start(server), Instant::now());
+    let (mut meter, started) = (Meter::start(server), Instant::now());
     while started.elapsed() < window && batch.stamped() < MESSAGES {
         batch.renew(0);
         producer.produce(&batch).await?;
@@ -68,7 +68,7 @@ async fn sample(
 
     let mut shown = Shown::default();
     let tally = Tally::ordered(layout, shown.add());
-    let (meter, started) = (Meter::start(server), Instant::now());
+    let (mut meter, started) = (Meter::start(server), Instant::now());
     let reader = broker.reader(stream()).await?;
     let (known, all) = (Expected::default(), batch.stamped());
     known.set(all);
