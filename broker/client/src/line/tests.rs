@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -58,8 +60,8 @@ fn step(journal: &Journal, position: u64, level: Level) -> u64 {
 fn short_turns_without_a_sync_are_written_when_they_are_committed_long_ones_by_the_thread() {
     let files = Arc::new(SimFiles::new(1));
     let journal = Journal::open(files, Arc::new(Still), config(), 1).unwrap();
-    let (ring, bell) = mpsc::channel();
-    let mut store = journal.store(Box::new(move || ring.send(()).unwrap_or_default()));
+    let (ring, bell) = mpsc::sync_channel(1_000);
+    let mut store = journal.store(Box::new(move || ring.try_send(()).unwrap_or_default()));
     let log = store.open("short").unwrap();
     // Until the thread rests: it may still be at what came before.
     while append(&mut store, log, 10, Level::Os) > store.safe(Level::Os) {
