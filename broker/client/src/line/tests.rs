@@ -1,3 +1,4 @@
+//! Who writes to the socket, and that no byte is lost or written twice by it.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Read as _;

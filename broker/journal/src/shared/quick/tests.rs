@@ -1,3 +1,4 @@
+//! What the owner of a store writes by itself, and what it leaves to the thread.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
