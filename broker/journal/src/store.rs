@@ -48,8 +48,10 @@ pub struct JournalStore {
     waits: Waits,
     /// Logs whose stable end has moved since that was asked.
     moved: Vec<LogId>,
-    /// Bodies in memory that may leave it, oldest first.
+    /// Bodies in memory that may leave it, oldest first, and some that have gone.
     resident: VecDeque<(LogId, u64)>,
+    /// At that length those that have gone are looked for.
+    resident_look: usize,
     resident_bytes: u64,
     resident_max: u64,
     /// Bytes of level memory: they cannot leave.
@@ -84,6 +86,7 @@ impl JournalStore {
             waits: Waits::default(),
             moved: Vec::new(),
             resident: VecDeque::new(),
+            resident_look: limits::RESIDENT_LOOK,
             resident_bytes: 0,
             resident_max,
             pinned_bytes: 0,
@@ -211,6 +214,24 @@ impl JournalStore {
             }
             self.resident.pop_front();
         }
+    }
+
+    /// Drops entries of bodies that went without having to leave: they were settled.
+    /// Where all are, nothing ever is evicted, and the line would grow for ever.
+    fn forget_gone(&mut self) {
+        if self.resident.len() < self.resident_look {
+            return;
+        }
+        let logs = &self.logs;
+        self.resident.retain(|&(log, base)| {
+            let chunk = logs[log.0 as usize].as_ref().and_then(|log| {
+                log.chunks.get(log.chunk_at(base)).filter(|chunk| chunk.base == base)
+            });
+            chunk.is_some_and(|chunk| matches!(chunk.body, Body::Memory(..)))
+        });
+        // As many again as are left: each look is paid for by what came since.
+        self.resident_look = (2 * self.resident.len()).max(limits::RESIDENT_LOOK);
+        self.resident.shrink_to(self.resident_look);
     }
 
     fn answer_asks(&mut self) {
@@ -458,6 +479,7 @@ impl Store for JournalStore {
         self.settle();
         self.answer_asks();
         self.evict();
+        self.forget_gone();
         Ok(())
     }
 
@@ -473,3 +495,6 @@ impl Store for JournalStore {
         Ok(Shared::lock(&self.shared.snapshots).get(name).cloned())
     }
 }
+
+#[cfg(test)]
+mod tests;
