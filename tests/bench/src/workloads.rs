@@ -65,7 +65,7 @@ pub(crate) struct Timing {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) values: Vec<(&'static str, f64)>,
-    /// What the server did for each message, where that is counted.
+    /// What the server did for a thousand messages, where that is counted.
     pub(crate) counts: Vec<(String, f64)>,
     pub(crate) resources: Option<Resources>,
     pub(crate) faults: crate::tally::Faults,
@@ -231,7 +231,11 @@ pub(crate) fn figures(
         ("server_us", each(resources.server_cores)),
         ("client_us", each(resources.client_cores)),
     ];
-    let counts = counts.into_iter().map(|(name, count)| (name, count / messages as f64)).collect();
+    let of_thousand = |count: f64| 1e3 * count / messages as f64;
+    let counts = counts
+        .into_iter()
+        .map(|(name, it)| (format!("{name} per 1,000"), of_thousand(it)))
+        .collect();
     Figures { values, counts, resources: Some(resources), ..Figures::default() }
 }
 
