@@ -116,8 +116,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, connection: Connection) -> Resul
         // From now on nobody writes to it: what is sent waits for the next connection.
         let mut state = shared.lock();
         (state.line, state.writer_idle) = (None, false);
-    }
-    if first.is_ok() {
+    } else {
         // The writer is done and has closed its half. The broker closes the other
         // one when it has read everything.
         let _ = timeout(LINGER, tasks.join_next()).await;

@@ -200,6 +200,12 @@ impl Log {
         self.chunks.partition_point(|chunk| chunk.end() <= offset)
     }
 
+    /// Index of the chunk that begins at `base`, if it is still there.
+    pub(crate) fn chunk_from(&self, base: u64) -> Option<usize> {
+        let at = self.chunk_at(base);
+        self.chunks.get(at).is_some_and(|chunk| chunk.base == base).then_some(at)
+    }
+
     /// Marks `from..to` as settled.
     pub(crate) fn release(&mut self, from: u64, to: u64) -> Freed {
         let mut freed = Freed::default();

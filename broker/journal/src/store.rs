@@ -134,11 +134,8 @@ impl JournalStore {
             for _ in 0..place.appends {
                 let Some(one) = self.unplaced.pop_front() else { break };
                 let Some(log) = self.logs[one.log.0 as usize].as_mut() else { continue };
-                let at = log.chunk_at(one.base);
-                let Some(chunk) = log.chunks.get_mut(at) else { continue };
-                if let Body::Memory(_, known) = &mut chunk.body
-                    && chunk.base == one.base
-                {
+                let Some(at) = log.chunk_from(one.base) else { continue };
+                if let Body::Memory(_, known) = &mut log.chunks[at].body {
                     *known = Some(Place { sequence: place.sequence, at: place.at });
                 }
             }
@@ -198,12 +195,11 @@ impl JournalStore {
     fn evict(&mut self) {
         while self.resident_bytes > self.resident_max {
             let Some(&(log, base)) = self.resident.front() else { return };
-            if let Some(log) = self.logs[log.0 as usize].as_mut() {
-                let at = log.chunk_at(base);
-                let chunk = log.chunks.get_mut(at).filter(|chunk| chunk.base == base);
-                if let Some(chunk) = chunk
-                    && let Body::Memory(batch, place) = &chunk.body
-                {
+            if let Some(log) = self.logs[log.0 as usize].as_mut()
+                && let Some(at) = log.chunk_from(base)
+            {
+                let chunk = &mut log.chunks[at];
+                if let Body::Memory(batch, place) = &chunk.body {
                     // Not written yet: nor is what was appended after it.
                     let Some(place) = *place else { return };
                     self.resident_bytes -= resident(batch).min(self.resident_bytes);
@@ -224,10 +220,9 @@ impl JournalStore {
         }
         let logs = &self.logs;
         self.resident.retain(|&(log, base)| {
-            let chunk = logs[log.0 as usize].as_ref().and_then(|log| {
-                log.chunks.get(log.chunk_at(base)).filter(|chunk| chunk.base == base)
-            });
-            chunk.is_some_and(|chunk| matches!(chunk.body, Body::Memory(..)))
+            let log = logs[log.0 as usize].as_ref();
+            let in_memory = |log: &Log, at: usize| matches!(log.chunks[at].body, Body::Memory(..));
+            log.is_some_and(|log| log.chunk_from(base).is_some_and(|at| in_memory(log, at)))
         });
         // As many again as are left: each look is paid for by what came since.
         self.resident_look = (2 * self.resident.len()).max(limits::RESIDENT_LOOK);

@@ -23,26 +23,19 @@ const PICKS_MAX: usize = 4096;
 impl Group {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
-        if self.plan.chooser == 0 {
-            // The policy picks; the broker only shows it the window, and keeps what it
-            // has promised in its name.
-            loop {
-                self.take_in(io, 0);
-                if !self.keep_promises(io) {
-                    return;
-                }
-            }
-        }
         let mut picks = std::mem::take(&mut self.picks);
         loop {
+            let kept = self.keep_promises(io);
             picks.clear();
             match (self.plan.spread, self.plan.chooser) {
                 (1, _) => self.pick_for_everyone(io, &mut picks),
+                // The policy picks; the broker only shows it the window.
+                (_, 0) => self.take_in(io, 0),
                 (_, 2) => self.pick_fewest(io, &mut picks),
                 (_, 3) => self.pick_by_key(io, &mut picks),
                 _ => self.pick_in_turn(io, &mut picks),
             }
-            if picks.is_empty() {
+            if picks.is_empty() && !kept {
                 break;
             }
             self.deliver(io, &picks);

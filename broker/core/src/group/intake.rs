@@ -24,9 +24,7 @@ impl Group {
         let wanted = if self.is_windowed() {
             let waiting = [State::Ready, State::Offered, State::Blocked];
             let waiting: usize = waiting.map(|state| self.counts[state as usize]).iter().sum();
-            // What the policy has decided about takes no place in its window.
-            let undecided = waiting.saturating_sub(self.promised());
-            (self.plan.window.max(1) as usize).saturating_sub(undecided)
+            (self.plan.window.max(1) as usize).saturating_sub(waiting)
         } else {
             // Not the lists' lengths: those hold entries of messages that are gone.
             demand.saturating_sub(self.counts[State::Ready as usize])

@@ -2,8 +2,7 @@
 //! long, or it holds as many bytes as it may. The broker keeps the choice and hands over
 //! when there is room.
 //!
-//! Invariants: a promised message is `Ready`, stands in one consumer's list once and in
-//! no other; a consumer is promised no more than its credit and pulls pay for; a promise
+//! Invariants: a message that is `Promised` stands in one consumer's list, once; a consumer is promised no more than its credit and pulls pay for; a promise
 //! lasts no longer than a lease, so that nobody waits for a consumer that is deaf.
 
 use std::collections::VecDeque;
@@ -22,7 +21,7 @@ impl Group {
         id: ConsumerId,
         lease_ms: u32,
     ) {
-        self.set_state(message, State::Ready, 0);
+        self.set_state(message, State::Promised, 0);
         let until_ms = now_ms + u64::from(lease_ms).min(limits::TIMER_MS_MAX);
         let consumer = self.consumers.get_mut(&id).expect("a policy chose it");
         if consumer.promised.back().is_none_or(|last| until_ms < last.until_ms) {
@@ -31,19 +30,13 @@ impl Group {
         consumer.promised.push_back(Promise { message, lease_ms, until_ms });
     }
 
-    /// Messages promised to anybody.
-    pub(super) fn promised(&self) -> usize {
-        if self.plan.chooser != 0 {
-            return 0;
-        }
-        self.consumers.values().map(|consumer| consumer.promised.len()).sum()
-    }
-
     /// Hands over what was promised and there is room for now. Whether that was
     /// anything.
     pub(super) fn keep_promises(&mut self, io: &mut Io<'_>) -> bool {
-        let mut picks = std::mem::take(&mut self.picks);
-        picks.clear();
+        if self.promise_checks.is_empty() {
+            return false;
+        }
+        let mut picks = Vec::new();
         let waits = |id: &&ConsumerId| !self.consumers[*id].promised.is_empty();
         let open: Vec<ConsumerId> = self.turn.iter().filter(waits).copied().collect();
         for id in open {
@@ -59,9 +52,7 @@ impl Group {
             }
         }
         self.deliver(io, &picks);
-        let any = !picks.is_empty();
-        self.picks = picks;
-        any
+        !picks.is_empty()
     }
 
     /// Gives back to the policy what was promised for too long.
@@ -78,7 +69,8 @@ impl Group {
             consumer.promised = left;
             let next = consumer.promised.iter().map(|promise| promise.until_ms).min();
             self.promise_checks.extend(next.map(|next_ms| (next_ms, id)));
-            self.void_promises(now_ms, id, over);
+            self.tell_credit(id, over.len() as u32);
+            self.forget_promises(now_ms, over);
         }
     }
 
@@ -88,32 +80,22 @@ impl Group {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         let paid = consumer.places(per_consumer) as usize;
         if consumer.promised.len() > paid {
-            for promise in consumer.promised.split_off(paid) {
-                self.offer_again(now_ms, promise.message);
-            }
+            let unpaid = consumer.promised.split_off(paid);
+            self.forget_promises(now_ms, unpaid);
         }
     }
 
-    /// The consumer is gone: what it was promised is the policy's to choose again.
+    /// The consumer does not get these: they wait as they did before they were chosen.
     pub(super) fn forget_promises(&mut self, now_ms: u64, promised: VecDeque<Promise>) {
-        for promise in promised {
-            self.offer_again(now_ms, promise.message);
-        }
-    }
-
-    fn void_promises(&mut self, now_ms: u64, id: ConsumerId, promised: VecDeque<Promise>) {
-        self.tell_credit(id, promised.len() as u32);
-        self.forget_promises(now_ms, promised);
-    }
-
-    fn offer_again(&mut self, now_ms: u64, message: MessageId) {
-        if self.is_promised(message) {
-            self.make_eligible(now_ms, message, true);
+        for Promise { message, .. } in promised {
+            if self.is_promised(message) {
+                self.make_eligible(now_ms, message, true);
+            }
         }
     }
 
     /// Whether a message that was promised still is there.
     fn is_promised(&self, message: MessageId) -> bool {
-        self.slot(message).is_some_and(|slot| slot.state == State::Ready)
+        self.slot(message).is_some_and(|slot| slot.state == State::Promised)
     }
 }

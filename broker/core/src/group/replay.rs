@@ -118,7 +118,7 @@ impl Group {
                 self.lanes.enter_busy(key);
             }
         }
-        let waits = [State::Ready, State::Offered, State::Blocked, State::Delayed];
+        let waits = [State::Ready, State::Offered, State::Promised, State::Blocked, State::Delayed];
         for message in self.messages(|slot| waits.contains(&slot.state)) {
             let slot = *self.slot(message).expect("it was just listed");
             let first = lane_of(order, &slot).is_none_or(|key| self.lanes.enter(key, message));

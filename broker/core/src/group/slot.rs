@@ -23,11 +23,13 @@ pub(crate) fn offset_of(message: MessageId) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Waits for a consumer; the broker picks it, or a policy has and promised it.
+    /// Waits for a consumer; the broker picks it.
     #[default]
     Ready,
     /// Waits for the policy to decide.
     Offered,
+    /// The policy has chosen its consumer, who has no room now.
+    Promised,
     /// Waits for an earlier message of its key.
     Blocked,
     /// With a consumer, or with several.
@@ -41,7 +43,7 @@ pub(crate) enum State {
 }
 
 /// Number of states, for counting.
-pub(crate) const STATES: usize = 7;
+pub(crate) const STATES: usize = 8;
 
 /// What becomes of a message once nobody holds it any more. The worst wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,7 +31,8 @@ impl Group {
     /// Figures for people.
     pub(crate) fn stats(&self, store: &dyn Store) -> GroupStats {
         let untaken = self.untaken(store);
-        let waiting = self.count(State::Ready) + self.count(State::Offered);
+        let waits = [State::Ready, State::Offered, State::Promised];
+        let waiting: u64 = waits.map(|state| self.count(state)).iter().sum();
         let cursor = |part: &super::Part| part.slots.first().max(store.bounds(part.log).start);
         let consumers = self.consumers.values().map(|consumer| ConsumerInfo {
             connection: consumer.connection,

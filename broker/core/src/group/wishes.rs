@@ -73,9 +73,7 @@ impl Group {
     /// A policy decides about what waits, never about what a consumer holds.
     fn decidable(&self, message: MessageId) -> Result<State, u8> {
         match self.slot(message).ok_or(refusal::NO_MESSAGE)?.state {
-            State::InFlight | State::Dying => Err(refusal::WRONG_STATE),
-            // Where a policy chooses, nothing but a promise makes a message ready.
-            State::Ready if self.plan.chooser == 0 => Err(refusal::WRONG_STATE),
+            State::InFlight | State::Dying | State::Promised => Err(refusal::WRONG_STATE),
             state => Ok(state),
         }
     }
@@ -91,16 +89,14 @@ impl Group {
             State::Blocked => return Err(refusal::BREAKS_ORDER),
             _ => return Err(refusal::WRONG_STATE),
         }
-        let Plan { lease_ms, per_consumer, chooser, .. } = self.plan;
+        let Plan { lease_ms, per_consumer, .. } = self.plan;
         let consumer = self.consumers.get(&wish.consumer).ok_or(refusal::NO_CONSUMER)?;
         let promised = consumer.promised.len();
         if consumer.places(per_consumer) as usize <= promised {
             return Err(refusal::NO_CREDIT);
         }
+        // Whoever was chosen first gets it first.
         let has_room = promised == 0 && self.room(wish.consumer) > 0;
-        if !has_room && chooser != 0 {
-            return Err(refusal::NO_CREDIT);
-        }
         let slot = *self.slot(wish.message).expect("it is decidable");
         self.unlist(wish.message, &slot);
         let lease_ms = if wish.value == 0 { lease_ms } else { wish.value };

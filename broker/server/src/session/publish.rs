@@ -299,7 +299,6 @@ impl Publisher {
     }
 
     /// Adds one row that its policies have changed, sent elsewhere or stopped.
-    #[allow(clippy::too_many_arguments, reason = "a leaf of the loop above")]
     fn judged_row(
         &mut self,
         broker: &Broker,

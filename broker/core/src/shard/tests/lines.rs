@@ -380,6 +380,37 @@ fn room_that_a_filter_gives_back_is_for_the_next_promise() {
 }
 
 #[test]
+fn a_policy_may_choose_beside_the_broker_and_the_message_comes_once() {
+    check(
+        "bind hand chooser=1 hears=7,11 retry=10 shows
+         queue orders
+         ann: consume orders credit=2
+         eve: publish orders a
+         ann: pause
+         ann: nack 1
+         wait 10
+         wish hand dispatch consumer=1 message=0
+         ann: credit 1
+         bob: consume orders credit=2
+         ann: resume
+         eve: info orders",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            ~ hand hears credit 1 +1
+            ~ hand hears credit 1 +1
+            ann <- deliver a#2 (try 2)
+            eve <- orders: 1 kept, 0..1, published 1 refused 0 removed 0
+              [] hand g1 lag 1 ready 0 in flight 1 delayed 0 parked 0 | delivered 2 again 1 acked 0 nacked 1 expired 0 dead 0 dropped 0 refused 0
+                ann credit 2 holds 1
+                bob credit 2 holds 0
+        "#]],
+    );
+}
+
+#[test]
 fn every_consumer_of_a_spread_group_gets_what_a_pause_kept_from_it() {
     check(
         "bind all spread=1
