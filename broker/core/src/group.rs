@@ -121,6 +121,16 @@ pub(crate) struct Decider {
     pub(crate) name: String,
     pub(crate) generation: Generation,
     pub(crate) powers: Powers,
+    /// What it has said last about how safely messages of a subject are kept.
+    pub(crate) classified: Option<Classified>,
+}
+
+/// A delivery policy's class of one subject.
+#[derive(Clone, Debug)]
+pub(crate) struct Classified {
+    pub(crate) subject: Box<str>,
+    /// `None`: as the operator has chosen.
+    pub(crate) level: Option<Level>,
 }
 
 impl Default for Decider {
@@ -130,6 +140,7 @@ impl Default for Decider {
             name: "built-in".to_owned(),
             generation: Generation::default(),
             powers: Powers::default(),
+            classified: None,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod effect;
 pub mod env;
 mod group;
 pub mod limits;
+pub mod memo;
 pub mod memory_store;
 pub mod name;
 pub mod pattern_index;

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use weir_core::command::Level;
 use weir_core::store::Stamp;
@@ -31,12 +32,15 @@ pub(crate) struct Place {
     pub(crate) at: u32,
 }
 
+/// The place of a block, which everything in it shares; unknown until it is written.
+pub(crate) type BlockPlace = Arc<OnceLock<Place>>;
+
 /// Where a chunk's messages are.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
-    /// In memory; in the journal too, once it is written and unless it is of level
-    /// memory.
-    Memory(Batch, Option<Place>),
+    /// In memory; in the journal too, once the block is written that it was handed over
+    /// for. Of level memory, or not handed over yet, where there is none.
+    Memory(Batch, Option<BlockPlace>),
     /// In the journal only.
     Journal(Place),
     /// All of them are released.
@@ -66,7 +70,7 @@ impl Chunk {
 
     pub(crate) fn place(&self) -> Option<Place> {
         match &self.body {
-            Body::Memory(_, place) => *place,
+            Body::Memory(_, block) => block.as_ref().and_then(|block| block.get().copied()),
             Body::Journal(place) => Some(*place),
             Body::Gone => None,
         }
@@ -204,6 +208,16 @@ impl Log {
     pub(crate) fn chunk_from(&self, base: u64) -> Option<usize> {
         let at = self.chunk_at(base);
         self.chunks.get(at).is_some_and(|chunk| chunk.base == base).then_some(at)
+    }
+
+    /// Notes which block the chunk that begins at `base` was handed over for.
+    pub(crate) fn lies_in(&mut self, base: u64, block: BlockPlace) {
+        let is_last = self.chunks.back().is_some_and(|chunk| chunk.base == base);
+        let at = if is_last { Some(self.chunks.len() - 1) } else { self.chunk_from(base) };
+        if let Some(Chunk { body: Body::Memory(_, known), .. }) = at.map(|at| &mut self.chunks[at])
+        {
+            *known = Some(block);
+        }
     }
 
     /// Marks `from..to` as settled.

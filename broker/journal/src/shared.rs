@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use smallvec::SmallVec;
 use weir_core::command::Level;
 use weir_core::env::Clock;
 use weir_core::store::StoreError;
@@ -23,7 +24,7 @@ use crate::format::{BlockBuilder, EntryKind};
 use crate::journal::{Counts, JournalConfig};
 use crate::keeper::{Ask, Told};
 use crate::limits;
-use crate::log::Log;
+use crate::log::{BlockPlace, Log};
 use crate::read::RecentReads;
 use crate::segment::Handles;
 use crate::spares::Spares;
@@ -39,20 +40,16 @@ pub(crate) struct JournalFile {
     pub(crate) chain_crc: u32,
 }
 
-/// Where the entries of a hand-over came to lie.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BlockPlace {
-    /// So many appends of the store, the next that have no place yet, lie here.
-    pub(crate) appends: u32,
-    pub(crate) sequence: u64,
-    /// Byte of the block in its file.
-    pub(crate) at: u32,
+/// What was handed over as one unit.
+pub(crate) struct HandedOver {
+    pub(crate) position: u64,
+    /// The blocks that its appends lie in, in order, and how many in each.
+    pub(crate) blocks: SmallVec<[(BlockPlace, u32); 1]>,
 }
 
 /// What one store is told.
 pub(crate) struct Inbox {
     pub(crate) asks: Mutex<Vec<Ask>>,
-    pub(crate) places: Mutex<Vec<BlockPlace>>,
     /// Wakes the store's owner.
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -72,8 +69,10 @@ pub(crate) struct Forming {
     pub(crate) position: u64,
     /// Whether somebody waits for it to be synced.
     pub(crate) sync: bool,
-    /// Stores that handed something over for it, and how many appends each.
-    pub(crate) stores: Vec<(usize, u32)>,
+    /// Stores that handed something over for it.
+    pub(crate) stores: Vec<usize>,
+    /// Told once it is written.
+    pub(crate) place: BlockPlace,
 }
 
 #[derive(Default)]
@@ -220,7 +219,7 @@ impl Shared {
 
     /// Adds a store; its number and inbox.
     pub(crate) fn add_store(&self, wake: Box<dyn Fn() + Send + Sync>) -> (usize, Arc<Inbox>) {
-        let inbox = Arc::new(Inbox { asks: Mutex::default(), places: Mutex::default(), wake });
+        let inbox = Arc::new(Inbox { asks: Mutex::default(), wake });
         let mut inboxes = Self::lock(&self.inboxes);
         inboxes.push(inbox.clone());
         (inboxes.len() - 1, inbox)
@@ -230,7 +229,7 @@ impl Shared {
         Self::lock(&self.inboxes).clone()
     }
 
-    /// Hands entries over as one unit. Returns their position.
+    /// Hands entries over as one unit.
     ///
     /// # Errors
     /// The journal has stopped.
@@ -238,11 +237,12 @@ impl Shared {
         &self,
         store: Option<usize>,
         orders: impl IntoIterator<Item = Order>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<HandedOver, StoreError> {
         self.check()?;
         let mut pending = Self::lock(&self.pending);
         pending.position += 1;
         let position = pending.position;
+        let mut blocks: SmallVec<[(BlockPlace, u32); 1]> = SmallVec::new();
         let mut sync = false;
         for order in orders {
             let bytes = order.bytes();
@@ -258,14 +258,17 @@ impl Shared {
             sync |= order.level() == Level::Disk;
             let block = pending.blocks.back_mut().expect("one was just made sure of");
             block.bytes += bytes;
-            let appends = u32::from(matches!(order, Order::Append { .. }));
-            match (store, block.stores.last_mut()) {
-                (Some(store), Some(last)) if last.0 == store => last.1 += appends,
-                (Some(store), _) => block.stores.push((store, appends)),
-                (None, _) => {}
+            if let Some(store) = store
+                && block.stores.last() != Some(&store)
+            {
+                block.stores.push(store);
             }
             match order {
                 Order::Append { level, log, base, time_ms, due_ms, batch } => {
+                    match blocks.last_mut() {
+                        Some((last, appends)) if Arc::ptr_eq(last, &block.place) => *appends += 1,
+                        _ => blocks.push((block.place.clone(), 1)),
+                    }
                     let builder = &mut block.builder;
                     if !builder.extend_last_append(level, log, base, time_ms, due_ms, &batch) {
                         builder.push_append(level, log, base, time_ms, due_ms, batch);
@@ -282,7 +285,7 @@ impl Shared {
             block.position = position;
         }
         self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
-        Ok(position)
+        Ok(HandedOver { position, blocks })
     }
 
     /// Lets the writer know of what was handed over.

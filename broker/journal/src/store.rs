@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use weir_core::command::Level;
 use weir_core::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
 use weir_message::Batch;
@@ -20,16 +21,10 @@ use weir_message::Batch;
 use crate::format::{EntryKind, named_body};
 use crate::keeper::{Ask, FiledLog, Told};
 use crate::limits;
-use crate::log::{Body, Chunk, Freed, Log, Place, resident};
+use crate::log::{Body, Chunk, Freed, Log, resident};
 use crate::read;
 use crate::shared::{Inbox, Order, Shared};
 use crate::waits::{Wait, Waits};
-
-/// An append whose place in the journal is not known yet.
-struct Unplaced {
-    log: LogId,
-    base: u64,
-}
 
 /// See the file's head.
 pub struct JournalStore {
@@ -44,7 +39,6 @@ pub struct JournalStore {
     /// Appends of the turn: log, base, end, level.
     appended: Vec<(LogId, u64, u64, Level)>,
     position: u64,
-    unplaced: VecDeque<Unplaced>,
     waits: Waits,
     /// Logs whose stable end has moved since that was asked.
     moved: Vec<LogId>,
@@ -82,7 +76,6 @@ impl JournalStore {
             turn: Vec::new(),
             appended: Vec::new(),
             position: 0,
-            unplaced: VecDeque::new(),
             waits: Waits::default(),
             moved: Vec::new(),
             resident: VecDeque::new(),
@@ -127,40 +120,30 @@ impl JournalStore {
         }
     }
 
-    /// Notes where blocks came to lie.
-    fn take_places(&mut self) {
-        let places = std::mem::take(&mut *Shared::lock(&self.inbox.places));
-        for place in places {
-            for _ in 0..place.appends {
-                let Some(one) = self.unplaced.pop_front() else { break };
-                let Some(log) = self.logs[one.log.0 as usize].as_mut() else { continue };
-                let Some(at) = log.chunk_from(one.base) else { continue };
-                if let Body::Memory(_, known) = &mut log.chunks[at].body {
-                    *known = Some(Place { sequence: place.sequence, at: place.at });
-                }
-            }
-        }
-    }
-
     fn hand_over(&mut self) -> Result<(), StoreError> {
+        let mut blocks = SmallVec::new();
         if !self.turn.is_empty() {
             let turn = std::mem::take(&mut self.turn);
             let level = turn.iter().map(Order::level).max().unwrap_or_default();
             let bytes = turn.iter().map(Order::bytes).sum();
             let mut resting = self.shared.resting_writer(level, bytes);
-            self.position = self.shared.hand_over(Some(self.number), turn)?;
+            let handed_over = self.shared.hand_over(Some(self.number), turn)?;
+            (self.position, blocks) = (handed_over.position, handed_over.blocks);
             if let Some(writer) = resting.as_mut().and_then(|writer| writer.as_mut()) {
                 writer.step_to(self.position, level, self.number);
             }
             drop(resting);
             self.shared.ring_writer();
         }
-        for (log, base, end, level) in std::mem::take(&mut self.appended) {
-            if level != Level::Memory {
-                // The writer tells places of a log removed in this turn, too.
-                self.unplaced.push_back(Unplaced { log, base });
-            }
+        let mut blocks = blocks.into_iter().flat_map(|(block, appends)| {
+            std::iter::repeat_n(block, appends as usize)
+        });
+        for (log, base, end, level) in self.appended.drain(..) {
+            let block = if level == Level::Memory { None } else { blocks.next() };
             let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
+            if let Some(block) = block {
+                target.lies_in(base, block);
+            }
             let position = self.position;
             self.waits.add(&mut target.waiting, Wait { log, end, position }, level);
         }
@@ -199,9 +182,9 @@ impl JournalStore {
                 && let Some(at) = log.chunk_from(base)
             {
                 let chunk = &mut log.chunks[at];
-                if let Body::Memory(batch, place) = &chunk.body {
+                if let Body::Memory(batch, _) = &chunk.body {
                     // Not written yet: nor is what was appended after it.
-                    let Some(place) = *place else { return };
+                    let Some(place) = chunk.place() else { return };
                     self.resident_bytes -= resident(batch).min(self.resident_bytes);
                     chunk.body = Body::Journal(place);
                     let merged = merge_with_previous(&mut log.chunks, at);
@@ -470,7 +453,6 @@ impl Store for JournalStore {
     fn commit(&mut self) -> Result<(), StoreError> {
         self.shared.check()?;
         self.hand_over()?;
-        self.take_places();
         self.settle();
         self.answer_asks();
         self.evict();

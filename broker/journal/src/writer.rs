@@ -18,8 +18,9 @@ use crate::files::File;
 use crate::format::{self, BlockHead, FILE_HEAD_BYTES, FileHead, Kind};
 use crate::keeper::Told;
 use crate::limits;
+use crate::log::Place;
 use crate::sabotage::{Guard, is_out};
-use crate::shared::{BlockPlace, Forming, JournalFile, Shared, Work};
+use crate::shared::{Forming, JournalFile, Shared, Work};
 
 /// See the file's head.
 pub(crate) struct Writer {
@@ -201,7 +202,7 @@ impl Writer {
                 self.shared.advance(position, synced);
                 let inboxes = self.shared.inboxes();
                 // Whoever waits for a sync has a hand-over that ends in this block.
-                for &(store, _) in stores.iter().filter(|(store, _)| Some(*store) != here) {
+                for store in stores.into_iter().filter(|store| Some(*store) != here) {
                     inboxes[store].wake();
                 }
                 true
@@ -253,11 +254,8 @@ impl Writer {
         } else {
             self.file.write_synced(&self.buffer, self.at)?;
         }
-        let inboxes = self.shared.inboxes();
-        for &(store, appends) in block.stores.iter().filter(|(_, appends)| *appends > 0) {
-            let place = BlockPlace { appends, sequence: self.sequence, at: self.at as u32 };
-            Shared::lock(&inboxes[store].places).push(place);
-        }
+        let place = Place { sequence: self.sequence, at: self.at as u32 };
+        block.place.set(place).expect("a block is written once");
         self.at += finished.len as u64;
         if sync {
             self.begun = self.at;

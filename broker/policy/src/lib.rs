@@ -32,7 +32,6 @@ pub mod limits;
 mod loader;
 pub mod log;
 pub mod manifest;
-mod memo;
 mod messages;
 pub mod metrics;
 mod names;

@@ -7,6 +7,7 @@ mod filters;
 
 use std::sync::Arc;
 
+use weir_core::memo::Memo;
 use weir_core::rejection::Rejection;
 
 use crate::chain::{PublishChain, SubjectRoute, SubjectVerdict};
@@ -15,7 +16,7 @@ use crate::copies::{Copies, Routed};
 use crate::counters::Counters;
 use crate::filter::{FilterAnswer, FilterSheet};
 use crate::judge::{Diversion, JudgeInput, Judged, Place, Refusal, Row};
-use crate::memo::Memo;
+use crate::limits::MEMO_ENTRIES_MAX;
 use crate::messages::{Edited, Messages};
 use crate::names::{NameId, Names};
 use crate::router::{
@@ -114,8 +115,8 @@ impl Scratch {
             filter_rows: vec![Vec::new(); filters],
             router_rows: vec![Vec::new(); routers],
             waiting: Vec::new(),
-            filter_memos: (0..filters).map(|_| Memo::default()).collect(),
-            router_memos: (0..routers).map(|_| Memo::default()).collect(),
+            filter_memos: (0..filters).map(|_| Memo::new(MEMO_ENTRIES_MAX)).collect(),
+            router_memos: (0..routers).map(|_| Memo::new(MEMO_ENTRIES_MAX)).collect(),
             remembered: vec![0; routers],
             columns: ColumnBuffers::default(),
             filter_sheet: FilterSheet::default(),

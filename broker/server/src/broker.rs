@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use weir_core::command::{
     Command, ConnectionId, DestinationId, Level, QueueConfig, SubscriptionId,
@@ -20,6 +21,7 @@ use weir_protocol::{ErrorCode, HelloAnswer, HelloLimits, WireError};
 use crate::books::Books;
 use crate::connections::Connections;
 use crate::kept::Kept;
+use crate::limits::ROUTE_CACHE_SUBJECTS_SPARE;
 use crate::outbox::{Freed, ListenerId, Outbox};
 use crate::shard::Notice;
 use crate::shards::Shards;
@@ -45,6 +47,8 @@ pub struct Broker {
     /// What there is, as it is kept; changes of queues, streams and groups take
     /// turns on it.
     pub books: Books,
+    /// Subjects that sessions may remember beyond what each may.
+    pub routes_spare: Arc<Semaphore>,
     directory: RwLock<Directory>,
     directory_version: AtomicU64,
 }
@@ -69,6 +73,7 @@ impl Broker {
             level_max,
             level_default,
             books,
+            routes_spare: Arc::new(Semaphore::new(ROUTE_CACHE_SUBJECTS_SPARE)),
             directory_version: AtomicU64::new(directory.version()),
             directory: RwLock::new(directory),
         }

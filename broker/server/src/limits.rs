@@ -46,8 +46,13 @@ pub const ROOM_LOOK_MS: u64 = 200;
 pub const NO_SPACE_TOLD_MS: u64 = 60_000;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
-/// Subjects whose route a session remembers.
-pub const ROUTE_CACHE_SUBJECTS_MAX: usize = 10_000;
+/// Subjects whose route every session may remember.
+pub const ROUTE_CACHE_SUBJECTS: usize = 10_000;
+/// Subjects that all sessions together may remember beyond those, some 300 bytes each:
+/// more than there can be queues, so that one session can write to all of them.
+pub const ROUTE_CACHE_SUBJECTS_SPARE: usize = 256 << 10;
+/// How many of those a session takes at once.
+pub const ROUTE_CACHE_STEP: usize = 16 << 10;
 /// Listeners that a session's remembered routes hold.
 pub const ROUTE_CACHE_LISTENERS_MAX: usize = 256 << 10;
 /// Reads of a stream that one connection may have without an answer; each answer

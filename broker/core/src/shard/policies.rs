@@ -4,15 +4,15 @@
 //! Owned by the shard. Invariant: a binding keeps its number over all its
 //! generations; a broken one stays, without an instance, until it is replaced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use foldhash::fast::FixedState;
 use weir_message::Batch;
 
 use super::filters::applies;
 use crate::command::Level;
 use crate::group::consumer::Consumer;
-use crate::group::{Decider, Group, GroupId, Identity};
+use crate::group::{Classified, Decider, Group, GroupId, Identity};
+use crate::memo::Memo;
 use crate::policy::{
     Action, DeliveryPolicy, Event, Failure, Generation, GroupInfo, Joining, Plan, Powers,
     ReadyMessage, Scope,
@@ -21,7 +21,7 @@ use crate::policy::{
 /// Number of a binding in the shard.
 pub(crate) type BindingId = u32;
 
-/// Subjects whose class is remembered per binding, before all are forgotten.
+/// Subjects whose class is remembered per binding; a group knows its last by itself.
 const CLASSES_MAX: usize = 10_000;
 /// Fresh instances put in place within one turn before the policy is given up.
 const RESTARTS_MAX: u32 = 3;
@@ -34,7 +34,7 @@ pub(super) struct Binding {
     policy: Option<Box<dyn DeliveryPolicy>>,
     generation: Generation,
     powers: Powers,
-    classes: HashMap<String, Option<Level>, FixedState>,
+    classes: Memo<Option<Level>>,
     /// Fresh instances in this turn.
     restarts: u32,
 }
@@ -83,7 +83,7 @@ impl Policies {
             policy: Some(policy),
             generation,
             powers,
-            classes: HashMap::default(),
+            classes: Memo::new(CLASSES_MAX),
             restarts: 0,
         };
         self.bindings.insert(id, binding);
@@ -206,16 +206,17 @@ impl Policies {
         }
     }
 
-    /// The safest class of a batch's subjects, and the failure if there was one.
-    /// Answers are remembered as long as the generation lives.
+    /// The safest class of a batch's subjects by `decider`, and the failure if there
+    /// was one. Answers are remembered as long as the generation lives.
     pub(super) fn classify(
         &mut self,
-        id: BindingId,
+        decider: &mut Decider,
         now_ms: u64,
         floor: Level,
         batch: &Batch,
     ) -> (Option<Level>, Option<Failure>) {
-        let Some(binding) = self.bindings.get_mut(&id) else { return (None, None) };
+        let binding = decider.binding.and_then(|id| self.bindings.get_mut(&id));
+        let Some(binding) = binding else { return (None, None) };
         let Some(policy) = binding.policy.as_deref_mut() else { return (None, None) };
         let mut safest = None;
         let mut last = None;
@@ -225,15 +226,15 @@ impl Policies {
                 continue;
             }
             last = Some(subject);
-            let level = match binding.classes.get(subject) {
-                Some(&level) => level,
+            let known = decider.classified.as_ref().filter(|known| *known.subject == *subject);
+            let known = known.map(|known| known.level);
+            let level = match known.or_else(|| binding.classes.get(subject.as_bytes())) {
+                Some(level) => level,
                 None => match policy.classify(now_ms, &[subject]) {
                     Ok(classes) => {
                         let level = level_of_class(classes.first().copied());
-                        if binding.classes.len() >= CLASSES_MAX {
-                            binding.classes.clear();
-                        }
-                        binding.classes.insert(subject.to_owned(), level);
+                        binding.classes.insert(subject.as_bytes().into(), level);
+                        decider.classified = Some(Classified { subject: subject.into(), level });
                         level
                     }
                     Err(failure) => return (safest.max(Some(Level::Disk)), Some(failure)),

@@ -8,6 +8,7 @@ use super::{Destination, Owner, Shard};
 use crate::command::{ConnectionId, DestinationId, Level, Publish, ReceiptId, Rows};
 use crate::effect::Effect;
 use crate::env::Now;
+use crate::group::Group;
 use crate::policy::Failure;
 use crate::rejection::Rejection;
 use crate::store::{Stamp, StoreError};
@@ -52,8 +53,9 @@ impl Shard {
             }
         }
         let floor = queue.config.level;
-        let deciders = group.decider.binding.into_iter();
-        let (level, failed) = level_of(policies, deciders, now, floor, store.level_max(), &batch);
+        let mut safety = Safety::new(policies, now, floor, store.level_max());
+        safety.ask(group, &batch);
+        let (level, failed) = safety.found();
         let from = store.bounds(queue.log).end;
         let (count, bytes) = (batch.len(), batch.bytes.len() as u64);
         let due_ms = match u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX) {
@@ -98,10 +100,12 @@ impl Shard {
         let count = batch.len();
         let Self { destinations, groups, store, policies, .. } = self;
         let Some(Destination::Stream(stream)) = destinations.get_mut(&destination) else { return };
-        let deciders = stream.groups.values().filter_map(|group| groups.get(group));
-        let deciders = deciders.filter_map(|group| group.decider.binding);
         let (floor, best) = (stream.config.level, store.level_max());
-        let (level, failed) = level_of(policies, deciders, now, floor, best, &batch);
+        let mut safety = Safety::new(policies, now, floor, best);
+        for id in stream.groups.values() {
+            safety.ask(groups.get_mut(id).expect("a stream's groups exist"), &batch);
+        }
+        let (level, failed) = safety.found();
         let log = stream.parts[partition];
         let from = store.bounds(log).end;
         let stamp = Stamp { time_ms: now.wall_ms, due_ms: 0 };
@@ -233,31 +237,44 @@ impl Destination {
     }
 }
 
-/// How safely a batch is kept: what its policies say, and never less than the
-/// operator's level `floor` without the power for it. And the policy that failed
+/// How safely a batch is kept: what the policies of its groups say, and never less than
+/// the operator's level `floor` without the power for it. And the policy that failed
 /// over it.
-fn level_of(
-    policies: &mut Policies,
-    deciders: impl Iterator<Item = BindingId>,
+struct Safety<'a> {
+    policies: &'a mut Policies,
     now: Now,
     floor: Level,
     best: Level,
-    batch: &Batch,
-) -> (Level, Option<Failed>) {
-    if best == Level::Memory {
-        return (Level::Memory, None);
+    level: Option<Level>,
+    failed: Option<Failed>,
+}
+
+impl<'a> Safety<'a> {
+    fn new(policies: &'a mut Policies, now: Now, floor: Level, best: Level) -> Self {
+        Self { policies, now, floor, best, level: None, failed: None }
     }
-    let (mut level, mut failed) = (None, None);
-    for binding in deciders {
-        let (class, outcome) = policies.classify(binding, now.wall_ms, floor, batch);
-        failed = failed.or(outcome.map(|failure| (binding, failure)));
-        let class = class.map(|class| {
-            let transient = policies.powers(binding).transient;
-            if transient { class } else { class.max(floor) }
-        });
-        level = level.max(class);
+
+    fn ask(&mut self, group: &mut Group, batch: &Batch) {
+        let Some(binding) = group.decider.binding else { return };
+        if self.best == Level::Memory {
+            return;
+        }
+        let Self { policies, now, floor, .. } = self;
+        let decider = &mut group.decider;
+        let (class, outcome) = policies.classify(decider, now.wall_ms, *floor, batch);
+        let transient = policies.powers(binding).transient;
+        let class = class.map(|class| if transient { class } else { class.max(*floor) });
+        self.level = self.level.max(class);
+        if let Some(failure) = outcome
+            && self.failed.is_none()
+        {
+            self.failed = Some((binding, failure));
+        }
     }
-    (level.unwrap_or(floor).min(best), failed)
+
+    fn found(self) -> (Level, Option<Failed>) {
+        (self.level.unwrap_or(self.floor).min(self.best), self.failed)
+    }
 }
 
 /// Leaves the first `fitting` messages, and tells the publisher that the queue is

@@ -241,15 +241,15 @@ impl Publisher {
 
     fn plan(&mut self, broker: &Broker, chain: &PublishChain, subject: &str) -> Arc<Planned> {
         if let Some(planned) = self.routes.plan(subject) {
-            return planned.clone();
+            return planned;
         }
         if let Some(why) = wrong_subject(subject) {
             let planned = Planned { plan: SubjectPlan::Refused(why), judged_by: None };
-            return self.routes.learn(subject, planned);
+            return self.routes.learn(broker, subject, planned);
         }
         let judged_by = chain.verdict_for_subject(subject);
         let plan = match &judged_by.verdict {
-            SubjectVerdict::Identity => SubjectPlan::Same(self.routes.route(broker, subject)),
+            SubjectVerdict::Identity => SubjectPlan::Same(self.routes.found(broker, subject)),
             SubjectVerdict::Targets(targets) => {
                 let resolve =
                     |target: &Arc<str>| (target.clone(), self.routes.route(broker, target));
@@ -257,7 +257,7 @@ impl Publisher {
             }
             SubjectVerdict::PerMessage => SubjectPlan::PerMessage,
         };
-        self.routes.learn(subject, Planned { plan, judged_by: Some(judged_by) })
+        self.routes.learn(broker, subject, Planned { plan, judged_by: Some(judged_by) })
     }
 
     /// Adds rows of one subject to the run at hand, one slice per frame.

@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use tokio::sync::OwnedSemaphorePermit;
 use weir_core::directory::{Directory, Resolved, Share, Subscriber, Target};
-
+use weir_core::memo::Memo;
 use weir_policy::chain::SubjectRoute;
 
 use crate::broker::Broker;
-use crate::limits::{ROUTE_CACHE_LISTENERS_MAX, ROUTE_CACHE_SUBJECTS_MAX};
+use crate::limits::{
+    ROUTE_CACHE_LISTENERS_MAX, ROUTE_CACHE_STEP, ROUTE_CACHE_SUBJECTS, ROUTE_CACHE_SUBJECTS_SPARE,
+};
 use crate::outbox::{ListenerId, Outbox};
 
 /// One channel subscription.
@@ -67,23 +68,37 @@ pub enum SubjectPlan {
 }
 
 /// The session's memory of routes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routes {
     directory_version: u64,
     chain_number: u64,
-    plans: HashMap<Box<str>, Arc<Planned>, RandomState>,
-    routes: HashMap<Box<str>, Arc<Route>, RandomState>,
+    plans: Memo<Arc<Planned>>,
+    routes: Memo<Arc<Route>>,
+    /// What it may remember beyond what every session may.
+    spare: Option<OwnedSemaphorePermit>,
     resolved: Resolved,
-    /// Listeners in all routes.
+    /// Listeners in all routes, and in some that are forgotten.
     listeners: usize,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            directory_version: 0,
+            chain_number: 0,
+            plans: Memo::new(ROUTE_CACHE_SUBJECTS),
+            routes: Memo::new(ROUTE_CACHE_SUBJECTS),
+            spare: None,
+            resolved: Resolved::default(),
+            listeners: 0,
+        }
+    }
 }
 
 impl Routes {
     /// Forgets everything when the world has changed since.
     pub fn refresh(&mut self, directory_version: u64, chain_number: u64) {
-        let full = self.plans.len() + self.routes.len() > ROUTE_CACHE_SUBJECTS_MAX;
-        if full || self.directory_version != directory_version || self.chain_number != chain_number
-        {
+        if self.directory_version != directory_version || self.chain_number != chain_number {
             self.forget();
             self.directory_version = directory_version;
             self.chain_number = chain_number;
@@ -92,29 +107,51 @@ impl Routes {
 
     /// The plan of a subject, when it is known.
     #[must_use]
-    pub fn plan(&self, subject: &str) -> Option<&Arc<Planned>> {
-        self.plans.get(subject)
+    pub fn plan(&mut self, subject: &str) -> Option<Arc<Planned>> {
+        self.plans.get(subject.as_bytes())
     }
 
     /// Remembers the plan of a subject.
-    pub fn learn(&mut self, subject: &str, planned: Planned) -> Arc<Planned> {
+    pub fn learn(&mut self, broker: &Broker, subject: &str, planned: Planned) -> Arc<Planned> {
+        if self.plans.is_full() && self.plans.entries_max() < ROUTE_CACHE_SUBJECTS_SPARE {
+            self.widen(broker);
+        }
         let planned = Arc::new(planned);
-        self.plans.insert(subject.into(), planned.clone());
+        self.plans.insert(subject.as_bytes().into(), planned.clone());
         planned
     }
 
-    /// Who gets messages of `subject`.
-    pub fn route(&mut self, broker: &Broker, subject: &str) -> Arc<Route> {
-        if let Some(route) = self.routes.get(subject) {
-            return route.clone();
+    /// Plans are what a session needs for each subject it writes to; routes by
+    /// themselves are those of targets and of messages that are judged.
+    fn widen(&mut self, broker: &Broker) {
+        let spare = broker.routes_spare.clone();
+        // Refused: others have them all.
+        let Ok(more) = spare.try_acquire_many_owned(ROUTE_CACHE_STEP as u32) else { return };
+        match &mut self.spare {
+            Some(spare) => spare.merge(more),
+            spare => *spare = Some(more),
         }
+        self.plans.widen(ROUTE_CACHE_STEP);
+    }
+
+    /// Who gets messages of `subject`, remembered.
+    pub fn route(&mut self, broker: &Broker, subject: &str) -> Arc<Route> {
+        if let Some(route) = self.routes.get(subject.as_bytes()) {
+            return route;
+        }
+        let route = self.found(broker, subject);
+        self.routes.insert(subject.as_bytes().into(), route.clone());
+        route
+    }
+
+    /// Who gets messages of `subject`, for a plan that remembers it.
+    pub fn found(&mut self, broker: &Broker, subject: &str) -> Arc<Route> {
         let route = Arc::new(self.resolve(broker, subject));
         let members: usize = route.shares.iter().map(|(_, members)| members.len()).sum();
         self.listeners += route.listeners.len() + members;
         if self.listeners > ROUTE_CACHE_LISTENERS_MAX {
             self.forget();
         }
-        self.routes.insert(subject.into(), route.clone());
         route
     }
 
