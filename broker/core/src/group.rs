@@ -31,7 +31,7 @@ mod superseded;
 mod timers;
 mod wishes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::command::Level;
@@ -51,6 +51,7 @@ use ready::ReadyList;
 pub(crate) use replay::checked as checked_plan;
 use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
 pub(crate) use stats::Counters;
+use timers::LazyTimers;
 pub(crate) use wishes::refused;
 
 /// Number of a group, unique in the shard; policies know it by this.
@@ -99,30 +100,55 @@ pub(super) struct Pick {
 }
 
 /// Who a group is, for policies and people.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    /// "" for a queue's only group.
-    pub(crate) name: String,
     /// `queue` or `stream/group`.
-    pub(crate) full_name: String,
-    /// Name of the queue or stream.
-    pub(crate) subject: String,
+    pub(crate) full_name: Arc<str>,
+    /// Length of the queue's or stream's name in it.
+    subject_len: u32,
     /// JSON text or "".
-    pub(crate) options: String,
+    pub(crate) options: Box<str>,
     /// The only group of a queue: what it settles leaves the log.
     pub(crate) is_queue: bool,
 }
 
+impl Identity {
+    pub(crate) fn of_queue(name: Arc<str>) -> Self {
+        let subject_len = name.len() as u32;
+        Self { full_name: name, subject_len, options: "".into(), is_queue: true }
+    }
+
+    pub(crate) fn of_group(stream: &str, group: &str, options: &str) -> Self {
+        Self {
+            full_name: format!("{stream}/{group}").into(),
+            subject_len: stream.len() as u32,
+            options: options.into(),
+            is_queue: false,
+        }
+    }
+
+    /// Name of the queue or stream.
+    pub(crate) fn subject(&self) -> &str {
+        &self.full_name[..self.subject_len as usize]
+    }
+
+    /// Name of the group; "" for a queue's only one.
+    pub(crate) fn name(&self) -> &str {
+        self.full_name.get(self.subject_len as usize + 1..).unwrap_or_default()
+    }
+}
+
 /// Who decides for a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decider {
     /// `None`: the built-in plan.
     pub(crate) binding: Option<BindingId>,
-    pub(crate) name: String,
+    /// `None`: the built-in plan, or that in place of a binding that failed for good.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) generation: Generation,
     pub(crate) powers: Powers,
     /// What it has said last about how safely messages of a subject are kept.
-    pub(crate) classified: Option<Classified>,
+    pub(crate) classified: Option<Box<Classified>>,
 }
 
 /// A delivery policy's class of one subject.
@@ -133,16 +159,12 @@ pub(crate) struct Classified {
     pub(crate) level: Option<Level>,
 }
 
-impl Default for Decider {
-    fn default() -> Self {
-        Self {
-            binding: None,
-            name: "built-in".to_owned(),
-            generation: Generation::default(),
-            powers: Powers::default(),
-            classified: None,
-        }
-    }
+/// What the calls on a group work with, kept for the next.
+#[derive(Debug, Default)]
+struct Scratch {
+    taken: Vec<(u64, Delivery)>,
+    tags: Vec<u64>,
+    picks: Vec<Pick>,
 }
 
 /// See the file's head.
@@ -154,16 +176,13 @@ pub(crate) struct Group {
     pub(crate) plan: Plan,
     /// The operator's order; the plan's is raised to it.
     pub(crate) order_floor: u8,
-    pub(crate) filters: Vec<FilterId>,
+    pub(crate) filters: Box<[FilterId]>,
     pub(crate) parts: Vec<Part>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) counters: Counters,
     /// Told to the policy at the end of the turn.
     pub(crate) events: Vec<Event>,
     pub(crate) dying: Vec<Dying>,
-    /// When the dying are tried again, because there was no room for them, steady
-    /// ms.
-    pub(crate) bury_ms: u64,
     /// Stretches not yet told to the store.
     pub(crate) settled: Vec<Settled>,
     /// How safely the messages are kept: the safest of them.
@@ -180,31 +199,19 @@ pub(crate) struct Group {
     pub(crate) dirty: bool,
     /// When the shard wakes the group, steady ms; `u64::MAX` for never.
     pub(crate) armed_ms: u64,
-    counts: [usize; STATES],
+    counts: [u32; STATES],
     live_bytes: u64,
     lanes: Lanes,
     ready: ReadyList,
     /// Consumers that may have room, in turn.
     turn: VecDeque<ConsumerId>,
-    delayed: BTreeSet<(u64, MessageId)>,
-    /// Copies of single consumers that wait for their time (`spread` 1).
-    delayed_copies: BTreeSet<(u64, ConsumerId, MessageId)>,
-    lease_checks: BTreeSet<(u64, ConsumerId)>,
-    pull_ends: BTreeSet<(u64, ConsumerId)>,
-    /// When promises are looked at: not later than the first of the consumer's is over.
-    promise_checks: BTreeSet<(u64, ConsumerId)>,
-    offers: VecDeque<(u64, MessageId)>,
+    timers: LazyTimers,
     /// Since when some consumer has room, steady ms.
     room_since_ms: u64,
-    /// Timers of the policy: when, number, token.
-    wakes: BTreeSet<(u64, u64, u64)>,
-    wakes_made: u64,
     next_tick_ms: u64,
-    intake_turn: usize,
+    intake_turn: u16,
     touched: Vec<ConsumerId>,
-    scratch: Vec<(u64, Delivery)>,
-    tags: Vec<u64>,
-    picks: Vec<Pick>,
+    scratch: Option<Box<Scratch>>,
 }
 
 impl Group {
@@ -223,13 +230,12 @@ impl Group {
             decider: Decider::default(),
             plan: Plan::AT_LEAST_ONCE,
             order_floor,
-            filters: Vec::new(),
+            filters: Box::default(),
             parts,
             consumers: BTreeMap::new(),
             counters: Counters::default(),
             events: Vec::new(),
             dying: Vec::new(),
-            bury_ms: 0,
             settled: Vec::new(),
             level,
             asked: false,
@@ -243,21 +249,12 @@ impl Group {
             lanes: Lanes::default(),
             ready: ReadyList::default(),
             turn: VecDeque::new(),
-            delayed: BTreeSet::new(),
-            delayed_copies: BTreeSet::new(),
-            lease_checks: BTreeSet::new(),
-            pull_ends: BTreeSet::new(),
-            promise_checks: BTreeSet::new(),
-            offers: VecDeque::new(),
+            timers: LazyTimers::default(),
             room_since_ms: 0,
-            wakes: BTreeSet::new(),
-            wakes_made: 0,
             next_tick_ms: u64::MAX,
             intake_turn: 0,
             touched: Vec::new(),
-            scratch: Vec::new(),
-            tags: Vec::new(),
-            picks: Vec::new(),
+            scratch: None,
         };
         group.plan.order = group.plan.order.max(order_floor);
         group
@@ -274,7 +271,12 @@ impl Group {
 
     /// Messages taken and not settled.
     pub(crate) fn live(&self) -> usize {
-        self.counts.iter().sum()
+        self.counts.iter().map(|&count| count as usize).sum()
+    }
+
+    /// Number of messages in one state.
+    fn in_state(&self, state: State) -> usize {
+        self.counts[state as usize] as usize
     }
 
     /// Bytes of them.
@@ -315,7 +317,7 @@ impl Group {
         }
         if self.plan.chooser == 0 {
             self.set_state(message, State::Offered, now_ms);
-            self.offers.push_back((now_ms, message));
+            self.timers.offers.push_back((now_ms, message));
         } else {
             self.set_state(message, State::Ready, 0);
             if again {
@@ -335,13 +337,13 @@ impl Group {
     /// A message of the lane's head waits until `due_ms`.
     fn delay(&mut self, message: MessageId, due_ms: u64) {
         self.set_state(message, State::Delayed, due_ms);
-        self.delayed.insert((due_ms, message));
+        self.timers.delayed.insert((due_ms, message));
     }
 
     /// Takes a waiting message out of the set its state keeps it in.
     fn unlist(&mut self, message: MessageId, slot: &Slot) {
         match slot.state {
-            State::Delayed => drop(self.delayed.remove(&(slot.mark_ms, message))),
+            State::Delayed => drop(self.timers.delayed.remove(&(slot.mark_ms, message))),
             State::Ready => self.ready.remove_again(message),
             _ => {}
         }
@@ -423,12 +425,12 @@ impl Group {
     /// There is no room for the dying now: they are tried again at `bury_ms`.
     pub(crate) fn bury_later(&mut self, dying: Vec<Dying>, bury_ms: u64) {
         self.dying.splice(0..0, dying);
-        self.bury_ms = bury_ms;
+        self.timers.bury_ms = bury_ms;
     }
 
     /// The dying, when they may be carried away.
     pub(crate) fn take_dying(&mut self, now_ms: u64) -> Vec<Dying> {
-        if now_ms < self.bury_ms {
+        if now_ms < self.timers.bury_ms {
             return Vec::new();
         }
         std::mem::take(&mut self.dying)

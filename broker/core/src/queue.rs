@@ -3,6 +3,8 @@
 //! Owned by the shard. Invariant: what the queue counts as kept is what its
 //! group has not settled, taken or not.
 
+use std::sync::Arc;
+
 use crate::command::{Level, QueueConfig};
 use crate::group::{Group, GroupId};
 use crate::store::{LogId, Store};
@@ -17,7 +19,7 @@ pub(crate) fn level_kept(store: &dyn Store, log: LogId, level: Level) -> Level {
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) config: QueueConfig,
     pub(crate) log: LogId,
     pub(crate) group: GroupId,

@@ -50,7 +50,8 @@ use policies::Policies;
 #[derive(Debug)]
 enum Destination {
     Queue(Queue),
-    Stream(Stream),
+    /// Boxed: there may be many queues, which take much less.
+    Stream(Box<Stream>),
 }
 
 /// Who a deadline belongs to.
@@ -73,8 +74,9 @@ pub struct Shard {
     destinations: HashMap<DestinationId, Destination, FixedState>,
     /// Whose log it is, by its number; `None` for a group's.
     owners: Vec<Option<DestinationId>>,
-    names: HashMap<String, DestinationId, FixedState>,
-    groups: HashMap<GroupId, Group, FixedState>,
+    names: HashMap<Arc<str>, DestinationId, FixedState>,
+    /// Boxed: a table is never full, and grows by copying.
+    groups: HashMap<GroupId, Box<Group>, FixedState>,
     groups_made: GroupId,
     consumers: BTreeMap<(ConnectionId, SubscriptionId), (GroupId, ConsumerId)>,
     consumers_made: ConsumerId,

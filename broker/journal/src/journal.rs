@@ -261,7 +261,8 @@ impl Journal {
     /// Names of logs that no store has opened since the start.
     #[must_use]
     pub fn unopened(&self) -> Vec<String> {
-        let mut names: Vec<String> = Shared::lock(&self.shared.recovered).keys().cloned().collect();
+        let mut names: Vec<String> =
+            Shared::lock(&self.shared.recovered).keys().map(ToString::to_string).collect();
         names.sort();
         names
     }

@@ -107,7 +107,7 @@ pub(crate) struct Freed {
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub(crate) number: u64,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) stable: u64,
@@ -130,7 +130,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(number: u64, name: String) -> Self {
+    pub(crate) fn new(number: u64, name: Arc<str>) -> Self {
         Self {
             number,
             name,
@@ -437,7 +437,7 @@ impl Log {
         };
         let state = LogState {
             log: self.number,
-            name: self.name.clone(),
+            name: self.name.to_string(),
             start: self.start,
             end: self.end,
             segments: self.segments.len() as u64,

@@ -85,7 +85,7 @@ pub(crate) struct Recovered {
     /// First file that a start would read.
     pub(crate) replay_from: u64,
     pub(crate) journal_files: BTreeMap<u64, JournalFile>,
-    pub(crate) logs: HashMap<String, Log>,
+    pub(crate) logs: HashMap<Arc<str>, Log>,
     pub(crate) catalogue: CatalogueState,
     pub(crate) snapshots: BTreeMap<String, Bytes>,
     pub(crate) next_log: u64,

@@ -142,7 +142,7 @@ pub(crate) struct Shared {
     /// The writer holds a block for which there is no file to go on in.
     is_held: AtomicBool,
     /// Logs that nobody has opened yet.
-    pub(crate) recovered: Mutex<HashMap<String, Log>>,
+    pub(crate) recovered: Mutex<HashMap<Arc<str>, Log>>,
     pub(crate) catalogue: Mutex<CatalogueState>,
     pub(crate) snapshots: Mutex<BTreeMap<String, bytes::Bytes>>,
     pub(crate) next_log: AtomicU64,
@@ -163,7 +163,7 @@ pub(crate) struct Start {
     pub(crate) store_id: u128,
     pub(crate) journal_files: BTreeMap<u64, JournalFile>,
     pub(crate) spares: Vec<String>,
-    pub(crate) recovered: HashMap<String, Log>,
+    pub(crate) recovered: HashMap<Arc<str>, Log>,
     pub(crate) catalogue: CatalogueState,
     pub(crate) snapshots: BTreeMap<String, bytes::Bytes>,
     pub(crate) next_log: u64,

@@ -33,7 +33,7 @@ pub struct JournalStore {
     inbox: Arc<Inbox>,
     /// By number; a removed log leaves an empty place.
     logs: Vec<Option<Log>>,
-    names: HashMap<String, LogId>,
+    names: HashMap<Arc<str>, LogId>,
     by_number: HashMap<u64, LogId>,
     turn: Vec<Order>,
     /// Appends of the turn: log, base, end, level.
@@ -135,9 +135,9 @@ impl JournalStore {
             drop(resting);
             self.shared.ring_writer();
         }
-        let mut blocks = blocks.into_iter().flat_map(|(block, appends)| {
-            std::iter::repeat_n(block, appends as usize)
-        });
+        let mut blocks = blocks
+            .into_iter()
+            .flat_map(|(block, appends)| std::iter::repeat_n(block, appends as usize));
         for (log, base, end, level) in self.appended.drain(..) {
             let block = if level == Level::Memory { None } else { blocks.next() };
             let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
@@ -246,6 +246,10 @@ impl JournalStore {
         let id = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
         self.names.insert(log.name.clone(), id);
         self.by_number.insert(log.number, id);
+        if self.logs.len() == self.logs.capacity() {
+            // By an eighth: doubled, the room for a log that nobody has yet could be a third.
+            self.logs.reserve_exact(self.logs.len() / 8 + 8);
+        }
         self.logs.push(Some(log));
         id
     }
@@ -304,7 +308,7 @@ impl Store for JournalStore {
         // As safe as the safest record it may get: a record needs its log's name.
         let body = name.as_bytes().to_vec();
         self.order(EntryKind::OpenLog, Level::Os, number, [0; 4], body);
-        Ok(self.adopt(Log::new(number, name.to_owned())))
+        Ok(self.adopt(Log::new(number, name.into())))
     }
 
     fn remove(&mut self, log: LogId) -> Result<(), StoreError> {

@@ -149,7 +149,8 @@ impl Folder {
     /// Names of the logs.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = Shared::lock(&self.shared.recovered).keys().cloned().collect();
+        let mut names: Vec<String> =
+            Shared::lock(&self.shared.recovered).keys().map(ToString::to_string).collect();
         names.sort();
         names
     }
@@ -205,7 +206,7 @@ fn shared_of(files: Arc<dyn Files>, clock: Arc<dyn Clock>, found: Recovered) -> 
 fn figures_of(log: &Log) -> LogFigures {
     let in_chunks: u64 = log.chunks.iter().map(|chunk| u64::from(chunk.live)).sum();
     LogFigures {
-        name: log.name.clone(),
+        name: log.name.to_string(),
         start: log.start,
         end: log.end,
         live: in_chunks + log.filed_live,

@@ -148,7 +148,7 @@ async fn info(
         let Some(found) = directory.by_id(id) else { return Ok(Err(gone(&body.name))) };
         Asked {
             group: (body.kind == Kind::Group).then(|| body.name.clone()),
-            name: found.name.clone(),
+            name: found.name.to_string(),
             subjects: found.subjects.iter().map(ToString::to_string).collect(),
             settings: found.settings.clone(),
             groups: found.groups.clone(),

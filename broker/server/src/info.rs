@@ -136,7 +136,7 @@ fn figures(group: GroupStats) -> GroupFigures {
 pub fn list_items(directory: &Directory) -> Vec<(String, ListItem)> {
     let mut items = Vec::new();
     for found in directory.list() {
-        let name = found.name.clone();
+        let name = found.name.to_string();
         for group in found.groups.keys() {
             let item = ListItem {
                 kind: Kind::Group,

@@ -158,7 +158,9 @@ impl Kept {
     /// As it is kept.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).expect("entries have text keys and plain values").into()
+        let json = serde_json::to_vec(self).expect("entries have text keys and plain values");
+        // Kept in memory as long as what it describes: without room to grow.
+        json.into_boxed_slice().into()
     }
 
     /// As it was kept.

@@ -1,6 +1,7 @@
 //! Queues and streams: names, settings, and the patterns they listen on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -57,7 +58,7 @@ pub struct Destination {
     /// Its number.
     pub id: DestinationId,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// The shard that owns it.
     pub shard: u32,
     /// What it listens on, in order and without doubles.
@@ -66,7 +67,7 @@ pub struct Destination {
     pub settings: Settings,
     /// Groups of a stream, by name.
     pub groups: BTreeMap<String, GroupConfig>,
-    places: Vec<Place>,
+    places: Box<[Place]>,
 }
 
 impl Destination {
@@ -91,7 +92,7 @@ pub struct Created {
 #[derive(Debug, Default)]
 pub(super) struct Destinations {
     pub(super) by_id: HashMap<DestinationId, Destination>,
-    by_name: BTreeMap<String, DestinationId>,
+    by_name: BTreeMap<Arc<str>, DestinationId>,
     last_id: u32,
 }
 
@@ -277,17 +278,18 @@ impl Destinations {
         settings: Settings,
         shard: u32,
     ) {
+        let name: Arc<str> = name.into();
         let mut destination = Destination {
             id,
-            name: name.to_owned(),
+            name: name.clone(),
             shard,
             subjects,
             settings,
             groups: BTreeMap::new(),
-            places: Vec::new(),
+            places: Box::default(),
         };
         listen(index, &mut destination);
-        self.by_name.insert(name.to_owned(), id);
+        self.by_name.insert(name, id);
         self.by_id.insert(id, destination);
     }
 
@@ -306,7 +308,7 @@ fn listen(index: &mut Index, destination: &mut Destination) {
 }
 
 fn unlisten(index: &mut Index, destination: &mut Destination) {
-    for place in destination.places.drain(..) {
+    for place in std::mem::take(&mut destination.places) {
         index.remove(place, Listener::Destination(destination.id));
     }
 }

@@ -48,7 +48,7 @@ fn resolve(directory: &Directory, subject: &str) -> String {
     for target in &resolved.destinations {
         let destination = directory.by_id(target.id).expect("it is there");
         assert_eq!(destination.shard, target.shard);
-        parts.push(destination.name.clone());
+        parts.push(destination.name.to_string());
     }
     assert_eq!(resolved.is_empty(), parts.is_empty());
     parts.join(" ")

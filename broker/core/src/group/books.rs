@@ -36,8 +36,8 @@ impl Group {
                         let of_it = self.consumers.values().flat_map(|one| &one.promised);
                         of_it.filter(|promise| promise.message == message).count() == 1
                     }
-                    State::Offered => self.offers.contains(&(slot.mark_ms, message)),
-                    State::Delayed => self.delayed.contains(&(slot.mark_ms, message)),
+                    State::Offered => self.timers.offers.contains(&(slot.mark_ms, message)),
+                    State::Delayed => self.timers.delayed.contains(&(slot.mark_ms, message)),
                     State::Blocked => self.plan.order > 0,
                     State::InFlight => {
                         holders.get(&message).copied().unwrap_or(0) == slot.holders
@@ -51,7 +51,7 @@ impl Group {
         }
         assert_eq!(counts, self.counts, "states are counted right");
         assert_eq!(bytes, self.live_bytes, "bytes are counted right");
-        assert_eq!(counts[State::Delayed as usize], self.delayed.len());
+        assert_eq!(self.in_state(State::Delayed), self.timers.delayed.len());
         self.lanes.check(&busy, &blocked);
         for consumer in self.consumers.values() {
             assert!(consumer.promised.len() <= consumer.places(self.plan.per_consumer) as usize);
@@ -61,7 +61,7 @@ impl Group {
             let leased = consumer.deliveries.iter().filter(|(_, one)| !one.is_settled());
             if let Some(first) = leased.map(|(_, one)| one.expires_ms).min() {
                 assert!(consumer.check_ms <= first, "every lease is watched");
-                assert!(self.lease_checks.contains(&(consumer.check_ms, consumer.id)));
+                assert!(self.timers.lease_checks.contains(&(consumer.check_ms, consumer.id)));
             }
         }
     }
@@ -77,7 +77,7 @@ impl Group {
                 consumer.waiting.iter().for_each(|&message| count(message));
             }
         }
-        self.delayed_copies.iter().for_each(|copy| count(copy.2));
+        self.timers.delayed_copies.iter().for_each(|copy| count(copy.2));
         holders
     }
 }

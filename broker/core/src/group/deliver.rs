@@ -121,9 +121,9 @@ impl Group {
             bytes,
         });
         if expires_ms < consumer.check_ms {
-            self.lease_checks.remove(&(consumer.check_ms, id));
+            self.timers.lease_checks.remove(&(consumer.check_ms, id));
             consumer.check_ms = expires_ms;
-            self.lease_checks.insert((expires_ms, id));
+            self.timers.lease_checks.insert((expires_ms, id));
         }
         self.counters.delivered += u64::from(count);
         if attempts > 0 {
@@ -271,7 +271,7 @@ impl Group {
     ) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         let connection = consumer.connection;
-        let pull_ends = &mut self.pull_ends;
+        let pull_ends = &mut self.timers.pull_ends;
         consumer.pulls.retain(|pull| {
             let over = pull.left == 0 || timed && pull.until_ms <= now_ms;
             if over {

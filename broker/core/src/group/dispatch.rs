@@ -23,24 +23,25 @@ const PICKS_MAX: usize = 4096;
 impl Group {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
-        let mut picks = std::mem::take(&mut self.picks);
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let picks = &mut scratch.picks;
         loop {
             let kept = self.keep_promises(io);
             picks.clear();
             match (self.plan.spread, self.plan.chooser) {
-                (1, _) => self.pick_for_everyone(io, &mut picks),
+                (1, _) => self.pick_for_everyone(io, picks),
                 // The policy picks; the broker only shows it the window.
                 (_, 0) => self.take_in(io, 0),
-                (_, 2) => self.pick_fewest(io, &mut picks),
-                (_, 3) => self.pick_by_key(io, &mut picks),
-                _ => self.pick_in_turn(io, &mut picks),
+                (_, 2) => self.pick_fewest(io, picks),
+                (_, 3) => self.pick_by_key(io, picks),
+                _ => self.pick_in_turn(io, picks),
             }
             if picks.is_empty() && !kept {
                 break;
             }
-            self.deliver(io, &picks);
+            self.deliver(io, picks);
         }
-        self.picks = picks;
+        self.scratch = Some(scratch);
     }
 
     /// Bytes a consumer may hold.
@@ -154,8 +155,8 @@ impl Group {
             bytes += u64::from(slot.bytes);
         }
         drop(slots);
-        self.counts[first.state as usize] -= count as usize;
-        self.counts[State::InFlight as usize] += count as usize;
+        self.counts[first.state as usize] -= count;
+        self.counts[State::InFlight as usize] += count;
         let pulled = self.reserve(id, count, bytes);
         let Slot { attempts, bytes, .. } = first;
         Pick { message, count, consumer: id, attempts, bytes, pulled, lease_ms }
@@ -199,7 +200,7 @@ impl Group {
             self.take_in(io, self.demand());
         }
         while picks.len() < PICKS_MAX && self.any_open() {
-            let ready = self.counts[State::Ready as usize];
+            let ready = self.in_state(State::Ready);
             let id = self.turn.pop_front().expect("somebody is open");
             let fair = match self.turn.len() {
                 // Nobody else waits for a turn.

@@ -103,7 +103,7 @@ impl Group {
             return self.open(now_ms, id);
         }
         let due_ms = now_ms + delay_ms.min(limits::TIMER_MS_MAX);
-        self.delayed_copies.insert((due_ms, id, message));
+        self.timers.delayed_copies.insert((due_ms, id, message));
     }
 
     /// Neighbours, from `first` to before `end`, are settled by a consumer each.
@@ -137,7 +137,7 @@ impl Group {
             simple
         });
         if count > 0 {
-            self.counts[State::InFlight as usize] -= count as usize;
+            self.counts[State::InFlight as usize] -= count as u32;
             self.live_bytes -= bytes;
             self.freed_bytes += bytes;
             self.note_settled(partition as u16, offset, offset + count);

@@ -23,11 +23,11 @@ impl Group {
     fn intake_room(&self, demand: usize) -> usize {
         let wanted = if self.is_windowed() {
             let waiting = [State::Ready, State::Offered, State::Blocked];
-            let waiting: usize = waiting.map(|state| self.counts[state as usize]).iter().sum();
+            let waiting: usize = waiting.map(|state| self.in_state(state)).iter().sum();
             (self.plan.window.max(1) as usize).saturating_sub(waiting)
         } else {
             // Not the lists' lengths: those hold entries of messages that are gone.
-            demand.saturating_sub(self.counts[State::Ready as usize])
+            demand.saturating_sub(self.in_state(State::Ready))
         };
         wanted.min(limits::PENDING_PER_GROUP_MAX.saturating_sub(self.live()))
     }
@@ -36,8 +36,9 @@ impl Group {
     /// met. Partitions take turns.
     pub(super) fn take_in(&mut self, io: &mut Io<'_>, demand: usize) {
         for _ in 0..self.parts.len() {
-            self.intake_turn = (self.intake_turn + 1) % self.parts.len();
-            while self.intake_room(demand) > 0 && self.take_piece(io, self.intake_turn, demand) {}
+            let turn = (usize::from(self.intake_turn) + 1) % self.parts.len();
+            self.intake_turn = turn as u16;
+            while self.intake_room(demand) > 0 && self.take_piece(io, turn, demand) {}
             if self.intake_room(demand) == 0 {
                 return;
             }
@@ -108,7 +109,7 @@ impl Group {
             Slot { state: State::Ready, bytes: length, ..Slot::default() }
         }));
         self.live_bytes += bytes;
-        self.counts[State::Ready as usize] += count;
+        self.counts[State::Ready as usize] += count as u32;
         self.ready.push_fresh(first, count as u64);
     }
 

@@ -33,9 +33,9 @@ impl Group {
         }
         let code = u8::from(lost);
         self.tell(Event { kind: event::LEFT, consumer: id, code, ..Event::default() });
-        self.lease_checks.remove(&(consumer.check_ms, id));
+        self.timers.lease_checks.remove(&(consumer.check_ms, id));
         for pull in std::mem::take(&mut consumer.pulls) {
-            self.pull_ends.remove(&(pull.until_ms, id));
+            self.timers.pull_ends.remove(&(pull.until_ms, id));
             if !lost {
                 let done = u64::from(pull.max - pull.left);
                 let reply = Reply::Count { done, unknown: 0 };
@@ -54,9 +54,9 @@ impl Group {
         }
         if self.plan.spread == 1 {
             let copies: Vec<_> =
-                self.delayed_copies.iter().filter(|copy| copy.1 == id).copied().collect();
+                self.timers.delayed_copies.iter().filter(|copy| copy.1 == id).copied().collect();
             for copy in copies {
-                self.delayed_copies.remove(&copy);
+                self.timers.delayed_copies.remove(&copy);
                 consumer.waiting.insert(copy.2);
             }
             for &message in &consumer.waiting {
@@ -88,7 +88,7 @@ impl Group {
     /// The line of a consumer has opened: it may get more.
     pub(crate) fn line_opened(&mut self, now_ms: u64, id: ConsumerId) {
         let Some(consumer) = self.consumers.get(&id) else { return };
-        self.pull_ends.extend(consumer.pulls.iter().map(|pull| (pull.until_ms, id)));
+        self.timers.pull_ends.extend(consumer.pulls.iter().map(|pull| (pull.until_ms, id)));
         self.open(now_ms, id);
     }
 
@@ -113,7 +113,7 @@ impl Group {
         let max = max.min(limits::CREDIT_MAX);
         let until_ms = now_ms + u64::from(wait_ms.min(limits::PULL_MS_MAX));
         consumer.pulls.push_back(Pull { request, max, left: max, until_ms });
-        self.pull_ends.insert((until_ms, id));
+        self.timers.pull_ends.insert((until_ms, id));
         self.tell_credit(id, max);
         self.open(now_ms, id);
     }

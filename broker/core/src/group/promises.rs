@@ -25,7 +25,7 @@ impl Group {
         let until_ms = now_ms + u64::from(lease_ms).min(limits::TIMER_MS_MAX);
         let consumer = self.consumers.get_mut(&id).expect("a policy chose it");
         if consumer.promised.back().is_none_or(|last| until_ms < last.until_ms) {
-            self.promise_checks.insert((until_ms, id));
+            self.timers.promise_checks.insert((until_ms, id));
         }
         consumer.promised.push_back(Promise { message, lease_ms, until_ms });
     }
@@ -33,7 +33,7 @@ impl Group {
     /// Hands over what was promised and there is room for now. Whether that was
     /// anything.
     pub(super) fn keep_promises(&mut self, io: &mut Io<'_>) -> bool {
-        if self.promise_checks.is_empty() {
+        if self.timers.promise_checks.is_empty() {
             return false;
         }
         let mut picks = Vec::new();
@@ -57,18 +57,18 @@ impl Group {
 
     /// Gives back to the policy what was promised for too long.
     pub(super) fn end_promises(&mut self, now_ms: u64) {
-        while let Some(&(at, id)) = self.promise_checks.first() {
+        while let Some(&(at, id)) = self.timers.promise_checks.first() {
             if at > now_ms {
                 break;
             }
-            self.promise_checks.pop_first();
+            self.timers.promise_checks.pop_first();
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             let all = std::mem::take(&mut consumer.promised);
             let (over, left): (VecDeque<_>, VecDeque<_>) =
                 all.into_iter().partition(|promise| promise.until_ms <= now_ms);
             consumer.promised = left;
             let next = consumer.promised.iter().map(|promise| promise.until_ms).min();
-            self.promise_checks.extend(next.map(|next_ms| (next_ms, id)));
+            self.timers.promise_checks.extend(next.map(|next_ms| (next_ms, id)));
             self.tell_credit(id, over.len() as u32);
             self.forget_promises(now_ms, over);
         }

@@ -48,7 +48,7 @@ impl Group {
         let now_ms = io.now.steady_ms;
         self.end_owed_copies(now_ms);
         if self.decider.binding != decider.binding || decider.binding.is_none() {
-            self.wakes.clear();
+            self.timers.forget(|timers| timers.wakes.clear());
         }
         self.decider = decider;
         self.next_tick_ms = match plan.tick_ms {
@@ -100,7 +100,8 @@ impl Group {
                 owed.extend(waiting);
             }
         }
-        owed.extend(std::mem::take(&mut self.delayed_copies).into_iter().map(|copy| copy.2));
+        owed.extend(self.timers.delayed_copies.iter().map(|copy| copy.2));
+        self.timers.forget(|timers| timers.delayed_copies.clear());
         for message in owed {
             self.end_copy(now_ms, message, Fate::Again, "");
         }
@@ -110,7 +111,7 @@ impl Group {
     fn line_up_again(&mut self, now_ms: u64) {
         self.lanes.clear();
         self.ready.clear();
-        self.offers.clear();
+        self.timers.forget(|timers| timers.offers.clear());
         let order = self.plan.order;
         for message in self.messages(|slot| matches!(slot.state, State::InFlight | State::Dying)) {
             let slot = self.slot(message).expect("it was just listed");
@@ -164,7 +165,7 @@ impl Group {
             self.forget(message);
         }
         let of_it = |message: &MessageId| partition_of(*message) == wanted;
-        self.delayed_copies.retain(|copy| !of_it(&copy.2));
+        self.timers.forget(|timers| timers.delayed_copies.retain(|copy| !of_it(&copy.2)));
         for consumer in self.consumers.values_mut() {
             consumer.waiting.retain(|message| !of_it(message));
             consumer.tries.retain(|message, _| !of_it(message));

@@ -33,12 +33,13 @@ impl Group {
     }
 
     fn settle_range(&mut self, now_ms: u64, id: ConsumerId, range: &Settlement, verb: Verb) -> u64 {
-        let mut taken = std::mem::take(&mut self.scratch);
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let taken = &mut scratch.taken;
         taken.clear();
         let Some(consumer) = self.consumers.get_mut(&id) else { return 0 };
-        let returned = consumer.take_range(range.first, range.last, &mut taken);
+        let returned = consumer.take_range(range.first, range.last, taken);
         if self.plan.interest != 0 {
-            self.tell_settled(id, &taken, verb, returned);
+            self.tell_settled(id, taken, verb, returned);
         }
         let open = taken.iter().map(|(_, delivery)| delivery).filter(|one| !one.is_settled());
         if verb == Verb::Ack && self.plan.spread == 0 {
@@ -47,7 +48,7 @@ impl Group {
             open.for_each(|delivery| self.settle_one(now_ms, id, delivery, verb));
         }
         let known = taken.len() as u64;
-        self.scratch = taken;
+        self.scratch = Some(scratch);
         known
     }
 
@@ -152,9 +153,9 @@ impl Group {
         }
         consumer.extend(tag, expires_ms);
         if expires_ms < consumer.check_ms {
-            self.lease_checks.remove(&(consumer.check_ms, id));
+            self.timers.lease_checks.remove(&(consumer.check_ms, id));
             consumer.check_ms = expires_ms;
-            self.lease_checks.insert((expires_ms, id));
+            self.timers.lease_checks.insert((expires_ms, id));
         }
         let message = delivery.message;
         self.tell(Event {

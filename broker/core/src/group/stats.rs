@@ -25,7 +25,7 @@ impl Group {
     }
 
     fn count(&self, state: State) -> u64 {
-        self.counts[state as usize] as u64
+        self.in_state(state) as u64
     }
 
     /// Figures for people.
@@ -42,8 +42,8 @@ impl Group {
             in_flight: consumer.in_flight(),
         });
         GroupStats {
-            name: self.identity.name.clone(),
-            binding: self.decider.name.clone(),
+            name: self.identity.name().to_owned(),
+            binding: self.decider.name.as_deref().unwrap_or("built-in").to_owned(),
             generation: self.decider.generation.clone(),
             lag: untaken + self.live() as u64,
             ready: untaken + waiting + self.count(State::Blocked),

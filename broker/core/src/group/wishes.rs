@@ -9,19 +9,20 @@ use crate::policy::{Action, Event, Plan, action, event, refusal};
 impl Group {
     /// Does what the policy wishes, in its order.
     pub(crate) fn wish(&mut self, io: &mut Io<'_>, actions: &[Action]) {
-        let mut picks = std::mem::take(&mut self.picks);
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let picks = &mut scratch.picks;
         picks.clear();
         for wish in actions {
             if wish.kind == action::EXTEND && !picks.is_empty() {
-                self.deliver(io, &picks);
+                self.deliver(io, picks);
                 picks.clear();
             }
-            if let Err(code) = self.grant(io.now.steady_ms, wish, &mut picks) {
+            if let Err(code) = self.grant(io.now.steady_ms, wish, picks) {
                 self.refuse(wish, code);
             }
         }
-        self.deliver(io, &picks);
-        self.picks = picks;
+        self.deliver(io, picks);
+        self.scratch = Some(scratch);
     }
 
     /// Refuses a wish: counted, and told to the policy.
@@ -59,11 +60,13 @@ impl Group {
             }
             action::EXTEND => self.grant_extend(now_ms, wish),
             action::WAKE => {
-                if self.wakes.len() >= limits::WAKES_PER_GROUP_MAX {
+                if self.timers.wakes.len() >= limits::WAKES_PER_GROUP_MAX {
                     return Err(refusal::TOO_MANY);
                 }
-                self.wakes_made += 1;
-                self.wakes.insert((now_ms + u64::from(wish.value), self.wakes_made, wish.message));
+                let timers = &mut *self.timers;
+                timers.wakes_made += 1;
+                let due_ms = now_ms + u64::from(wish.value);
+                timers.wakes.insert((due_ms, timers.wakes_made, wish.message));
                 Ok(())
             }
             _ => Err(refusal::UNKNOWN_ACTION),

@@ -12,11 +12,12 @@ const FEW_MAX: usize = 16;
 /// Values in the order of their coming, except that a removed one's place is
 /// taken by the last.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "8 bytes less for each of a million lone values")]
 pub(crate) enum Values<T> {
     #[default]
     None,
     One(T),
-    Few(Vec<T>),
+    Few(Box<Vec<T>>),
     Many(Box<Many<T>>),
 }
 
@@ -43,11 +44,11 @@ impl<T: Copy + Eq + Hash> Values<T> {
         match self {
             Self::None => *self = Self::One(value),
             Self::One(other) if *other == value => return false,
-            Self::One(other) => *self = Self::Few(vec![*other, value]),
+            Self::One(other) => *self = Self::Few(Box::new(vec![*other, value])),
             Self::Few(list) if list.contains(&value) => return false,
             Self::Few(list) if list.len() < FEW_MAX => list.push(value),
             Self::Few(list) => {
-                let mut many = Many::of(std::mem::take(list));
+                let mut many = Many::of(std::mem::take(&mut **list));
                 many.insert(value);
                 *self = Self::Many(Box::new(many));
             }
@@ -75,7 +76,7 @@ impl<T: Copy + Eq + Hash> Values<T> {
                 // Well below the border, so that a list does not change its
                 // form with every value that comes and goes.
                 if many.list.len() <= FEW_MAX / 2 {
-                    *self = Self::Few(std::mem::take(&mut many.list));
+                    *self = Self::Few(Box::new(std::mem::take(&mut many.list)));
                 }
             }
         }

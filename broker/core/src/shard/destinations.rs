@@ -1,6 +1,8 @@
 //! Making, changing and removing queues, streams and groups. The directory has
 //! checked names and limits; a number is never used twice.
 
+use std::sync::Arc;
+
 use super::{Destination, Owner, Shard};
 use crate::command::{
     ConnectionId, DestinationId, GroupConfig, Level, QueueConfig, StreamConfig, SubscriptionId,
@@ -22,22 +24,17 @@ impl Shard {
         name: String,
         config: QueueConfig,
     ) {
-        if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
+        if self.destinations.contains_key(&id) || self.names.contains_key(&*name) {
             return;
         }
+        let name: Arc<str> = name.into();
         let log = match self.store.open(&format!("queue/{name}")) {
             Ok(log) => log,
             Err(error) => return self.note_fault(error),
         };
         let level = level_kept(&*self.store, log, config.level);
         let part = Part::resume(&mut *self.store, log, log);
-        let identity = Identity {
-            name: String::new(),
-            full_name: name.clone(),
-            subject: name.clone(),
-            options: String::new(),
-            is_queue: true,
-        };
+        let identity = Identity::of_queue(name.clone());
         let group = self.make_group(now, identity, config.order, level, vec![part]);
         let bytes = self.store.bounds(log).bytes;
         if self.ids.contains(&id.0) {
@@ -58,7 +55,7 @@ impl Shard {
         name: String,
         config: StreamConfig,
     ) {
-        if self.destinations.contains_key(&id) || self.names.contains_key(&name) {
+        if self.destinations.contains_key(&id) || self.names.contains_key(&*name) {
             return;
         }
         let mut parts: Vec<LogId> = Vec::new();
@@ -70,10 +67,10 @@ impl Shard {
         }
         let levels = parts.iter().map(|&log| level_kept(&*self.store, log, config.level));
         let level = levels.max().unwrap_or_default();
-        self.names.insert(name.clone(), id);
+        self.names.insert(name.as_str().into(), id);
         parts.iter().for_each(|&log| self.own(log, id));
         let stream = Stream::new(name, config, parts, level, &*self.store);
-        self.destinations.insert(id, Destination::Stream(stream));
+        self.destinations.insert(id, Destination::Stream(Box::new(stream)));
         // What an earlier process left may be too old by now.
         self.retain(now, id);
         self.arm_passes(now, id);
@@ -144,13 +141,7 @@ impl Shard {
             }
         }
         let level = found.level;
-        let identity = Identity {
-            name: name.to_owned(),
-            full_name: format!("{}/{name}", found.name),
-            subject: found.name.clone(),
-            options: config.options,
-            is_queue: false,
-        };
+        let identity = Identity::of_group(&found.name, name, &config.options);
         let group = self.make_group(now, identity, config.order, level, parts);
         if let Ok(found) = self.stream_mut(stream) {
             found.groups.insert(name.to_owned(), group);
@@ -176,7 +167,7 @@ impl Shard {
             Some(Destination::Queue(queue)) => (queue.name, vec![queue.log], vec![queue.group]),
             Some(Destination::Stream(stream)) => {
                 self.deadlines.remove(&(stream.armed_ms, Owner::Stream(id)));
-                (stream.name, stream.parts, stream.groups.into_values().collect())
+                (stream.name.into(), stream.parts, stream.groups.into_values().collect())
             }
             None => return,
         };
@@ -210,7 +201,7 @@ impl Shard {
     ) -> GroupId {
         self.groups_made += 1;
         let id = self.groups_made;
-        self.groups.insert(id, Group::new(id, identity, order, level, parts));
+        self.groups.insert(id, Box::new(Group::new(id, identity, order, level, parts)));
         // Nobody is attached and nothing was taken: what opening it leads to
         // needs no effects but a policy's failure, which waits for the turn's end.
         self.reopen(now, id);
@@ -228,13 +219,13 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let options_change = options.as_ref().is_some_and(|new| *new != group.identity.options);
+        let options_change = options.as_ref().is_some_and(|new| **new != *group.identity.options);
         if group.order_floor == order && !options_change {
             return;
         }
         group.order_floor = order;
         if let Some(options) = options {
-            group.identity.options = options;
+            group.identity.options = options.into();
         }
         if let Some(binding) = group.decider.binding {
             self.policies.close(binding, now.wall_ms, id);

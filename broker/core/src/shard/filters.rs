@@ -45,7 +45,7 @@ impl Filters {
     }
 
     /// Filters of a group, in the order they are asked.
-    fn of(&self, identity: &Identity) -> Vec<FilterId> {
+    fn of(&self, identity: &Identity) -> Box<[FilterId]> {
         let some = self.bound.iter().filter(|(_, bound)| applies(&bound.scope, identity));
         let mut ranked: Vec<_> =
             some.map(|(&id, bound)| (bound.scope.order, &bound.name, id)).collect();

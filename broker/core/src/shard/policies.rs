@@ -5,6 +5,7 @@
 //! generations; a broken one stays, without an instance, until it is replaced.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use weir_message::Batch;
 
@@ -28,7 +29,7 @@ const RESTARTS_MAX: u32 = 3;
 
 /// A binding and its instance.
 pub(super) struct Binding {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) scope: Scope,
     /// `None`: it failed for good.
     policy: Option<Box<dyn DeliveryPolicy>>,
@@ -56,7 +57,7 @@ pub(super) struct Policies {
 impl Policies {
     /// The binding called `name`.
     pub(super) fn named(&self, name: &str) -> Option<BindingId> {
-        self.bindings.iter().find(|(_, binding)| binding.name == name).map(|(&id, _)| id)
+        self.bindings.iter().find(|(_, binding)| *binding.name == *name).map(|(&id, _)| id)
     }
 
     /// Puts a generation in place. The one before hands over its state.
@@ -78,7 +79,7 @@ impl Policies {
         }
         let (generation, powers) = (policy.generation(), policy.powers());
         let binding = Binding {
-            name,
+            name: name.into(),
             scope,
             policy: Some(policy),
             generation,
@@ -107,7 +108,7 @@ impl Policies {
         let decider = Decider { binding: Some(id), ..Decider::default() };
         match self.bindings.get(&id) {
             Some(binding) if binding.policy.is_some() => Decider {
-                name: binding.name.clone(),
+                name: Some(binding.name.clone()),
                 generation: binding.generation.clone(),
                 powers: binding.powers,
                 ..decider
@@ -129,7 +130,7 @@ impl Policies {
     /// Name and generation, for effects.
     pub(super) fn who(&self, id: BindingId) -> (String, Generation) {
         let binding = self.bindings.get(&id);
-        binding.map_or_else(Default::default, |one| (one.name.clone(), one.generation.clone()))
+        binding.map_or_else(Default::default, |one| (one.name.to_string(), one.generation.clone()))
     }
 
     /// Gives a binding's instance up for good. False when it was before.
@@ -163,7 +164,7 @@ impl Policies {
         let info = GroupInfo {
             id: group.id,
             name: &group.identity.full_name,
-            subject: &group.identity.subject,
+            subject: group.identity.subject(),
             options: &group.identity.options,
         };
         Some(self.instance(id)?.open(now_ms, &info))
@@ -234,7 +235,8 @@ impl Policies {
                     Ok(classes) => {
                         let level = level_of_class(classes.first().copied());
                         binding.classes.insert(subject.as_bytes().into(), level);
-                        decider.classified = Some(Classified { subject: subject.into(), level });
+                        let subject = subject.into();
+                        decider.classified = Some(Box::new(Classified { subject, level }));
                         level
                     }
                     Err(failure) => return (safest.max(Some(Level::Disk)), Some(failure)),

@@ -90,7 +90,7 @@ impl Shard {
                 queue.count_freed(group);
                 let bounds = store.bounds(queue.log);
                 Stats {
-                    name: queue.name.clone(),
+                    name: queue.name.to_string(),
                     messages: queue.messages(group, store),
                     bytes: queue.bytes,
                     kept: Vec::new(),

@@ -206,7 +206,7 @@ impl Shard {
         if name.len() > 2 * limits::NAME_BYTES_MAX {
             return None;
         }
-        if let Some(&id) = self.names.get(&name) {
+        if let Some(&id) = self.names.get(name.as_str()) {
             return matches!(self.destinations[&id], Destination::Queue(_)).then_some(id);
         }
         let id = DestinationId(Some(self.ids.start).filter(|id| self.ids.contains(id))?);

@@ -48,7 +48,7 @@ impl Replay {
             removed: HashSet::new(),
         };
         for state in &content.logs {
-            let mut log = Log::new(state.log, state.name.clone());
+            let mut log = Log::new(state.log, state.name.as_str().into());
             log.start = state.start;
             log.released = state.released.iter().copied().collect::<Ranges>();
             log.damage = state.damage.iter().copied().collect::<Ranges>();
@@ -60,7 +60,7 @@ impl Replay {
     }
 
     pub(super) fn name_of(&self, log: u64) -> String {
-        self.logs.get(&log).map_or_else(|| format!("log {log}"), |log| log.name.clone())
+        self.logs.get(&log).map_or_else(|| format!("log {log}"), |log| log.name.to_string())
     }
 
     pub(super) fn add_segment(&mut self, log: u64, segment: Segment) {
@@ -132,7 +132,7 @@ impl Replay {
             let to = if is_closed { log.end } else { log.end + 1 };
             log.damage.insert(from, to);
             (log.end, log.stable) = (to, to);
-            lost.push(LostRange { log: log.name.clone(), from, to });
+            lost.push(LostRange { log: log.name.to_string(), from, to });
         }
         if let Some(damage) = report.damage.last_mut().filter(|_| !lost.is_empty()) {
             damage.what.push_str("; how much is lost at the end of some logs is not known");
@@ -182,7 +182,7 @@ impl Replay {
             EntryKind::OpenLog => {
                 let name = String::from_utf8_lossy(&body).into_owned();
                 self.next_log = self.next_log.max(entry.log + 1);
-                self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name));
+                self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name.into()));
             }
             EntryKind::RemoveLog => {
                 self.removed.insert(self.name_of(entry.log));
@@ -220,7 +220,7 @@ impl Replay {
                     EntryKind::Trim => drop(log.trim(entry.a)),
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
-                        let name = log.name.clone();
+                        let name = log.name.to_string();
                         self.accept_end(entry, name, report);
                         if let Some(log) = self.logs.get_mut(&entry.log) {
                             accept(log, entry.a, entry.b);
@@ -262,7 +262,7 @@ impl Replay {
             // Its name was in a block that is lost.
             let name = format!("lost+found/{}", entry.log);
             self.next_log = self.next_log.max(entry.log + 1);
-            self.logs.insert(entry.log, Log::new(entry.log, name));
+            self.logs.insert(entry.log, Log::new(entry.log, name.into()));
             // And so may be its first records.
             self.suspects.insert(entry.log, 0);
         }
@@ -309,7 +309,7 @@ impl Replay {
         let (logs, removed) = (&self.logs, &self.removed);
         report.damage.retain_mut(|damage| {
             let is_of_records = !damage.lost.is_empty();
-            damage.lost.retain(|lost| match logs.values().find(|log| log.name == lost.log) {
+            damage.lost.retain(|lost| match logs.values().find(|log| *log.name == *lost.log) {
                 Some(log) => !log.damage.within(lost.from, lost.to).is_empty(),
                 None => !removed.contains(&lost.log),
             });

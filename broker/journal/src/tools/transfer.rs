@@ -46,7 +46,7 @@ impl Folder {
             counts.keys += 1;
         }
         for name in self.names() {
-            let log = Shared::lock(&self.shared.recovered).get(&name).cloned();
+            let log = Shared::lock(&self.shared.recovered).get(name.as_str()).cloned();
             let Some(log) = log else { continue };
             let settled: Vec<_> = log.released.iter().map(|(from, to)| [from, to]).collect();
             let line = serde_json::json!({

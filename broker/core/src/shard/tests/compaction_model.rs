@@ -284,7 +284,7 @@ impl Model {
                 assert_eq!(part.untaken(&*shard.store), left + unstable, "from {next}: {part:?}");
             }
         }
-        shard.groups.values().for_each(crate::group::Group::check_books);
+        shard.groups.values().for_each(|group| group.check_books());
         let steps = shard.deadlines.iter().filter(|one| matches!(one.1, super::super::Owner::Pass));
         assert_eq!(steps.count(), usize::from(shard.passes.is_at_work()));
     }
@@ -512,7 +512,7 @@ impl Model {
             let settle = Command::Settle { connection, subscription, request, settlements };
             self.turn(vec![settle]);
         }
-        let group = self.shard().groups.values().find(|group| group.identity.name == name);
+        let group = self.shard().groups.values().find(|group| group.identity.name() == name);
         let lag = group.map(|group| group.live()).unwrap();
         assert_eq!(lag, 0);
         let connection = *self.consumers.keys().next().unwrap();
