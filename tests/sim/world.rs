@@ -483,6 +483,7 @@ impl World {
                     self.lose((connection, subscription));
                 }
                 Effect::QueueMade { name, id } => self.queue_made(&name, id),
+                Effect::Pressed { .. } => {}
                 Effect::PolicyFailed { .. } => self.policy_failed(&effect),
             }
         }

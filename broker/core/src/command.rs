@@ -180,6 +180,13 @@ pub struct Publish {
 pub enum Command {
     /// Keep messages.
     Publish(Publish),
+    /// Count messages of a queue that the edge has refused, because they would not fit.
+    CountRefused {
+        /// Its number.
+        id: DestinationId,
+        /// How many.
+        messages: u64,
+    },
     /// Make a queue; the directory has given it the number.
     CreateQueue {
         /// Its number.

@@ -142,6 +142,15 @@ pub enum Reply {
     Rejected(Rejection),
 }
 
+/// What fits into a bounded queue; `u64::MAX` where there is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of messages.
+    pub bytes: u64,
+}
+
 /// Something that must now happen outside.
 #[derive(Debug)]
 pub enum Effect {
@@ -192,6 +201,14 @@ pub enum Effect {
         name: String,
         /// Its number, from the range the directory gave this shard.
         id: crate::command::DestinationId,
+    },
+    /// A bounded queue is or was pressed: it has refused messages. Told at the end of
+    /// every turn while it is, of some queues if there are very many.
+    Pressed {
+        /// Which.
+        queue: crate::command::DestinationId,
+        /// What fits now; `None`: it is pressed no more.
+        free: Option<Free>,
     },
     /// A delivery policy failed for good in this shard; the built-in plan serves
     /// its groups until the edge installs another generation.

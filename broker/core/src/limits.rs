@@ -30,6 +30,8 @@ pub const PULL_MS_MAX: u32 = 60_000;
 pub const READ_BYTES_MAX: u32 = 1 << 20;
 /// Longest queue, stream or group name, bytes.
 pub const NAME_BYTES_MAX: usize = 128;
+/// Queues of one shard that refuse messages and of which the edge is told.
+pub const PRESSED_QUEUES_MAX: usize = 64;
 /// Deepest subject or pattern, tokens.
 pub const TOKENS_MAX: usize = 32;
 /// Messages a policy is asked about in one call.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::command::{Level, QueueConfig};
+use crate::effect::Free;
 use crate::group::{Group, GroupId};
 use crate::store::{LogId, Store};
 
@@ -27,6 +28,8 @@ pub(crate) struct Queue {
     pub(crate) bytes: u64,
     pub(crate) published: u64,
     pub(crate) refused: u64,
+    /// It has refused messages, and the edge is told what fits.
+    pub(crate) is_pressed: bool,
     pub(crate) removed: u64,
 }
 
@@ -43,16 +46,27 @@ impl Queue {
         self.removed += std::mem::take(&mut group.lost);
     }
 
+    /// What fits, given how many messages are kept.
+    pub(crate) fn free(&self, messages: u64) -> Free {
+        let free = |most: u64, kept: u64| match most {
+            0 => u64::MAX,
+            most => most.saturating_sub(kept),
+        };
+        Free {
+            messages: free(self.config.messages_max, messages),
+            bytes: free(self.config.bytes_max, self.bytes),
+        }
+    }
+
+    /// Whether half of what there may be is free: what was pressed is so no more.
+    pub(crate) fn is_eased(&self, free: Free) -> bool {
+        free.messages >= self.config.messages_max.div_ceil(2)
+            && free.bytes >= self.config.bytes_max.div_ceil(2)
+    }
+
     /// How many messages of these lengths fit, given what is kept.
     pub(crate) fn fitting(&self, messages: u64, lengths: impl Iterator<Item = usize>) -> usize {
-        let places = match self.config.messages_max {
-            0 => u64::MAX,
-            most => most.saturating_sub(messages),
-        };
-        let mut room = match self.config.bytes_max {
-            0 => u64::MAX,
-            most => most.saturating_sub(self.bytes),
-        };
+        let Free { messages: places, bytes: mut room } = self.free(messages);
         let mut fitting = 0;
         for length in lengths {
             if fitting == places || room < length as u64 {

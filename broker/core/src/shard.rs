@@ -93,6 +93,8 @@ pub struct Shard {
     passes: Passes,
     /// Groups that have something to do in this turn.
     dirty: Vec<GroupId>,
+    /// Queues that have refused messages, some of them if there are very many.
+    pressed: Vec<DestinationId>,
     /// Scratch: logs whose stable end has moved.
     moved: Vec<LogId>,
     deadlines: BTreeSet<(u64, Owner)>,
@@ -132,6 +134,7 @@ impl Shard {
             pledges: Pledges::default(),
             passes: Passes::default(),
             dirty: Vec::new(),
+            pressed: Vec::new(),
             moved: Vec::new(),
             deadlines: BTreeSet::new(),
             unfinished_ms: None,
@@ -197,6 +200,7 @@ impl Shard {
     fn apply_control(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) {
         let first = effects.len();
         match command {
+            Command::CountRefused { id, messages } => self.count_refused(id, messages),
             Command::CreateQueue { id, name, config } => self.create_queue(now, id, name, config),
             Command::CreateStream { id, name, config } => self.create_stream(now, id, name, config),
             Command::AlterQueue { id, config } => self.alter_queue(now, id, config, effects),

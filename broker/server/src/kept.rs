@@ -29,14 +29,14 @@ pub enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptQueue {
     name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     subjects: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     messages_max: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     bytes_max: u64,
     level: Level,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     order: Order,
 }
 
@@ -44,17 +44,17 @@ pub struct KeptQueue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptStream {
     name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     subjects: Vec<String>,
     partitions: u16,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     messages_max: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     bytes_max: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     age_ms_max: u64,
     level: Level,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     compact: bool,
     #[serde(default = "tombstone_ms")]
     tombstone_ms: u64,
@@ -66,12 +66,12 @@ pub struct KeptGroup {
     stream: String,
     name: String,
     /// Where it starts if it ends before it has begun.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     start: Start,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     order: Order,
     /// Options for the delivery policy: JSON text or "".
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     options: String,
 }
 
@@ -170,6 +170,12 @@ impl Kept {
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
+}
+
+/// What has its default is not written: there may be many queues, and all of this is in
+/// memory.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What was kept before there was such a setting.

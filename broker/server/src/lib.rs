@@ -19,6 +19,7 @@ pub mod kept;
 pub mod limits;
 pub mod outbox;
 pub mod policy_info;
+pub mod pressed;
 pub mod receipt;
 pub mod restore;
 pub mod resumed;

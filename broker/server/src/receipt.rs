@@ -75,9 +75,13 @@ impl Receipt {
     }
 
     /// Notes that these rows were refused (empty: `0..count`).
-    pub fn refused(&mut self, count: u32, rows: &[u32], why: impl Fn() -> Refusal) {
+    pub fn refused(&mut self, count: u32, rows: &[u32], why: &Refusal) {
         self.each(count, rows, |request, row| {
-            request.refusals.push(Refusal { row: row - request.first_row, ..why() });
+            let row = row - request.first_row;
+            match request.refusals.last_mut() {
+                Some(last) if last.goes_on_with(why, row) => last.count += 1,
+                _ => request.refusals.push(Refusal { row, ..why.clone() }),
+            }
         });
     }
 

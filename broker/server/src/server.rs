@@ -135,6 +135,7 @@ impl Server {
                 resumed: Arc::default(),
                 notices: notices.clone(),
                 room: room.clone(),
+                pressed: shards.pressed(number),
                 clock: clock.clone(),
                 stop: shards.stop(),
             });

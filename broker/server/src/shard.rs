@@ -23,6 +23,7 @@ use crate::books::OnFault;
 use crate::connections::Connections;
 use crate::limits::{CONGESTED_LOOK_MS, TURN_BATCHES_MAX};
 use crate::outbox::Outbox;
+use crate::pressed::PressedQueues;
 use crate::resumed::Resumed;
 use crate::room::Room;
 use crate::shards::{CommandBatch, Inbox};
@@ -73,6 +74,8 @@ pub struct ShardTask {
     pub notices: mpsc::Sender<Notice>,
     /// What is told of room for messages.
     pub room: Arc<Room>,
+    /// Queues that are pressed, as publishers see them.
+    pub pressed: Arc<PressedQueues>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Cancelled when it is to finish what it has and end.
@@ -154,7 +157,10 @@ impl ShardTask {
         for connection in self.resumed.take() {
             self.machine.apply(now, Command::Resume { connection }, effects);
         }
-        let mut told = Vec::new();
+        let (machine, mut told) = (&mut self.machine, Vec::new());
+        self.pressed.begin_turn(|id, messages| {
+            machine.apply(now, Command::CountRefused { id, messages }, effects);
+        });
         for batch in batches.drain(..) {
             for command in batch.commands {
                 self.machine.apply(now, command, effects);
@@ -164,6 +170,11 @@ impl ShardTask {
         let passed = Now { steady_ms: now.steady_ms.saturating_sub(CLOCK_CUT_MS), ..now };
         self.machine.tick(passed, effects);
         self.machine.commit(now, effects)?;
+        // They are the last. Publishers hear of room before anybody hears what made it.
+        while let Some(&Effect::Pressed { queue, free }) = effects.last() {
+            self.pressed.note(queue, free);
+            effects.pop();
+        }
         for done in told {
             // Whoever asked may be gone.
             let _ = done.send(());
@@ -230,6 +241,6 @@ fn connection_of(effect: &Effect) -> Option<ConnectionId> {
         | Effect::Deliver { connection, .. }
         | Effect::Reply { connection, .. }
         | Effect::Ended { connection, .. } => Some(*connection),
-        Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
+        Effect::Pressed { .. } | Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use weir_core::command::Command;
+use weir_core::command::{Command, DestinationId};
 
-use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX};
+use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX, INBOX_BYTES_PRESSED};
+use crate::pressed::{PressedQueue, PressedQueues};
 
 /// Commands of one sender, and the room they take up in the inbox.
 pub struct CommandBatch {
@@ -26,6 +27,7 @@ pub type Inbox = mpsc::Receiver<CommandBatch>;
 struct Shard {
     inbox: mpsc::Sender<CommandBatch>,
     room: Arc<Semaphore>,
+    pressed: Arc<PressedQueues>,
 }
 
 /// Handles of all shards.
@@ -68,7 +70,8 @@ impl Shards {
             .map(|_| {
                 let (inbox, receiver) = mpsc::channel(INBOX_BATCHES_MAX);
                 inboxes.push(receiver);
-                Shard { inbox, room: Arc::new(Semaphore::new(INBOX_BYTES_MAX)) }
+                let room = Arc::new(Semaphore::new(INBOX_BYTES_MAX));
+                Shard { inbox, room, pressed: Arc::default() }
             })
             .collect();
         (Self { shards, stop: CancellationToken::new() }, inboxes)
@@ -89,6 +92,21 @@ impl Shards {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.shards.len() as u32
+    }
+
+    /// Queues of a shard that are pressed.
+    #[must_use]
+    pub fn pressed(&self, shard: u32) -> Arc<PressedQueues> {
+        self.shards[shard as usize].pressed.clone()
+    }
+
+    /// The queue, if it is pressed and more waits for its shard than that has at hand.
+    #[must_use]
+    pub fn pressed_queue(&self, shard: u32, queue: DestinationId) -> Option<Arc<PressedQueue>> {
+        let shard = &self.shards[shard as usize];
+        let queue = shard.pressed.find(queue)?;
+        let waiting = INBOX_BYTES_MAX - shard.room.available_permits();
+        (waiting >= INBOX_BYTES_PRESSED).then_some(queue)
     }
 
     /// Sends commands that hold `bytes` of messages; waits while the inbox is

@@ -19,11 +19,13 @@ use crate::outbox::{Freed, Pen, Pending};
 use crate::receipt::Request;
 use crate::room::Room;
 
-/// Why one message of a publish was refused.
+/// Why neighbouring messages of a publish were refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its row in the request.
+    /// Row of the first in the request.
     pub row: u32,
+    /// How many.
+    pub count: u32,
     /// What kind.
     pub code: ErrorCode,
     /// One sentence.
@@ -34,7 +36,20 @@ impl Refusal {
     /// A shard refused it.
     #[must_use]
     pub fn by_shard(rejection: Rejection, room: &Room) -> Self {
-        Self { row: 0, code: code(rejection), message: why(rejection, room).into() }
+        Self { row: 0, count: 1, code: code(rejection), message: why(rejection, room).into() }
+    }
+
+    /// It would not fit into a queue.
+    #[must_use]
+    pub fn queue_full() -> Self {
+        let message = Rejection::QueueFull.to_string().into();
+        Self { row: 0, count: 1, code: ErrorCode::QueueFull, message }
+    }
+
+    /// Whether `next` goes on where this ends, for the same reason.
+    #[must_use]
+    pub fn goes_on_with(&self, next: &Self, row: u32) -> bool {
+        self.row + self.count == row && self.code == next.code && self.message == next.message
     }
 }
 
@@ -178,11 +193,11 @@ pub fn published(out: &mut Vec<u8>, request: &Request) {
                     && last.row + last.count == refusal.row
                     && last.message == refusal.message =>
             {
-                last.count += 1;
+                last.count += refusal.count;
             }
             _ => refusals.push(weir_protocol::Refusal {
                 row: refusal.row,
-                count: 1,
+                count: refusal.count,
                 code: refusal.code,
                 message: refusal.message.clone(),
             }),
@@ -248,7 +263,7 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect, room: &Room) {
                     Ok(level) => receipt.kept(count, &rows, level),
                     Err(rejection) => {
                         let refusal = Refusal::by_shard(rejection, room);
-                        receipt.refused(count, &rows, || refusal.clone());
+                        receipt.refused(count, &rows, &refusal);
                     }
                 }
             });
@@ -260,7 +275,7 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect, room: &Room) {
             ended(pen.buffer(), subscription, &error);
             pen.free(Freed::Ended(subscription));
         }
-        Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => {}
+        Effect::Pressed { .. } | Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => {}
     }
 }
 

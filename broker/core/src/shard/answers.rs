@@ -181,6 +181,9 @@ fn listener(effect: &Effect) -> Option<ConnectionId> {
         Effect::Deliver { connection, .. }
         | Effect::Reply { connection, .. }
         | Effect::Ended { connection, .. } => Some(*connection),
-        Effect::Published { .. } | Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
+        Effect::Published { .. }
+        | Effect::Pressed { .. }
+        | Effect::QueueMade { .. }
+        | Effect::PolicyFailed { .. } => None,
     }
 }

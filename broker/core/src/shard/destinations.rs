@@ -42,8 +42,9 @@ impl Shard {
             self.ids.start = id.0 + 1;
         }
         self.names.insert(name.clone(), id);
-        let (published, refused, removed) = (0, 0, 0);
-        let queue = Queue { name, config, log, group, bytes, published, refused, removed };
+        let (published, refused, removed, is_pressed) = (0, 0, 0, false);
+        let queue =
+            Queue { name, config, log, group, bytes, published, refused, is_pressed, removed };
         self.own(log, id);
         self.destinations.insert(id, Destination::Queue(queue));
     }

@@ -9,6 +9,7 @@ use crate::command::{ConnectionId, DestinationId, Level, Publish, ReceiptId, Row
 use crate::effect::Effect;
 use crate::env::Now;
 use crate::group::Group;
+use crate::limits;
 use crate::policy::Failure;
 use crate::rejection::Rejection;
 use crate::store::{Stamp, StoreError};
@@ -37,7 +38,7 @@ impl Shard {
     fn publish_to_queue(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
         let Publish { destination, connection, receipt, mut batch, mut rows, delay_ms } = publish;
         let teller = (connection, receipt);
-        let Self { destinations, groups, store, policies, .. } = self;
+        let Self { destinations, groups, store, policies, pressed, .. } = self;
         let Some(Destination::Queue(queue)) = destinations.get_mut(&destination) else { return };
         let group = groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group);
@@ -46,6 +47,10 @@ impl Shard {
             let fitting = queue.fitting(kept, batch.iter().map(<[u8]>::len));
             if fitting < batch.len() {
                 queue.refused += (batch.len() - fitting) as u64;
+                if !queue.is_pressed && pressed.len() < limits::PRESSED_QUEUES_MAX {
+                    queue.is_pressed = true;
+                    pressed.push(destination);
+                }
                 cut((&mut batch, &mut rows), fitting, teller, effects);
             }
             if batch.is_empty() {
@@ -58,7 +63,7 @@ impl Shard {
         let (level, failed) = safety.found();
         let from = store.bounds(queue.log).end;
         let (count, bytes) = (batch.len(), batch.bytes.len() as u64);
-        let due_ms = match u64::from(delay_ms).min(crate::limits::TIMER_MS_MAX) {
+        let due_ms = match u64::from(delay_ms).min(limits::TIMER_MS_MAX) {
             0 => 0,
             delay_ms => now.wall_ms + delay_ms,
         };
@@ -194,6 +199,31 @@ impl Shard {
             groups.into_iter().for_each(|group| self.touch(group));
             self.retain(now, id);
             self.arm_passes(now, id);
+        }
+    }
+
+    /// Tells the edge what fits into the queues that have refused messages, so that it
+    /// need not send what will not.
+    pub(super) fn tell_pressed(&mut self, effects: &mut Vec<Effect>) {
+        let Self { destinations, groups, store, pressed, .. } = self;
+        pressed.retain(|&id| {
+            let mut free = None;
+            if let Some(Destination::Queue(queue)) = destinations.get_mut(&id) {
+                let group = groups.get_mut(&queue.group).expect("a queue has a group");
+                queue.count_freed(group);
+                let fits = queue.free(queue.messages(group, &**store));
+                queue.is_pressed = !queue.is_eased(fits);
+                free = queue.is_pressed.then_some(fits);
+            }
+            effects.push(Effect::Pressed { queue: id, free });
+            free.is_some()
+        });
+    }
+
+    /// Counts what the edge has refused in the name of a queue.
+    pub(super) fn count_refused(&mut self, id: DestinationId, messages: u64) {
+        if let Ok(queue) = self.queue_mut(id) {
+            queue.refused += messages;
         }
     }
 

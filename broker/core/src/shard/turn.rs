@@ -79,6 +79,7 @@ impl Shard {
             self.tidy(now, id, effects);
         }
         self.end_lines(now);
+        self.tell_pressed(effects);
         self.fault.take().map_or(Ok(()), Err)
     }
 

@@ -5,6 +5,8 @@
 //! keep their order; destinations come out in the order in which they were first
 //! met; a small batch keeps no more than [`PACKED_BYTES_MAX`] alive in memory.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -13,6 +15,7 @@ use weir_core::directory::Target;
 use weir_message::{Batch, Ends};
 
 use crate::limits::PACKED_BYTES_MAX;
+use crate::pressed::PressedQueue;
 use crate::session::run::Span;
 
 /// No further piece.
@@ -106,6 +109,37 @@ impl Gathering {
             slots.len() as u32 - 1
         });
         *slot as usize
+    }
+
+    /// Takes out what pressed queues have no place for. Returns its rows.
+    pub(super) fn shed(
+        &mut self,
+        find: impl Fn(u32, DestinationId) -> Option<Arc<PressedQueue>>,
+    ) -> Vec<u32> {
+        let mut refused = Vec::new();
+        let Self { slots, pieces, ends, rows, .. } = self;
+        slots.retain_mut(|slot| {
+            let Some(queue) = find(slot.shard, slot.destination) else { return true };
+            let (mut at, mut is_full) = (slot.first, false);
+            while let Some(piece) = pieces.get_mut(at as usize) {
+                let of_piece = &ends[piece.ends_at as usize..][..piece.rows as usize];
+                // Behind one that does not fit, none does: they keep their order.
+                let fitting = if is_full { queue.refuse(of_piece) } else { queue.admit(of_piece) };
+                at = piece.next;
+                if fitting < of_piece.len() {
+                    is_full = true;
+                    let left = fitting.checked_sub(1).map_or(0, |last| of_piece[last] as usize);
+                    refused.extend(piece.row + fitting as u32..piece.row + piece.rows);
+                    let gone = piece.rows - fitting as u32;
+                    slot.bytes -= piece.segment.len() - left;
+                    piece.segment.truncate(left);
+                    (piece.rows, slot.rows, *rows) =
+                        (fitting as u32, slot.rows - gone, *rows - gone);
+                }
+            }
+            slot.rows > 0
+        });
+        refused
     }
 
     /// Turns everything into commands, by shard, and begins anew.

@@ -12,10 +12,12 @@ use super::gathering::Send;
 use super::publish::Publisher;
 use super::route::Listener;
 use super::run::{Run, Span};
+use crate::broker::Broker;
 use crate::limits::{
     LISTENER_PROGRESS_BYTES_MIN, LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX,
 };
 use crate::outbox::{Listened, Outbox};
+use crate::wire::Refusal;
 
 impl Publisher {
     /// Pushes the run into a listener's outbox, in frames of bounded length.
@@ -67,10 +69,14 @@ impl Publisher {
         }
     }
 
-    /// Turns what was gathered into commands, and opens the receipt for them or
-    /// answers it at once.
-    pub(super) fn prepare(&mut self, outbox: &Arc<Outbox>) -> Vec<Send> {
+    /// Turns what was gathered into commands, but for what full queues have no place for,
+    /// and opens the receipt for them or answers it at once.
+    pub(super) fn prepare(&mut self, broker: &Broker, outbox: &Arc<Outbox>) -> Vec<Send> {
         let mut receipt = std::mem::take(&mut self.receipt);
+        let refused = self.gathering.shed(|shard, queue| broker.shards.pressed_queue(shard, queue));
+        if !refused.is_empty() {
+            receipt.refused(refused.len() as u32, &refused, &Refusal::queue_full());
+        }
         receipt.outstanding = self.gathering.rows();
         let mut receipt_id = None;
         if !receipt.requests.is_empty() {

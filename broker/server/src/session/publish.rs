@@ -105,7 +105,7 @@ impl Publisher {
             return Ok(());
         }
         self.distribute(broker, outbox.connection, chunk, now);
-        let sends = self.prepare(outbox);
+        let sends = self.prepare(broker, outbox);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
         for (shard, commands, bytes) in sends {
             broker.shards.send(shard, commands, bytes).await?;
@@ -347,7 +347,7 @@ impl Publisher {
         if let Some(request) = self.frames[frame].request {
             let request = &mut self.receipt.requests[request];
             let row = row - request.first_row;
-            let refusal = Refusal { row, code, message: reason.to_owned().into() };
+            let refusal = Refusal { row, count: 1, code, message: reason.to_owned().into() };
             request.refusals.push(refusal);
         }
     }

@@ -41,8 +41,11 @@ fn a_queue_keeps_what_is_not_settled_and_nothing_else() {
             bob <- deliver b#1
             eve <- published 1 rows [4]: Err(QueueFull)
             eve <- published 4: Ok(Disk)
+            orders has 0 free
             bob <- deliver e#2
+            orders has 1 free
             bob <- deliver f#3
+            orders has 2 free
             eve <- orders: 4 kept, 5..9, published 0 refused 0 removed 0
               [] built-in g0 lag 4 ready 4 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
             bob <- deliver f#1 g#2 h#3 i#4

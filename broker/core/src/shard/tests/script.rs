@@ -14,7 +14,7 @@ use super::super::Shard;
 use super::hands::{Hand, LetterFilter, TestPolicy};
 use super::show::{show_run, show_stats};
 use crate::command::*;
-use crate::effect::{Effect, Reply};
+use crate::effect::{Effect, Free, Reply};
 use crate::env::Now;
 use crate::memory_store::{Faults, MemoryStore};
 use crate::policy::*;
@@ -484,6 +484,15 @@ impl World {
                 self.made.push(format!("queue {name} level=disk"));
                 self.ids.insert(name, id);
                 text
+            }
+            Effect::Pressed { queue, free } => {
+                let name = self.ids.iter().find(|(_, id)| **id == queue).map(|(name, _)| &**name);
+                let name = name.unwrap_or("a queue that is gone");
+                match free {
+                    Some(Free { messages, bytes: u64::MAX }) => format!("{name} has {messages} free"),
+                    Some(Free { bytes, .. }) => format!("{name} has {bytes} bytes free"),
+                    None => format!("{name} is pressed no more"),
+                }
             }
             Effect::PolicyFailed { binding, generation, reason } => {
                 format!("policy {binding}.{} failed: {reason}", generation.number)
