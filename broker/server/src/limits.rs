@@ -34,9 +34,6 @@ pub const SKIPPED_MESSAGES_MAX: u64 = 1_000_000;
 pub const INBOX_BATCHES_MAX: usize = 1_024;
 /// Bytes of messages waiting for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
-/// Bytes of messages waiting for one shard from which what a full queue has no place for
-/// is refused before it gets there.
-pub const INBOX_BYTES_PRESSED: usize = 64 << 10;
 /// Batches a shard takes in one turn.
 pub const TURN_BATCHES_MAX: usize = 64;
 /// Time between two looks of a shard at a store with too much on its way, ms.

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_core::command::{Command, DestinationId};
 
-use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX, INBOX_BYTES_PRESSED};
+use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX};
 use crate::pressed::{PressedQueue, PressedQueues};
 
 /// Commands of one sender, and the room they take up in the inbox.
@@ -100,13 +100,12 @@ impl Shards {
         self.shards[shard as usize].pressed.clone()
     }
 
-    /// The queue, if it is pressed and more waits for its shard than that has at hand.
+    /// The queue, if it is pressed and messages wait for its shard.
     #[must_use]
     pub fn pressed_queue(&self, shard: u32, queue: DestinationId) -> Option<Arc<PressedQueue>> {
         let shard = &self.shards[shard as usize];
         let queue = shard.pressed.find(queue)?;
-        let waiting = INBOX_BYTES_MAX - shard.room.available_permits();
-        (waiting >= INBOX_BYTES_PRESSED).then_some(queue)
+        (shard.room.available_permits() < INBOX_BYTES_MAX).then_some(queue)
     }
 
     /// Sends commands that hold `bytes` of messages; waits while the inbox is

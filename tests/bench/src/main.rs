@@ -11,6 +11,7 @@
 
 #![allow(clippy::print_stdout, reason = "a report for people")]
 
+mod cores;
 mod counts;
 mod driver;
 mod drivers;

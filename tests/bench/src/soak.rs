@@ -3,8 +3,8 @@
 //! First the peak is found: a queue at level `disk`, two producers, four consumers, as
 //! in W2. Then the producers want to send twice that, by the clock. In one arrangement
 //! they are pushed back (512 messages without an answer each), in the others the queue is
-//! bounded, and what does not fit is refused: where broker and clients together are the
-//! bottleneck, and where the consumers are. What has to hold in all: the rate of
+//! bounded, and what does not fit is refused: where the broker is the bottleneck, which has
+//! a core of its own, and where the consumers are. What has to hold in all: the rate of
 //! what is consumed, the memory of the broker, the time a message spends in it; and
 //! as many messages arrive as were accepted (they are counted, not told apart).
 
@@ -22,6 +22,7 @@ use weir_client::{
     PublisherOptions,
 };
 
+use crate::cores::Cores;
 use crate::driver::{Case, Driver as _, Sync};
 use crate::drivers::{Weir, WeirConfig};
 use crate::machine::{Machine, resident_mib};
@@ -132,6 +133,15 @@ struct Setting {
 pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<String> {
     ensure!(minutes > 0.0, "no time to measure");
     let machine = Machine::read(&folder.canonicalize()?);
+    let cores = Cores::split()?;
+    let who = match &cores {
+        Some(cores) => {
+            cores.keep_clients()?;
+            "The broker has one core, the clients have the others"
+        }
+        None => "Clients and broker share the only core",
+    };
+    let core = cores.map(|cores| cores.broker);
     let [pushed, shed] = WINDOWS;
     let settings = [
         ("Pushed back", pushed, 0, None),
@@ -142,8 +152,7 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
     let mut page = format!(
         "# Overload\n\nTwo producers want twice what goes through a queue at level `disk`, by \
          the clock, for {:.0} minutes in each arrangement: messages of {SIZE} B, {CONSUMERS} \
-         consumers with a credit of {CREDIT} that acknowledge each. Clients and broker share \
-         the machine's cores. Latency: from the moment a message is handed to the client \
+         consumers with a credit of {CREDIT} that acknowledge each. {who}. Latency: from the moment a message is handed to the client \
          until a consumer has it. To do it again: `weir-bench soak --minutes {minutes:.0}`.\n\n\
          {}: {} cores ({}), Linux {}, {}.\n",
         share,
@@ -156,19 +165,19 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
     for (title, window, messages_max, consumer_rate) in settings {
         let setting = Setting { title, window, messages_max, consumer_rate };
         let time = Duration::from_secs_f64(share * 60.0);
-        page += &arrangement(&weir, &folder, &setting, time).await?;
+        page += &arrangement((&weir, core), &folder, &setting, time).await?;
     }
     Ok(page)
 }
 
 async fn arrangement(
-    weir: &Path,
+    (weir, core): (&Path, Option<usize>),
     folder: &Path,
     setting: &Setting,
     time: Duration,
 ) -> Result<String> {
     let home = tempfile::tempdir_in(folder)?;
-    let driver = Weir::find(weir, WeirConfig::default())?;
+    let driver = Weir::find(weir, WeirConfig { core, ..WeirConfig::default() })?;
     let running = driver.start(Case::Queue(Sync::Synced), home.path()).await?;
     let (server, address) = (running.server.id(), running.server.address().to_string());
     let name = || "soak".to_owned();
@@ -195,7 +204,8 @@ async fn arrangement(
     while started.elapsed() < time {
         lines.push(line(&counts, server, peak * OVERLOAD).await);
         crate::eprint(&told(lines.last().expect("one was added"), peak));
-        for task in producers.iter_mut().chain(&mut consumers).filter(|it| it.is_finished()) {
+        let mut clients = producers.iter_mut().chain(&mut consumers);
+        if let Some(task) = clients.find(|it| it.is_finished()) {
             task.await??;
             bail!("a client has ended");
         }

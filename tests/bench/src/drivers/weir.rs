@@ -27,6 +27,8 @@ pub(crate) struct WeirConfig {
     pub(crate) plugins: Vec<(String, PathBuf)>,
     /// Threads of the runtime, and shards; `None` for one per core.
     pub(crate) workers: Option<usize>,
+    /// The only core it may use.
+    pub(crate) core: Option<usize>,
     /// Text of the configuration file.
     pub(crate) config: String,
     /// A header on every message.
@@ -90,7 +92,14 @@ impl Driver for Weir {
             }
             let file = folder.join("weir.toml");
             std::fs::write(&file, &self.config.config)?;
-            let mut command = Command::new(&self.program);
+            let mut command = match self.config.core {
+                None => Command::new(&self.program),
+                Some(core) => {
+                    let mut command = Command::new("taskset");
+                    command.args(["-c", &core.to_string()]).arg(&self.program);
+                    command
+                }
+            };
             command.args(["serve", "--log", "warn", "--listen", &address.to_string()]);
             command.arg("--data").arg(&data).arg("--config").arg(&file);
             if let Some(workers) = self.config.workers {
