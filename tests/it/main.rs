@@ -7,6 +7,7 @@ mod channels;
 mod compaction;
 mod durable;
 mod first_policy;
+mod full_queue;
 mod hostile_bytes;
 mod hostile_policies;
 mod judged_runs;

@@ -3,9 +3,10 @@
 //!
 //! One per shard, which tells at the end of each turn what fits, and is told at the
 //! beginning of each what was refused in its name. It is the shard that decides: what
-//! is let through and does not fit after all it refuses itself. Invariant: only what
-//! would have had to wait in the shard's inbox is refused here, so that whoever makes
-//! room and then publishes finds it.
+//! is let through and does not fit after all it refuses itself. Invariant: whoever makes
+//! room and then publishes finds it. So what fits is told here before anybody hears what
+//! has made the room, and what a connection publishes that consumes there itself is left
+//! to the shard.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -142,7 +142,8 @@ impl Session {
     async fn frame(&mut self, chunk: &Bytes, start: usize, end: usize) -> Result<(), Ended> {
         let op = weir_protocol::peek_op(&chunk[start..end]);
         if self.open && op == Some(Op::Publish) {
-            if self.publisher.rows() >= PUBLISH_ROWS_MAX {
+            // Behind settlements it must find what they have done.
+            if self.publisher.rows() >= PUBLISH_ROWS_MAX || !self.commands.is_empty() {
                 self.flush(chunk).await?;
             }
             return self.publish(chunk, start, end);
@@ -180,7 +181,8 @@ impl Session {
     /// Hands over what the read at hand has gathered so far.
     async fn flush(&mut self, chunk: &Bytes) -> Result<(), Ended> {
         let now = self.broker.clock.now();
-        self.publisher.hand_over(&self.broker, &self.outbox, chunk, now).await?;
+        let Self { broker, outbox, publisher, shards_used, .. } = self;
+        publisher.hand_over(broker, outbox, shards_used, chunk, now).await?;
         for listener in self.publisher.take_cut_off() {
             self.broker.cut_off(&listener.outbox, listener.id);
         }

@@ -1,5 +1,6 @@
 //! The brokers that can be measured, by name.
 
+mod iggy;
 mod nats;
 mod rabbit;
 mod redis;
@@ -20,14 +21,13 @@ pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
     fn found<D: Driver + 'static>(driver: anyhow::Result<D>) -> Found {
         driver.map(|it| Box::new(it) as Box<dyn Driver>).map_err(|error| format!("{error:#}"))
     }
-    let iggy = "no driver: its client crate brings QUIC, HTTP and WebSocket stacks, and no registry has its server".to_owned();
     vec![
         (RELAY, found(relay::Relay::find())),
         ("weir", found(Weir::find(weir, WeirConfig::default()))),
         ("nats", found(nats::Nats::find())),
         ("redis", found(redis::Redis::find(redis::Queues::Streams))),
         ("rabbitmq", found(rabbit::Rabbit::find())),
-        ("iggy", Err(iggy)),
+        ("iggy", found(iggy::Iggy::find())),
         ("redis-lists", found(redis::Redis::find(redis::Queues::Lists))),
     ]
 }

@@ -243,7 +243,10 @@ fn unpack(pack: &mut Vec<u8>, batches: &mut [Batch]) {
 
 #[cfg(test)]
 mod tests {
+    use weir_core::effect::Free;
+
     use super::*;
+    use crate::pressed::PressedQueues;
 
     fn add(gathering: &mut Gathering, id: u32, delay_ms: u32, row: u32, messages: &[&str]) {
         let mut ends = Vec::new();
@@ -297,6 +300,44 @@ mod tests {
         assert_eq!(told(&sends), expected);
         assert_eq!(gathering.rows(), 0);
         assert!(gathering.take(ConnectionId(1), None).is_empty());
+    }
+
+    #[test]
+    fn what_a_pressed_queue_has_no_place_for_is_taken_out() {
+        let mut gathering = Gathering::default();
+        add(&mut gathering, 1, 0, 0, &["a", "bc"]);
+        add(&mut gathering, 2, 0, 2, &["d"]);
+        add(&mut gathering, 1, 0, 3, &["ef", "g"]);
+        add(&mut gathering, 3, 0, 5, &["h"]);
+        let pressed = PressedQueues::default();
+        let free = |messages| Some(Free { messages, bytes: u64::MAX });
+        pressed.note(DestinationId(1), free(3));
+        pressed.note(DestinationId(3), free(0));
+        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [4, 5]);
+        assert_eq!(gathering.rows(), 4);
+        let sends = gathering.take(ConnectionId(1), None);
+        let expected = [
+            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
+            "1: 5 bytes",
+            r#"0: 2 +0 ["d"] [2]"#,
+            "0: 1 bytes",
+        ];
+        assert_eq!(told(&sends), expected);
+        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [0_u32; 0]);
+    }
+
+    #[test]
+    fn behind_a_message_that_does_not_fit_none_is_let_through() {
+        let mut gathering = Gathering::default();
+        add(&mut gathering, 1, 0, 0, &["a"]);
+        add(&mut gathering, 1, 0, 1, &["too long"]);
+        add(&mut gathering, 1, 0, 2, &["b"]);
+        let pressed = PressedQueues::default();
+        pressed.note(DestinationId(1), Some(Free { messages: u64::MAX, bytes: 3 }));
+        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [1, 2]);
+        let mut counted = 0;
+        pressed.begin_turn(|_, messages| counted += messages);
+        assert_eq!((gathering.rows(), counted), (1, 2));
     }
 
     #[test]

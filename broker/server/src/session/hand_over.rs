@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use weir_core::directory::Target;
 use weir_core::env::Now;
 
@@ -71,9 +73,19 @@ impl Publisher {
 
     /// Turns what was gathered into commands, but for what full queues have no place for,
     /// and opens the receipt for them or answers it at once.
-    pub(super) fn prepare(&mut self, broker: &Broker, outbox: &Arc<Outbox>) -> Vec<Send> {
+    pub(super) fn prepare(
+        &mut self,
+        broker: &Broker,
+        outbox: &Arc<Outbox>,
+        consumes: &HashSet<u32, RandomState>,
+    ) -> Vec<Send> {
         let mut receipt = std::mem::take(&mut self.receipt);
-        let refused = self.gathering.shed(|shard, queue| broker.shards.pressed_queue(shard, queue));
+        // What a consumer settles makes room, in the order it says so: only the shard knows.
+        let pressed = |shard, queue| match consumes.contains(&shard) {
+            true => None,
+            false => broker.shards.pressed_queue(shard, queue),
+        };
+        let refused = self.gathering.shed(pressed);
         if !refused.is_empty() {
             receipt.refused(refused.len() as u32, &refused, &Refusal::queue_full());
         }

@@ -12,6 +12,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use weir_core::command::{ConnectionId, RequestId};
 use weir_core::dead_letter::{Why, with_reason};
 use weir_core::env::Now;
@@ -90,7 +92,8 @@ impl Publisher {
         self.frames.push(Frame { first_row, rows, delay_ms, request });
     }
 
-    /// Judges, resolves and hands over all rows; their bytes lie in `chunk`.
+    /// Judges, resolves and hands over all rows; their bytes lie in `chunk`. `consumes` are
+    /// the shards in which the connection has a consumer.
     ///
     /// # Errors
     /// [`Stopping`]: nothing of these rows was acknowledged.
@@ -98,6 +101,7 @@ impl Publisher {
         &mut self,
         broker: &Broker,
         outbox: &Arc<Outbox>,
+        consumes: &HashSet<u32, RandomState>,
         chunk: &Bytes,
         now: Now,
     ) -> Result<(), Stopping> {
@@ -105,7 +109,7 @@ impl Publisher {
             return Ok(());
         }
         self.distribute(broker, outbox.connection, chunk, now);
-        let sends = self.prepare(broker, outbox);
+        let sends = self.prepare(broker, outbox, consumes);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
         for (shard, commands, bytes) in sends {
             broker.shards.send(shard, commands, bytes).await?;

@@ -489,7 +489,9 @@ impl World {
                 let name = self.ids.iter().find(|(_, id)| **id == queue).map(|(name, _)| &**name);
                 let name = name.unwrap_or("a queue that is gone");
                 match free {
-                    Some(Free { messages, bytes: u64::MAX }) => format!("{name} has {messages} free"),
+                    Some(Free { messages, bytes: u64::MAX }) => {
+                        format!("{name} has {messages} free")
+                    }
                     Some(Free { bytes, .. }) => format!("{name} has {bytes} bytes free"),
                     None => format!("{name} is pressed no more"),
                 }
