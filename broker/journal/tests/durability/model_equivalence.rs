@@ -300,6 +300,9 @@ fn seen(effects: &[Effect]) -> Seen {
             Effect::Ended { connection, subscription, reason } => {
                 add((connection.0, subscription.0), format!("ended {reason:?}"));
             }
+            Effect::Pressed { queue, free } => {
+                add((0, 0), format!("{queue:?} has {:?}", free.map(|free| free.messages)));
+            }
             Effect::QueueMade { name, id } => add((0, 0), format!("made {name} {id:?}")),
             other => panic!("not expected here: {other:?}"),
         }
