@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use weir_client::{Client, ConsumeOptions, Create, CreateQueue, ErrorCode, Level, Message};
+use weir_client::{
+    Alter, AlterQueue, Client, ConsumeOptions, Create, CreateQueue, ErrorCode, Level, Message,
+};
 use weir_tests::{TestBroker, soon, until};
 
 const PUBLISHERS: usize = 3;
@@ -109,5 +111,27 @@ async fn whoever_makes_room_finds_it() {
         // Behind the ack on the same connection, and nothing waits in between.
         let receipt = client.publish_confirmed(&message).await.unwrap();
         assert_eq!(receipt.stored, 1, "round {round}: {:?}", receipt.refusals);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_that_was_told_of_is_there_for_everybody() {
+    let broker = TestBroker::start().await;
+    let (client, other) = (broker.client().await, broker.client().await);
+    make_queue(&client, 1).await;
+    let message = [Message::new("narrow").payload("x")];
+    for round in 0..50 {
+        while client.publish_confirmed(&message).await.unwrap().refused() == 0 {}
+        // From now on publishers' own tasks refuse.
+        assert_eq!(other.publish_confirmed(&message).await.unwrap().refused(), 1, "{round}");
+        let taken = client.queue_info("narrow").await.unwrap().messages;
+        assert_eq!(client.purge("narrow").await.unwrap(), taken, "{round}");
+        assert_eq!(other.publish_confirmed(&message).await.unwrap().stored, 1, "purged, {round}");
+        let larger = Some(2 + round);
+        let larger =
+            AlterQueue { name: "narrow".into(), messages_max: larger, ..AlterQueue::default() };
+        other.publish_confirmed(&message).await.unwrap();
+        client.alter(Alter::Queue(larger)).await.unwrap();
+        assert_eq!(other.publish_confirmed(&message).await.unwrap().stored, 1, "altered, {round}");
     }
 }

@@ -203,7 +203,8 @@ pub enum Effect {
         id: crate::command::DestinationId,
     },
     /// A bounded queue is or was pressed: it has refused messages. Told at the end of
-    /// every turn while it is, of some queues if there are very many.
+    /// the turns in which something is published to it or leaves it, of some queues if
+    /// there are very many.
     Pressed {
         /// Which.
         queue: crate::command::DestinationId,

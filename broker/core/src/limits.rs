@@ -32,6 +32,8 @@ pub const READ_BYTES_MAX: u32 = 1 << 20;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Queues of one shard that refuse messages and of which the edge is told.
 pub const PRESSED_QUEUES_MAX: usize = 64;
+/// Turns without a publish after which a full queue gives its place among them up.
+pub const PRESSED_QUIET_TURNS: u32 = 1_000;
 /// Deepest subject or pattern, tokens.
 pub const TOKENS_MAX: usize = 32;
 /// Messages a policy is asked about in one call.

@@ -13,13 +13,16 @@ pub struct Memo<A> {
     newer: HashMap<Box<[u8]>, A, RandomState>,
     older: HashMap<Box<[u8]>, A, RandomState>,
     half: usize,
+    /// Found in the older half since that is the older.
+    used_again: usize,
 }
 
 impl<A: Clone> Memo<A> {
     /// Remembers so many answers at most, two or more.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { newer: HashMap::default(), older: HashMap::default(), half: entries_max / 2 }
+        let (newer, older) = (HashMap::default(), HashMap::default());
+        Self { newer, older, half: entries_max / 2, used_again: 0 }
     }
 
     /// The answer under `key`, if it is remembered.
@@ -28,6 +31,7 @@ impl<A: Clone> Memo<A> {
             return Some(answer.clone());
         }
         let (key, answer) = self.older.remove_entry(key)?;
+        self.used_again += 1;
         self.insert(key, answer.clone());
         Some(answer)
     }
@@ -37,6 +41,7 @@ impl<A: Clone> Memo<A> {
         if self.is_full() {
             std::mem::swap(&mut self.newer, &mut self.older);
             self.newer.clear();
+            self.used_again = 0;
         }
         self.newer.insert(key, answer);
     }
@@ -45,6 +50,13 @@ impl<A: Clone> Memo<A> {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.newer.len() >= self.half
+    }
+
+    /// Answers of the older half that were asked for again: where there are none,
+    /// remembering more would serve nobody.
+    #[must_use]
+    pub fn used_again(&self) -> usize {
+        self.used_again
     }
 
     /// Answers it may remember.
@@ -62,6 +74,7 @@ impl<A: Clone> Memo<A> {
     pub fn clear(&mut self) {
         self.newer.clear();
         self.older.clear();
+        self.used_again = 0;
     }
 }
 
@@ -92,5 +105,6 @@ mod tests {
         memo.widen(12);
         memo.clear();
         assert_eq!((remembered(&mut memo), memo.entries_max()), (8, 16));
+        assert_eq!(memo.used_again(), 0, "all are in the newer half");
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Queue {
     pub(crate) refused: u64,
     /// It has refused messages, and the edge is told what fits.
     pub(crate) is_pressed: bool,
+    /// Pressed, and something was published to it since the edge was told.
+    pub(crate) is_touched: bool,
     pub(crate) removed: u64,
 }
 

@@ -45,6 +45,7 @@ use compaction::Passes;
 use filters::Filters;
 use pledges::Pledges;
 use policies::Policies;
+use publish::Pressed;
 
 /// A queue or a stream.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ pub struct Shard {
     /// Groups that have something to do in this turn.
     dirty: Vec<GroupId>,
     /// Queues that have refused messages, some of them if there are very many.
-    pressed: Vec<DestinationId>,
+    pressed: Vec<Pressed>,
     /// Scratch: logs whose stable end has moved.
     moved: Vec<LogId>,
     deadlines: BTreeSet<(u64, Owner)>,

@@ -324,19 +324,20 @@ async fn alter_destination(
             .map_err(|error| wire::rejected(error, name))?;
         // By the number it has now: a shard may have made it anew since.
         let id = altered.id;
-        place.send(match settings {
+        Ok(place.send_told(match settings {
             Settings::Queue(config) => Command::AlterQueue { id, config },
             Settings::Stream(config) => Command::AlterStream { id, config },
-        });
-        Ok(())
+        }))
     });
-    if altered.is_err() {
-        let kept = Kept::destination(name, &before.subjects, &before.settings);
-        if let Err(error) = turn.put(&kept.key(), Some(kept.encode())).await {
-            return Ok(Err(error));
+    match altered {
+        // Whoever hears that a queue is larger finds the room.
+        Ok(done) => done.await.map(Ok).map_err(|_| Stopping),
+        Err(refused) => {
+            let kept = Kept::destination(name, &before.subjects, &before.settings);
+            let put = turn.put(&kept.key(), Some(kept.encode())).await;
+            Ok(Err(put.err().unwrap_or(refused)))
         }
     }
-    Ok(altered)
 }
 
 async fn alter_group(broker: &Broker, turn: &Turn<'_>, body: &AlterGroup) -> Changed {

@@ -112,7 +112,7 @@ pub async fn perform(
 }
 
 async fn later(broker: &Broker, shard: u32, command: Command) -> Result<Answered, Stopping> {
-    broker.shards.send(shard, vec![command], 0).await?;
+    broker.shards.send(shard, vec![command]).await?;
     Ok(Ok(Answer::Later))
 }
 

@@ -51,10 +51,13 @@ pub const ROUTE_CACHE_SUBJECTS: usize = 10_000;
 /// Subjects that all sessions together may remember beyond those, some 300 bytes each:
 /// more than there can be queues, so that one session can write to all of them.
 pub const ROUTE_CACHE_SUBJECTS_SPARE: usize = 256 << 10;
-/// How many of those a session takes at once.
+/// How many of those a session takes at once, and what part of what it remembers must
+/// have been used again lately for that: one in so many.
 pub const ROUTE_CACHE_STEP: usize = 16 << 10;
-/// Listeners that a session's remembered routes hold.
-pub const ROUTE_CACHE_LISTENERS_MAX: usize = 256 << 10;
+/// See [`ROUTE_CACHE_STEP`].
+pub const ROUTE_CACHE_USED_SHARE: usize = 64;
+/// Listeners, queues and streams that a session's remembered routes hold.
+pub const ROUTE_CACHE_TARGETS_MAX: usize = 256 << 10;
 /// Reads of a stream that one connection may have without an answer; each answer
 /// may take a megabyte.
 pub const READS_IN_FLIGHT_MAX: usize = 8;

@@ -63,6 +63,8 @@ pub struct Session {
     subscriptions: HashMap<SubscriptionId, Subscribed, RandomState>,
     /// Shards that know of a consumer of ours.
     shards_used: HashSet<u32, RandomState>,
+    /// Shards in which this client makes room, by consuming or by a purge.
+    makes_room: HashSet<u32, RandomState>,
     publisher: Publisher,
     /// Commands of the read at hand, per shard, in order.
     commands: Vec<(u32, Vec<Command>)>,
@@ -80,6 +82,7 @@ impl Session {
             open: false,
             subscriptions: HashMap::default(),
             shards_used: HashSet::default(),
+            makes_room: HashSet::default(),
             publisher: Publisher::default(),
             commands: Vec::new(),
             frames: Vec::new(),
@@ -181,13 +184,13 @@ impl Session {
     /// Hands over what the read at hand has gathered so far.
     async fn flush(&mut self, chunk: &Bytes) -> Result<(), Ended> {
         let now = self.broker.clock.now();
-        let Self { broker, outbox, publisher, shards_used, .. } = self;
-        publisher.hand_over(broker, outbox, shards_used, chunk, now).await?;
+        let Self { broker, outbox, publisher, makes_room, .. } = self;
+        publisher.hand_over(broker, outbox, makes_room, chunk, now).await?;
         for listener in self.publisher.take_cut_off() {
             self.broker.cut_off(&listener.outbox, listener.id);
         }
         for (shard, commands) in self.commands.drain(..) {
-            self.broker.shards.send(shard, commands, 0).await?;
+            self.broker.shards.send(shard, commands).await?;
         }
         Ok(())
     }
@@ -271,7 +274,14 @@ impl Session {
             }
             // Publish frames take the short way above.
             Request::Publish(_) => Err(WireError::new(ErrorCode::Internal, "misplaced publish")),
-            other => control::perform(&self.broker, &self.outbox, RequestId(id), other).await?,
+            other => {
+                if let Request::Purge(body) = &other
+                    && let Ok((_, shard)) = self.broker.find_queue(&body.queue)
+                {
+                    self.makes_room.insert(shard);
+                }
+                control::perform(&self.broker, &self.outbox, RequestId(id), other).await?
+            }
         };
         match answered {
             Ok(Answer::Later) => {}
@@ -373,6 +383,7 @@ impl Session {
         self.subscriptions.insert(subscription, Subscribed::Consumer { shard });
         self.expect(id, Pending::Attach(subscription));
         self.shards_used.insert(shard);
+        self.makes_room.insert(shard);
         self.command(
             shard,
             Command::Attach {
@@ -467,7 +478,7 @@ impl Session {
         self.broker.disconnect(connection);
         for &shard in &self.shards_used {
             let commands = vec![Command::Disconnect { connection }];
-            if self.broker.shards.send(shard, commands, 0).await.is_err() {
+            if self.broker.shards.send(shard, commands).await.is_err() {
                 return;
             }
         }

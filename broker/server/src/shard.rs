@@ -26,7 +26,7 @@ use crate::outbox::Outbox;
 use crate::pressed::PressedQueues;
 use crate::resumed::Resumed;
 use crate::room::Room;
-use crate::shards::{CommandBatch, Inbox};
+use crate::shards::{Admitted, CommandBatch, Inbox};
 use crate::wire;
 
 /// What the clock cuts off at most: a delay that began in the middle of a
@@ -162,6 +162,9 @@ impl ShardTask {
             machine.apply(now, Command::CountRefused { id, messages }, effects);
         });
         for batch in batches.drain(..) {
+            for Admitted { queue, messages, bytes } in batch.admitted {
+                queue.arrive(messages, bytes);
+            }
             for command in batch.commands {
                 self.machine.apply(now, command, effects);
             }
@@ -171,9 +174,12 @@ impl ShardTask {
         self.machine.tick(passed, effects);
         self.machine.commit(now, effects)?;
         // They are the last. Publishers hear of room before anybody hears what made it.
-        while let Some(&Effect::Pressed { queue, free }) = effects.last() {
-            self.pressed.note(queue, free);
-            effects.pop();
+        if let Some(Effect::Pressed { .. }) = effects.last() {
+            self.pressed.note(std::iter::from_fn(|| {
+                let pressed = effects.pop_if(|last| matches!(last, Effect::Pressed { .. }));
+                let Some(Effect::Pressed { queue, free }) = pressed else { return None };
+                Some((queue, free))
+            }));
         }
         for done in told {
             // Whoever asked may be gone.

@@ -18,7 +18,35 @@ pub struct CommandBatch {
     pub commands: Vec<Command>,
     /// Told when they have been carried out and handed to the store.
     pub done: Option<oneshot::Sender<()>>,
+    /// Of the messages, those that pressed queues have a place for.
+    pub admitted: Vec<Admitted>,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl CommandBatch {
+    fn of(command: Command, done: Option<oneshot::Sender<()>>) -> Self {
+        Self { commands: vec![command], done, admitted: Vec::new(), _room: None }
+    }
+}
+
+/// What a pressed queue has a place for.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The queue.
+    pub queue: Arc<PressedQueue>,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What commands hold beside themselves.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Bytes of messages.
+    pub bytes: usize,
+    /// Of the messages, those that pressed queues have a place for.
+    pub admitted: Vec<Admitted>,
 }
 
 /// The receiving end of one shard.
@@ -48,7 +76,7 @@ pub struct Place<'a>(mpsc::Permit<'a, CommandBatch>);
 impl Place<'_> {
     /// Sends one command; never waits.
     pub fn send(self, command: Command) {
-        self.0.send(CommandBatch { commands: vec![command], done: None, _room: None });
+        self.0.send(CommandBatch::of(command, None));
     }
 
     /// As [`Place::send`]. What comes back is told when the command has been carried
@@ -56,7 +84,7 @@ impl Place<'_> {
     #[must_use]
     pub fn send_told(self, command: Command) -> oneshot::Receiver<()> {
         let (done, told) = oneshot::channel();
-        self.0.send(CommandBatch { commands: vec![command], done: Some(done), _room: None });
+        self.0.send(CommandBatch::of(command, Some(done)));
         told
     }
 }
@@ -106,30 +134,34 @@ impl Shards {
         self.shards[shard as usize].pressed.find(queue)
     }
 
-    /// Sends commands that hold `bytes` of messages; waits while the inbox is
-    /// full.
+    /// Sends commands that hold no messages; waits while the inbox is full.
     ///
     /// # Errors
     /// [`Stopping`]; the commands are dropped, nothing of them was acknowledged.
-    pub async fn send(
+    pub async fn send(&self, shard: u32, commands: Vec<Command>) -> Result<(), Stopping> {
+        self.send_load(shard, commands, Load::default()).await
+    }
+
+    /// As [`Shards::send`], with messages.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_load(
         &self,
         shard: u32,
         commands: Vec<Command>,
-        bytes: usize,
+        load: Load,
     ) -> Result<(), Stopping> {
         let shard = &self.shards[shard as usize];
-        let bytes = bytes.min(INBOX_BYTES_MAX) as u32;
+        let bytes = load.bytes.min(INBOX_BYTES_MAX) as u32;
         let room = if bytes == 0 {
             None
         } else {
             let room = shard.room.clone().acquire_many_owned(bytes).await;
             Some(room.map_err(|_| Stopping)?)
         };
-        shard
-            .inbox
-            .send(CommandBatch { commands, done: None, _room: room })
-            .await
-            .map_err(|_| Stopping)
+        let batch = CommandBatch { commands, done: None, admitted: load.admitted, _room: room };
+        shard.inbox.send(batch).await.map_err(|_| Stopping)
     }
 
     /// As [`Shards::send`], from a plain thread.
@@ -137,7 +169,7 @@ impl Shards {
     /// # Errors
     /// [`Stopping`].
     pub fn send_blocking(&self, shard: u32, command: Command) -> Result<(), Stopping> {
-        let batch = CommandBatch { commands: vec![command], done: None, _room: None };
+        let batch = CommandBatch::of(command, None);
         self.shards[shard as usize].inbox.blocking_send(batch).map_err(|_| Stopping)
     }
 

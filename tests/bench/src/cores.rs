@@ -32,7 +32,11 @@ impl Cores {
             let name = thread?.file_name();
             let number = name.to_str().and_then(|name| name.parse().ok());
             if let Some(thread) = number.and_then(Pid::from_raw) {
-                sched_setaffinity(Some(thread), &set)?;
+                match sched_setaffinity(Some(thread), &set) {
+                    // It has ended since it was listed.
+                    Err(rustix::io::Errno::SRCH) => {}
+                    done => done?,
+                }
             }
         }
         Ok(())

@@ -152,8 +152,8 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
     let mut page = format!(
         "# Overload\n\nTwo producers want twice what goes through a queue at level `disk`, by \
          the clock, for {:.0} minutes in each arrangement: messages of {SIZE} B, {CONSUMERS} \
-         consumers with a credit of {CREDIT} that acknowledge each. {who}. Latency: from the moment a message is handed to the client \
-         until a consumer has it. To do it again: `weir-bench soak --minutes {minutes:.0}`.\n\n\
+         consumers with a credit of {CREDIT} that acknowledge each. {who}. Latency: \
+         from the moment a message is handed to the client until a consumer has it. To do it again: `weir-bench soak --minutes {minutes:.0}`.\n\n\
          {}: {} cores ({}), Linux {}, {}.\n",
         share,
         crate::date(),

@@ -23,6 +23,10 @@ const PICKS_MAX: usize = 4096;
 impl Group {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
+        if self.rests() {
+            // An idle queue needs no scratch either.
+            return;
+        }
         let mut scratch = self.scratch.take().unwrap_or_default();
         let picks = &mut scratch.picks;
         loop {

@@ -42,9 +42,18 @@ impl Shard {
             self.ids.start = id.0 + 1;
         }
         self.names.insert(name.clone(), id);
-        let (published, refused, removed, is_pressed) = (0, 0, 0, false);
-        let queue =
-            Queue { name, config, log, group, bytes, published, refused, is_pressed, removed };
+        let queue = Queue {
+            name,
+            config,
+            log,
+            group,
+            bytes,
+            published: 0,
+            refused: 0,
+            removed: 0,
+            is_pressed: false,
+            is_touched: false,
+        };
         self.own(log, id);
         self.destinations.insert(id, Destination::Queue(queue));
     }

@@ -22,7 +22,8 @@ use crate::policy::{
 /// Number of a binding in the shard.
 pub(crate) type BindingId = u32;
 
-/// Subjects whose class is remembered per binding; a group knows its last by itself.
+/// Subjects whose class is remembered per binding; a group knows by itself the last that
+/// was asked for it.
 const CLASSES_MAX: usize = 10_000;
 /// Fresh instances put in place within one turn before the policy is given up.
 const RESTARTS_MAX: u32 = 3;

@@ -6,7 +6,7 @@ use weir_message::Batch;
 use super::policies::{BindingId, Policies};
 use super::{Destination, Owner, Shard};
 use crate::command::{ConnectionId, DestinationId, Level, Publish, ReceiptId, Rows};
-use crate::effect::Effect;
+use crate::effect::{Effect, Free};
 use crate::env::Now;
 use crate::group::Group;
 use crate::limits;
@@ -14,6 +14,15 @@ use crate::policy::Failure;
 use crate::rejection::Rejection;
 use crate::store::{Stamp, StoreError};
 use crate::stream::Share;
+
+/// A queue that has refused messages, of which the edge is told.
+pub(super) struct Pressed {
+    queue: DestinationId,
+    /// What was said last of what fits.
+    told: Option<Free>,
+    /// Turns since something was published to it.
+    quiet_turns: u32,
+}
 
 /// Whom to tell of an outcome.
 type Teller = (ConnectionId, Option<ReceiptId>);
@@ -42,6 +51,7 @@ impl Shard {
         let Some(Destination::Queue(queue)) = destinations.get_mut(&destination) else { return };
         let group = groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group);
+        queue.is_touched = queue.is_pressed;
         if queue.config.messages_max != 0 || queue.config.bytes_max != 0 {
             let kept = queue.messages(group, &**store);
             let fitting = queue.fitting(kept, batch.iter().map(<[u8]>::len));
@@ -49,7 +59,7 @@ impl Shard {
                 queue.refused += (batch.len() - fitting) as u64;
                 if !queue.is_pressed && pressed.len() < limits::PRESSED_QUEUES_MAX {
                     queue.is_pressed = true;
-                    pressed.push(destination);
+                    pressed.push(Pressed { queue: destination, told: None, quiet_turns: 0 });
                 }
                 cut((&mut batch, &mut rows), fitting, teller, effects);
             }
@@ -206,16 +216,23 @@ impl Shard {
     /// need not send what will not.
     pub(super) fn tell_pressed(&mut self, effects: &mut Vec<Effect>) {
         let Self { destinations, groups, store, pressed, .. } = self;
-        pressed.retain(|&id| {
+        pressed.retain_mut(|one| {
             let mut free = None;
-            if let Some(Destination::Queue(queue)) = destinations.get_mut(&id) {
+            if let Some(Destination::Queue(queue)) = destinations.get_mut(&one.queue) {
                 let group = groups.get_mut(&queue.group).expect("a queue has a group");
                 queue.count_freed(group);
                 let fits = queue.free(queue.messages(group, &**store));
-                queue.is_pressed = !queue.is_eased(fits);
+                let is_touched = std::mem::take(&mut queue.is_touched);
+                one.quiet_turns = if is_touched { 0 } else { one.quiet_turns + 1 };
+                queue.is_pressed =
+                    !queue.is_eased(fits) && one.quiet_turns < limits::PRESSED_QUIET_TURNS;
                 free = queue.is_pressed.then_some(fits);
+                if free.is_some() && free == one.told && !is_touched {
+                    return true;
+                }
             }
-            effects.push(Effect::Pressed { queue: id, free });
+            one.told = free;
+            effects.push(Effect::Pressed { queue: one.queue, free });
             free.is_some()
         });
     }
@@ -224,6 +241,7 @@ impl Shard {
     pub(super) fn count_refused(&mut self, id: DestinationId, messages: u64) {
         if let Ok(queue) = self.queue_mut(id) {
             queue.refused += messages;
+            queue.is_touched = queue.is_pressed;
         }
     }
 

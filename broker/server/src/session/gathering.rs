@@ -17,6 +17,7 @@ use weir_message::{Batch, Ends};
 use crate::limits::PACKED_BYTES_MAX;
 use crate::pressed::PressedQueue;
 use crate::session::run::Span;
+use crate::shards::{Admitted, Load};
 
 /// No further piece.
 const NONE: u32 = u32::MAX;
@@ -45,8 +46,8 @@ struct Piece {
     next: u32,
 }
 
-/// Commands for one shard, and the bytes of messages in them.
-pub(super) type Send = (u32, Vec<Command>, usize);
+/// Commands for one shard, and what they hold.
+pub(super) type Send = (u32, Vec<Command>, Load);
 
 /// See the file's head.
 #[derive(Debug, Default)]
@@ -56,6 +57,8 @@ pub(super) struct Gathering {
     pieces: Vec<Piece>,
     ends: Vec<u32>,
     rows: u32,
+    /// By shard, what pressed queues have a place for.
+    admitted: Vec<(u32, Admitted)>,
 }
 
 impl Gathering {
@@ -111,13 +114,14 @@ impl Gathering {
         *slot as usize
     }
 
-    /// Takes out what pressed queues have no place for. Returns its rows.
+    /// Takes out what pressed queues have no place for. Returns its rows. What is let
+    /// through is noted with the commands for its shard.
     pub(super) fn shed(
         &mut self,
         find: impl Fn(u32, DestinationId) -> Option<Arc<PressedQueue>>,
     ) -> Vec<u32> {
         let mut refused = Vec::new();
-        let Self { slots, pieces, ends, rows, .. } = self;
+        let Self { slots, pieces, ends, rows, admitted, .. } = self;
         slots.retain_mut(|slot| {
             let Some(queue) = find(slot.shard, slot.destination) else { return true };
             let (mut at, mut is_full) = (slot.first, false);
@@ -136,6 +140,10 @@ impl Gathering {
                     (piece.rows, slot.rows, *rows) =
                         (fitting as u32, slot.rows - gone, *rows - gone);
                 }
+            }
+            if slot.rows > 0 {
+                let (messages, bytes) = (u64::from(slot.rows), slot.bytes as u64);
+                admitted.push((slot.shard, Admitted { queue, messages, bytes }));
             }
             slot.rows > 0
         });
@@ -162,12 +170,17 @@ impl Gathering {
             };
             let at = sends.iter().position(|(shard, ..)| *shard == slot.shard);
             let at = at.unwrap_or_else(|| {
-                sends.push((slot.shard, Vec::with_capacity(self.slots.len()), 0));
+                sends.push((slot.shard, Vec::with_capacity(self.slots.len()), Load::default()));
                 sends.len() - 1
             });
-            let (_, commands, bytes) = &mut sends[at];
+            let (_, commands, load) = &mut sends[at];
             commands.push(Command::Publish(publish));
-            *bytes += slot.bytes;
+            load.bytes += slot.bytes;
+        }
+        for (shard, admitted) in self.admitted.drain(..) {
+            let send = sends.iter_mut().find(|(number, ..)| *number == shard);
+            let (.., load) = send.expect("what was let through is sent");
+            load.admitted.push(admitted);
         }
         self.clear();
         sends
@@ -262,7 +275,7 @@ mod tests {
 
     fn told(sends: &[Send]) -> Vec<String> {
         let mut told = Vec::new();
-        for (shard, commands, bytes) in sends {
+        for (shard, commands, Load { bytes, .. }) in sends {
             for command in commands {
                 let Command::Publish(publish) = command else { panic!("nothing else is made") };
                 let messages: Vec<String> = publish
@@ -311,11 +324,13 @@ mod tests {
         add(&mut gathering, 3, 0, 5, &["h"]);
         let pressed = PressedQueues::default();
         let free = |messages| Some(Free { messages, bytes: u64::MAX });
-        pressed.note(DestinationId(1), free(3));
-        pressed.note(DestinationId(3), free(0));
+        pressed.note([(DestinationId(1), free(3)), (DestinationId(3), free(0))].into_iter());
         assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [4, 5]);
         assert_eq!(gathering.rows(), 4);
         let sends = gathering.take(ConnectionId(1), None);
+        let [admitted] = &sends[0].2.admitted[..] else { panic!("one is pressed") };
+        assert_eq!((admitted.messages, admitted.bytes), (3, 5));
+        assert!(sends[1].2.admitted.is_empty());
         let expected = [
             r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
             "1: 5 bytes",
@@ -333,7 +348,8 @@ mod tests {
         add(&mut gathering, 1, 0, 1, &["too long"]);
         add(&mut gathering, 1, 0, 2, &["b"]);
         let pressed = PressedQueues::default();
-        pressed.note(DestinationId(1), Some(Free { messages: u64::MAX, bytes: 3 }));
+        let free = Some(Free { messages: u64::MAX, bytes: 3 });
+        pressed.note([(DestinationId(1), free)].into_iter());
         assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [1, 2]);
         let mut counted = 0;
         pressed.begin_turn(|_, messages| counted += messages);

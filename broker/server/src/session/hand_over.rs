@@ -77,11 +77,12 @@ impl Publisher {
         &mut self,
         broker: &Broker,
         outbox: &Arc<Outbox>,
-        consumes: &HashSet<u32, RandomState>,
+        makes_room: &HashSet<u32, RandomState>,
     ) -> Vec<Send> {
         let mut receipt = std::mem::take(&mut self.receipt);
-        // What a consumer settles makes room, in the order it says so: only the shard knows.
-        let pressed = |shard, queue| match consumes.contains(&shard) {
+        // Room that this client makes is there in the order it says so: only the shard
+        // knows.
+        let pressed = |shard, queue| match makes_room.contains(&shard) {
             true => None,
             false => broker.shards.pressed_queue(shard, queue),
         };

@@ -92,8 +92,8 @@ impl Publisher {
         self.frames.push(Frame { first_row, rows, delay_ms, request });
     }
 
-    /// Judges, resolves and hands over all rows; their bytes lie in `chunk`. `consumes` are
-    /// the shards in which the connection has a consumer.
+    /// Judges, resolves and hands over all rows; their bytes lie in `chunk`. `makes_room`
+    /// are the shards in which the connection settles or removes messages itself.
     ///
     /// # Errors
     /// [`Stopping`]: nothing of these rows was acknowledged.
@@ -101,7 +101,7 @@ impl Publisher {
         &mut self,
         broker: &Broker,
         outbox: &Arc<Outbox>,
-        consumes: &HashSet<u32, RandomState>,
+        makes_room: &HashSet<u32, RandomState>,
         chunk: &Bytes,
         now: Now,
     ) -> Result<(), Stopping> {
@@ -109,10 +109,10 @@ impl Publisher {
             return Ok(());
         }
         self.distribute(broker, outbox.connection, chunk, now);
-        let sends = self.prepare(broker, outbox, consumes);
+        let sends = self.prepare(broker, outbox, makes_room);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
-        for (shard, commands, bytes) in sends {
-            broker.shards.send(shard, commands, bytes).await?;
+        for (shard, commands, load) in sends {
+            broker.shards.send_load(shard, commands, load).await?;
         }
         self.wait_for_listeners().await;
         self.frames.clear();

@@ -13,7 +13,8 @@ use weir_policy::chain::SubjectRoute;
 
 use crate::broker::Broker;
 use crate::limits::{
-    ROUTE_CACHE_LISTENERS_MAX, ROUTE_CACHE_STEP, ROUTE_CACHE_SUBJECTS, ROUTE_CACHE_SUBJECTS_SPARE,
+    ROUTE_CACHE_STEP, ROUTE_CACHE_SUBJECTS, ROUTE_CACHE_SUBJECTS_SPARE, ROUTE_CACHE_TARGETS_MAX,
+    ROUTE_CACHE_USED_SHARE,
 };
 use crate::outbox::{ListenerId, Outbox};
 
@@ -77,8 +78,8 @@ pub struct Routes {
     /// What it may remember beyond what every session may.
     spare: Option<OwnedSemaphorePermit>,
     resolved: Resolved,
-    /// Listeners in all routes, and in some that are forgotten.
-    listeners: usize,
+    /// Listeners, queues and streams in all routes, and in some that are forgotten.
+    targets: usize,
 }
 
 impl Default for Routes {
@@ -90,7 +91,7 @@ impl Default for Routes {
             routes: Memo::new(ROUTE_CACHE_SUBJECTS),
             spare: None,
             resolved: Resolved::default(),
-            listeners: 0,
+            targets: 0,
         }
     }
 }
@@ -113,7 +114,10 @@ impl Routes {
 
     /// Remembers the plan of a subject.
     pub fn learn(&mut self, broker: &Broker, subject: &str, planned: Planned) -> Arc<Planned> {
-        if self.plans.is_full() && self.plans.entries_max() < ROUTE_CACHE_SUBJECTS_SPARE {
+        // Subjects that are written to once are not worth more room.
+        let entries_max = self.plans.entries_max();
+        let are_used = self.plans.used_again() >= entries_max / ROUTE_CACHE_USED_SHARE;
+        if self.plans.is_full() && are_used && entries_max < ROUTE_CACHE_SUBJECTS_SPARE {
             self.widen(broker);
         }
         let planned = Arc::new(planned);
@@ -148,17 +152,21 @@ impl Routes {
     pub fn found(&mut self, broker: &Broker, subject: &str) -> Arc<Route> {
         let route = Arc::new(self.resolve(broker, subject));
         let members: usize = route.shares.iter().map(|(_, members)| members.len()).sum();
-        self.listeners += route.listeners.len() + members;
-        if self.listeners > ROUTE_CACHE_LISTENERS_MAX {
+        self.targets += route.listeners.len() + members + route.destinations.len();
+        if self.targets > ROUTE_CACHE_TARGETS_MAX {
             self.forget();
         }
         route
     }
 
     fn forget(&mut self) {
+        if self.spare.take().is_some() {
+            // Its room goes back with the right to it.
+            self.plans = Memo::new(ROUTE_CACHE_SUBJECTS);
+        }
         self.plans.clear();
         self.routes.clear();
-        self.listeners = 0;
+        self.targets = 0;
     }
 
     fn resolve(&mut self, broker: &Broker, subject: &str) -> Route {
