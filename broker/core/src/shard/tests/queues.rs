@@ -252,7 +252,6 @@ fn a_full_queue_refuses_the_rows_that_do_not_fit() {
             eve <- published 1 rows [0]: Err(QueueFull)
             orders has 0 free
             ann <- deliver a#1 b#2 | c#3
-            orders has 0 free
             orders has 1 free
             eve <- published 1 rows [1]: Err(QueueFull)
             eve <- published 1: Ok(Memory)
@@ -261,7 +260,6 @@ fn a_full_queue_refuses_the_rows_that_do_not_fit() {
             eve <- orders: 3 kept, 1..4, published 4 refused 4 removed 0
               [] built-in g0 lag 3 ready 0 in flight 3 delayed 0 parked 0 | delivered 4 again 0 acked 1 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 2 holds 3
-            orders has 0 free
             orders has 1 bytes free
             orders is pressed no more
             eve <- published 1 rows [2]: Err(QueueFull)
