@@ -275,7 +275,7 @@ impl Group {
     }
 
     /// Number of messages in one state.
-    fn in_state(&self, state: State) -> usize {
+    pub(crate) fn in_state(&self, state: State) -> usize {
         self.counts[state as usize] as usize
     }
 

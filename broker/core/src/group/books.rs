@@ -53,7 +53,14 @@ impl Group {
         assert_eq!(bytes, self.live_bytes, "bytes are counted right");
         assert_eq!(self.in_state(State::Delayed), self.timers.delayed.len());
         self.lanes.check(&busy, &blocked);
+        assert!(self.timers.promise_checks.len() <= self.consumers.len(), "one for each");
         for consumer in self.consumers.values() {
+            let first_ms = consumer.promised.iter().map(|promise| promise.until_ms).min();
+            if let Some(first_ms) = first_ms {
+                assert!(consumer.promise_check_ms <= first_ms, "every promise is watched");
+                let check = (consumer.promise_check_ms, consumer.id);
+                assert!(self.timers.promise_checks.contains(&check));
+            }
             assert!(consumer.promised.len() <= consumer.places(self.plan.per_consumer) as usize);
             assert_eq!((consumer.picked, consumer.outgoing.len()), (0, 0));
             let held: u64 = consumer.deliveries.iter().map(|(_, one)| u64::from(one.bytes)).sum();

@@ -83,6 +83,8 @@ pub(crate) struct Consumer {
     leases_apart: BTreeSet<(u64, u64)>,
     /// When the group looks at the leases next, steady ms; `u64::MAX` for never.
     pub(crate) check_ms: u64,
+    /// The same of its promises.
+    pub(crate) promise_check_ms: u64,
     /// Whether it stands in the group's line of open consumers.
     pub(crate) in_turn: bool,
     /// Messages meant for it that wait until it has room.
@@ -116,6 +118,7 @@ impl Consumer {
             leases: VecDeque::new(),
             leases_apart: BTreeSet::new(),
             check_ms: u64::MAX,
+            promise_check_ms: u64::MAX,
             in_turn: false,
             waiting: BTreeSet::new(),
             tries: BTreeMap::new(),

@@ -34,6 +34,7 @@ impl Group {
         let code = u8::from(lost);
         self.tell(Event { kind: event::LEFT, consumer: id, code, ..Event::default() });
         self.timers.lease_checks.remove(&(consumer.check_ms, id));
+        self.timers.promise_checks.remove(&(consumer.promise_check_ms, id));
         for pull in std::mem::take(&mut consumer.pulls) {
             self.timers.pull_ends.remove(&(pull.until_ms, id));
             if !lost {

@@ -2,8 +2,10 @@
 //! long, or it holds as many bytes as it may. The broker keeps the choice and hands over
 //! when there is room.
 //!
-//! Invariants: a message that is `Promised` stands in one consumer's list, once; a consumer is promised no more than its credit and pulls pay for; a promise
-//! lasts no longer than a lease, so that nobody waits for a consumer that is deaf.
+//! Invariants: a message that is `Promised` stands in one consumer's list, once; a
+//! consumer is promised no more than its credit and pulls pay for; a promise lasts no
+//! longer than a lease, and then the policy chooses anew; of each consumer's promises one
+//! check waits, not later than the first of them ends.
 
 use std::collections::VecDeque;
 
@@ -24,7 +26,9 @@ impl Group {
         self.set_state(message, State::Promised, 0);
         let until_ms = now_ms + u64::from(lease_ms).min(limits::TIMER_MS_MAX);
         let consumer = self.consumers.get_mut(&id).expect("a policy chose it");
-        if consumer.promised.back().is_none_or(|last| until_ms < last.until_ms) {
+        if until_ms < consumer.promise_check_ms {
+            let before_ms = std::mem::replace(&mut consumer.promise_check_ms, until_ms);
+            self.timers.promise_checks.remove(&(before_ms, id));
             self.timers.promise_checks.insert((until_ms, id));
         }
         consumer.promised.push_back(Promise { message, lease_ms, until_ms });
@@ -68,6 +72,7 @@ impl Group {
                 all.into_iter().partition(|promise| promise.until_ms <= now_ms);
             consumer.promised = left;
             let next = consumer.promised.iter().map(|promise| promise.until_ms).min();
+            consumer.promise_check_ms = next.unwrap_or(u64::MAX);
             self.timers.promise_checks.extend(next.map(|next_ms| (next_ms, id)));
             self.tell_credit(id, over.len() as u32);
             self.forget_promises(now_ms, over);

@@ -11,7 +11,7 @@ use crate::command::{DestinationId, Level, QueueConfig};
 use crate::dead_letter::{self, Why};
 use crate::effect::Effect;
 use crate::env::Now;
-use crate::group::slot::{offset_of, partition_of};
+use crate::group::slot::{State, offset_of, partition_of};
 use crate::group::{Dying, GroupId, Settled, refused};
 use crate::limits;
 use crate::policy::{Action, Event, Failure, ReadyMessage, event, refusal};
@@ -385,9 +385,11 @@ impl Shard {
     /// Ends the group's part of the turn, and arms its deadline.
     fn tidy(&mut self, now: Now, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let first = effects.len();
+        let (first, promised) = (effects.len(), group.in_state(State::Promised));
         group.end_pulls(now.steady_ms, effects);
         self.answers.line_up(effects, first);
+        // What was promised to a pull waits to be chosen again: in a turn of its own.
+        let is_left = group.in_state(State::Promised) < promised;
         let next_ms = group.next_deadline_ms();
         if next_ms != group.armed_ms {
             self.deadlines.remove(&(group.armed_ms, Owner::Group(id)));
@@ -395,6 +397,10 @@ impl Shard {
             if next_ms != u64::MAX {
                 self.deadlines.insert((next_ms, Owner::Group(id)));
             }
+        }
+        if is_left {
+            self.touch(id);
+            self.unfinished_ms = Some(now.steady_ms + PAUSE_MS);
         }
     }
 }

@@ -435,3 +435,35 @@ fn every_consumer_of_a_spread_group_gets_what_a_pause_kept_from_it() {
         "#]],
     );
 }
+
+#[test]
+fn what_a_pull_was_to_pay_for_is_told_when_it_ends_in_its_own_turn() {
+    check(
+        "bind hand chooser=0 hears=1,7,11 bytes=1 shows
+         queue orders
+         bob: consume orders credit=2
+         ann: consume orders
+         eve: publish orders a b
+         wish hand dispatch consumer=2 message=0
+         wish hand dispatch consumer=2 message=1
+         ann: pull 2 wait=0
+         wait 5
+         eve: info orders",
+        expect![[r#"
+            ~ hand opens orders
+            ~ classify ["orders"]
+            ~ hand hears ready 0 a tries 0
+            ~ hand hears ready 1 b tries 0
+            eve <- published 2: Ok(Disk)
+            ~ hand hears credit 2 +2
+            ann <- deliver a#1
+            ann <- Count { done: 1, unknown: 0 }
+            1 ms:
+            ~ hand hears ready 1 b tries 0
+            eve <- orders: 2 kept, 0..2, published 2 refused 0 removed 0
+              [] hand g1 lag 2 ready 1 in flight 1 delayed 0 parked 0 | delivered 1 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                bob credit 2 holds 0
+                ann credit 0 holds 1
+        "#]],
+    );
+}
