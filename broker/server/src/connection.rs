@@ -34,12 +34,15 @@ impl Default for Room {
 }
 
 impl Room {
-    fn learn(&mut self, read_bytes: usize) {
-        if read_bytes >= self.bytes {
+    /// Whether the read took all the room there was: there may be more.
+    fn learn(&mut self, read_bytes: usize) -> bool {
+        let is_full = read_bytes >= self.bytes;
+        if is_full {
             self.bytes = (4 * self.bytes).min(READ_BYTES_MAX);
         } else if read_bytes < self.bytes / 8 {
             self.bytes = (self.bytes / 2).max(READ_BYTES_MIN);
         }
+        is_full
     }
 }
 
@@ -69,17 +72,18 @@ pub async fn read_loop(
                 break "no hello in time";
             }
         };
-        match read {
+        let has_more = match read {
             Ok(0) => break "the client closed the connection",
             Ok(bytes) => room.learn(bytes),
             Err(error) => {
                 debug!(connection = outbox.connection.0, %error, "cannot read");
                 break "the connection broke";
             }
-        }
+        };
         if let Err(Ended(why)) = session.receive(&mut buffer).await {
             break why;
         }
+        session.between_reads(has_more).await;
     };
     if stop.is_cancelled() {
         // What was taken is answered before the client is told to go.

@@ -24,6 +24,13 @@ pub const SHARED_RUN_BYTES_MIN: usize = 8 << 10;
 /// Messages of several publish frames go into one deliver frame up to this size,
 /// bytes; those of one publish frame always fit.
 pub const RUN_BYTES_MAX: usize = 256 << 10;
+/// A connection that has more to read is read again later when of what it published last
+/// one message in so many was refused by full queues.
+pub const FLOOD_REFUSED_SHARE: usize = 4;
+/// Time between two looks whether such a queue has a place, ms.
+pub const FLOOD_LOOK_MS: u64 = 1;
+/// Looks after which it is read again in any case.
+pub const FLOOD_LOOKS_MAX: u64 = 8;
 /// Longest that a publisher waits, per batch, for listeners that keep up, ms.
 pub const LISTENER_WAIT_MS_MAX: u64 = 50;
 /// Bytes a listener must read in that time to be waited for again.

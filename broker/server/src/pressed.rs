@@ -73,6 +73,14 @@ impl PressedQueue {
         0
     }
 
+    /// Whether anything may be let through.
+    pub fn has_room(&self) -> bool {
+        let is_left =
+            |until: &AtomicU64, taken: &AtomicU64| until.load(Relaxed) > taken.load(Relaxed);
+        is_left(&self.until.messages, &self.admitted.messages)
+            && is_left(&self.until.bytes, &self.admitted.bytes)
+    }
+
     /// The shard has what was let through out of its inbox.
     pub fn arrive(&self, messages: u64, bytes: u64) {
         self.arrived.add(messages, bytes);

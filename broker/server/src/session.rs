@@ -6,6 +6,7 @@
 //! together; any other request first hands over what came before it, so order on
 //! a connection is the order of effects.
 
+mod flood;
 mod gathering;
 mod hand_over;
 pub mod publish;
@@ -139,6 +140,16 @@ impl Session {
             if done {
                 return Ok(());
             }
+        }
+    }
+
+    /// A read was acted on; whether there is more to read. If so, whoever floods full
+    /// queues waits a little.
+    pub async fn between_reads(&mut self, has_more: bool) {
+        let flood = self.publisher.flood();
+        match has_more {
+            true => flood.subside().await,
+            false => flood.forget(),
         }
     }
 

@@ -75,10 +75,10 @@ struct RunArgs {
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Samples of each cell.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     repeats: usize,
     /// Length of a window, seconds.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// The broker's program.
     #[arg(long, default_value = "../../target/release/weir")]

@@ -288,6 +288,9 @@ async fn produce(address: String, number: u16, window: usize, counts: Arc<Counts
         while (open.len() + 1) * BATCH > window {
             answered(&mut open, &counts).await?;
         }
+        // Consumers share this thread: what they are measured by must not wait until a
+        // producer has filled its window.
+        tokio::task::yield_now().await;
     }
     while !open.is_empty() {
         answered(&mut open, &counts).await?;
@@ -345,7 +348,12 @@ fn section(setting: &Setting, peak: f64, lines: &[Line], accepted: u64, consumed
     let memory = |some: &[Line]| some.iter().map(|it| it.rss_mib).sum::<f64>() / some.len() as f64;
     let bound = match setting.messages_max {
         0 => format!("Each producer has {} messages without an answer at most.", setting.window),
-        most => format!("The queue takes {most} messages at most."),
+        most => format!(
+            "The queue takes {most} messages at most. What does not fit is refused, and a \
+             producer that sends on regardless is read a little later: it has {} messages \
+             without an answer at most, so that not all it wants is sent.",
+            setting.window
+        ),
     };
     let mut out = format!(
         "\n## {}\n\n{bound} Peak before: {peak:.0} messages/s. Windows of {} s: {}.\n\n\

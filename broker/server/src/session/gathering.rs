@@ -16,6 +16,7 @@ use weir_message::{Batch, Ends};
 
 use crate::limits::PACKED_BYTES_MAX;
 use crate::pressed::PressedQueue;
+use crate::session::flood::Flood;
 use crate::session::run::Span;
 use crate::shards::{Admitted, Load};
 
@@ -118,13 +119,14 @@ impl Gathering {
     /// through is noted with the commands for its shard.
     pub(super) fn shed(
         &mut self,
+        flood: &mut Flood,
         find: impl Fn(u32, DestinationId) -> Option<Arc<PressedQueue>>,
     ) -> Vec<u32> {
         let mut refused = Vec::new();
         let Self { slots, pieces, ends, rows, admitted, .. } = self;
         slots.retain_mut(|slot| {
             let Some(queue) = find(slot.shard, slot.destination) else { return true };
-            let (mut at, mut is_full) = (slot.first, false);
+            let (mut at, mut is_full, before) = (slot.first, false, refused.len());
             while let Some(piece) = pieces.get_mut(at as usize) {
                 let of_piece = &ends[piece.ends_at as usize..][..piece.rows as usize];
                 // Behind one that does not fit, none does: they keep their order.
@@ -140,6 +142,9 @@ impl Gathering {
                     (piece.rows, slot.rows, *rows) =
                         (fitting as u32, slot.rows - gone, *rows - gone);
                 }
+            }
+            if is_full {
+                flood.note_refused(refused.len() - before, queue.clone());
             }
             if slot.rows > 0 {
                 let (messages, bytes) = (u64::from(slot.rows), slot.bytes as u64);
@@ -325,7 +330,7 @@ mod tests {
         let pressed = PressedQueues::default();
         let free = |messages| Some(Free { messages, bytes: u64::MAX });
         pressed.note([(DestinationId(1), free(3)), (DestinationId(3), free(0))].into_iter());
-        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [4, 5]);
+        assert_eq!(gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue)), [4, 5]);
         assert_eq!(gathering.rows(), 4);
         let sends = gathering.take(ConnectionId(1), None);
         let [admitted] = &sends[0].2.admitted[..] else { panic!("one is pressed") };
@@ -338,7 +343,10 @@ mod tests {
             "0: 1 bytes",
         ];
         assert_eq!(told(&sends), expected);
-        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [0_u32; 0]);
+        assert_eq!(
+            gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue)),
+            [0_u32; 0]
+        );
     }
 
     #[test]
@@ -350,7 +358,7 @@ mod tests {
         let pressed = PressedQueues::default();
         let free = Some(Free { messages: u64::MAX, bytes: 3 });
         pressed.note([(DestinationId(1), free)].into_iter());
-        assert_eq!(gathering.shed(|_, queue| pressed.find(queue)), [1, 2]);
+        assert_eq!(gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue)), [1, 2]);
         let mut counted = 0;
         pressed.begin_turn(|_, messages| counted += messages);
         assert_eq!((gathering.rows(), counted), (1, 2));

@@ -86,7 +86,7 @@ impl Publisher {
             true => None,
             false => broker.shards.pressed_queue(shard, queue),
         };
-        let refused = self.gathering.shed(pressed);
+        let refused = self.gathering.shed(&mut self.flood, pressed);
         if !refused.is_empty() {
             receipt.refused(refused.len() as u32, &refused, &Refusal::queue_full());
         }

@@ -27,6 +27,7 @@ use crate::broker::Broker;
 use crate::limits::SHARED_RUN_BYTES_MIN;
 use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
+use crate::session::flood::Flood;
 use crate::session::gathering::Gathering;
 use crate::session::route::{Listener, Planned, Route, Routes, SubjectPlan};
 use crate::session::run::Run;
@@ -61,6 +62,7 @@ pub struct Publisher {
     pub(super) judged: Judged,
     pub(super) receipt: Receipt,
     pub(super) gathering: Gathering,
+    pub(super) flood: Flood,
     pub(super) run: Run,
     pub(super) touched: Vec<Arc<Outbox>>,
     pub(super) full: Vec<Arc<Outbox>>,
@@ -74,6 +76,11 @@ impl Publisher {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.parts.len()
+    }
+
+    /// What was published into full queues lately.
+    pub(super) fn flood(&mut self) -> &mut Flood {
+        &mut self.flood
     }
 
     /// Where the parts of the next request's messages are to be appended.
@@ -109,6 +116,7 @@ impl Publisher {
             return Ok(());
         }
         self.distribute(broker, outbox.connection, chunk, now);
+        self.flood.note_published(self.gathering.rows() as usize);
         let sends = self.prepare(broker, outbox, makes_room);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
         for (shard, commands, load) in sends {
