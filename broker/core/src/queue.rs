@@ -24,8 +24,10 @@ pub(crate) struct Queue {
     pub(crate) config: QueueConfig,
     pub(crate) log: LogId,
     pub(crate) group: GroupId,
-    /// Bytes kept.
+    /// Bytes kept, or more: see `is_overcounted`.
     pub(crate) bytes: u64,
+    /// A purge may have passed over messages whose length nobody knows.
+    pub(crate) is_overcounted: bool,
     pub(crate) published: u64,
     pub(crate) refused: u64,
     /// It has refused messages, and the edge is told what fits.
@@ -42,9 +44,14 @@ impl Queue {
     }
 
     /// Brings the bytes kept up to date with what the group has settled.
-    pub(crate) fn count_freed(&mut self, group: &mut Group) {
+    pub(crate) fn count_freed(&mut self, group: &mut Group, store: &dyn Store) {
         let freed = std::mem::take(&mut group.freed_bytes);
         self.bytes = self.bytes.saturating_sub(freed);
+        // The group knows the length of what it has taken, and nothing else is left.
+        if self.is_overcounted && group.untaken(store) == 0 {
+            self.bytes = group.live_bytes();
+            self.is_overcounted = false;
+        }
         self.removed += std::mem::take(&mut group.lost);
     }
 

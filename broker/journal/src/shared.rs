@@ -31,6 +31,8 @@ use crate::spares::Spares;
 use crate::writer::Writer;
 use weir_message::Batch;
 
+pub(crate) use quick::quick_bytes;
+
 /// One journal file as readers need it.
 #[derive(Clone)]
 pub(crate) struct JournalFile {

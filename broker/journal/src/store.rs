@@ -133,6 +133,8 @@ impl JournalStore {
                 writer.step_to(self.position, level, self.number);
             }
             drop(resting);
+            // What it wrote by itself may have failed.
+            self.shared.check()?;
             self.shared.ring_writer();
         }
         let mut blocks = blocks
@@ -163,7 +165,9 @@ impl JournalStore {
     }
 
     fn settle(&mut self) {
-        let safe = [u64::MAX, self.shared.written(), self.shared.synced()];
+        // In this order: what is synced is never behind what is written.
+        let synced = self.shared.synced();
+        let safe = [u64::MAX, self.shared.written(), synced];
         for wait in self.waits.take_over(safe) {
             let Some(log) = self.logs[wait.log.0 as usize].as_mut() else { continue };
             log.waiting.over();

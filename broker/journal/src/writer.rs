@@ -20,7 +20,7 @@ use crate::keeper::Told;
 use crate::limits;
 use crate::log::Place;
 use crate::sabotage::{Guard, is_out};
-use crate::shared::{Forming, JournalFile, Shared, Work};
+use crate::shared::{Forming, JournalFile, Shared, Work, quick_bytes};
 
 /// See the file's head.
 pub(crate) struct Writer {
@@ -39,6 +39,8 @@ pub(crate) struct Writer {
     durable: u64,
     /// Whether the file holds blocks that are written and not synced.
     unsynced: bool,
+    /// Up to here the file is synced.
+    synced: u64,
     /// Up to here the file is synced, or the disk was let begin with it.
     begun: u64,
     /// A block that waits for a file to go on in, and whether it is to be synced.
@@ -100,6 +102,7 @@ impl Writer {
             written: durable,
             durable,
             unsynced: false,
+            synced: FILE_HEAD_BYTES as u64,
             begun: FILE_HEAD_BYTES as u64,
             held: None,
             buffer: Vec::new(),
@@ -117,14 +120,11 @@ impl Writer {
 
     /// Writes until the hand-over at `position` is, on the thread of the owner of the
     /// store `here`, which need not be woken then. Leaves alone what would take it
-    /// longer: what others handed over behind it, and where it asked for no sync, one
-    /// that others ask for.
+    /// longer: what others handed over behind it, or much of theirs before it, and
+    /// where it asked for no sync, one that others ask for.
     pub(crate) fn step_to(&mut self, position: u64, level: Level, here: usize) {
-        while self.shared.written() < position {
-            let work = match level {
-                Level::Disk => self.take_work(),
-                _ => self.shared.take_unsynced_work(),
-            };
+        while self.shared.written() < position && self.has_room(quick_bytes(level)) {
+            let work = self.shared.take_quick_work(level);
             if !work.is_some_and(|work| self.work(work, Some(here))) {
                 return;
             }
@@ -138,6 +138,11 @@ impl Writer {
         let room = self.shared.config.journal_file_bytes.saturating_sub(self.at);
         let spares = &self.shared.spares;
         self.held.is_none() && len <= room && (len + self.reserve() <= room || !spares.is_empty())
+    }
+
+    /// Bytes written that a sync would have to bring to the disk.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.at - self.synced
     }
 
     /// What is kept free at a file's end as long as there is no next one, bytes.
@@ -258,7 +263,7 @@ impl Writer {
         block.place.set(place).expect("a block is written once");
         self.at += finished.len as u64;
         if sync {
-            self.begun = self.at;
+            (self.synced, self.begun) = (self.at, self.at);
         } else if self.at - self.begun >= limits::UNSYNCED_BYTES {
             self.file.start_sync(self.begun..self.at);
             self.begun = self.at;
@@ -284,7 +289,7 @@ impl Writer {
             self.file.sync_data()?;
             self.shared.counts.syncs.fetch_add(1, Relaxed);
             self.unsynced = false;
-            self.begun = self.at;
+            (self.synced, self.begun) = (self.at, self.at);
         }
         self.durable = self.written;
         self.shared.set_durable_block(self.durable);
@@ -302,7 +307,8 @@ impl Writer {
         self.file = begin_file(&self.shared, &spare, next, self.number, self.chain_crc)?;
         self.shared.tell(Told::Sealed { sequence: self.sequence });
         self.sequence = next;
-        (self.at, self.begun) = (FILE_HEAD_BYTES as u64, FILE_HEAD_BYTES as u64);
+        let start = FILE_HEAD_BYTES as u64;
+        (self.at, self.synced, self.begun) = (start, start, start);
         Ok(true)
     }
 }

@@ -29,8 +29,8 @@ pub const RUN_BYTES_MAX: usize = 256 << 10;
 pub const FLOOD_REFUSED_SHARE: usize = 4;
 /// Time between two looks whether such a queue has a place, ms.
 pub const FLOOD_LOOK_MS: u64 = 1;
-/// Looks after which it is read again in any case.
-pub const FLOOD_LOOKS_MAX: u64 = 8;
+/// Time after which it is read again in any case, ms.
+pub const FLOOD_MS_MAX: u64 = 8;
 /// Longest that a publisher waits, per batch, for listeners that keep up, ms.
 pub const LISTENER_WAIT_MS_MAX: u64 = 50;
 /// Bytes a listener must read in that time to be waited for again.

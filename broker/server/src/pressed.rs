@@ -73,12 +73,13 @@ impl PressedQueue {
         0
     }
 
-    /// Whether anything may be let through.
-    pub fn has_room(&self) -> bool {
-        let is_left =
-            |until: &AtomicU64, taken: &AtomicU64| until.load(Relaxed) > taken.load(Relaxed);
-        is_left(&self.until.messages, &self.admitted.messages)
-            && is_left(&self.until.bytes, &self.admitted.bytes)
+    /// Whether a message of so many bytes may be let through.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let is_left = |until: &AtomicU64, taken: &AtomicU64, wanted: u64| {
+            until.load(Relaxed) >= taken.load(Relaxed).saturating_add(wanted)
+        };
+        is_left(&self.until.messages, &self.admitted.messages, 1)
+            && is_left(&self.until.bytes, &self.admitted.bytes, bytes)
     }
 
     /// The shard has what was let through out of its inbox.

@@ -156,6 +156,19 @@ fn raw_round_trips() -> f64 {
     rate
 }
 
+/// Bytes of all files in a folder and those below it.
+fn bytes_in(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(what) if what.is_dir() => bytes_in(&entry.path()),
+            Ok(what) => what.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// Bytes a second of a plain sequential write of `bytes` to a new file.
 fn raw_write(folder: &Path, bytes: u64) -> f64 {
     let path = folder.join("raw");
@@ -316,6 +329,7 @@ fn wide() -> PublisherOptions {
 async fn stream(program: &Path, folder: &Path) {
     let bytes = 1_u64 << 30;
     let (mut against_write, mut against_append) = (Vec::new(), Vec::new());
+    let mut against_files = Vec::new();
     for round in 0..ROUNDS {
         let raw = raw_write(folder, bytes);
         let data = folder.join(format!("stream-{round}"));
@@ -333,7 +347,10 @@ async fn stream(program: &Path, folder: &Path) {
         let mut publisher = client.publisher_with(wide());
         let started = Instant::now();
         let messages = fill(&mut publisher, "log", &[b'x'; 1024], bytes).await;
-        let append = bytes as f64 / started.elapsed().as_secs_f64();
+        let took = started.elapsed().as_secs_f64();
+        let append = bytes as f64 / took;
+        // Each message once in the journal, and once in a segment when it has come there.
+        let all = bytes + bytes_in(&data.join("logs"));
         client.create_group("log", "reader", Start::Earliest).await.unwrap();
         let options = ConsumeOptions { auto_ack: true, ..ConsumeOptions::credit(8_192) };
         let mut consumer = client.consume_group("log", "reader", options).await.unwrap();
@@ -342,22 +359,30 @@ async fn stream(program: &Path, folder: &Path) {
             read += consumer.next_batch().await.unwrap().unwrap().len() as u64;
         }
         let replay = bytes as f64 / started.elapsed().as_secs_f64();
-        println!(
-            "  raw write {:.0} MB/s, append {:.0} MB/s ({:.2}), replay {:.0} MB/s ({:.2} of append)",
-            raw / 1e6,
-            append / 1e6,
-            append / raw,
-            replay / 1e6,
-            replay / append
-        );
         against_write.push(append / raw);
         against_append.push(replay / append);
         drop(broker);
         std::fs::remove_dir_all(&data).unwrap();
+        let raw_all = raw_write(folder, all);
+        println!(
+            "  raw write {:.0} MB/s, append {:.0} MB/s ({:.2}), replay {:.0} MB/s ({:.2} of append); \
+             the broker wrote at least {:.0} MB for it, raw {:.0} MB/s ({:.2})",
+            raw / 1e6,
+            append / 1e6,
+            append / raw,
+            replay / 1e6,
+            replay / append,
+            all as f64 / 1e6,
+            raw_all / 1e6,
+            all as f64 / took / raw_all
+        );
+        against_files.push(all as f64 / took / raw_all);
     }
     println!(
-        "1 KiB to a stream at os: {:.2} of a plain write; replay {:.2} of the append (medians)",
+        "1 KiB to a stream at os: {:.2} of a plain write of the messages, {:.2} of one of journal \
+         and segments; replay {:.2} of the append (medians)",
         median(against_write),
+        median(against_files),
         median(against_append)
     );
 }

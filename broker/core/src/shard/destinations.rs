@@ -53,6 +53,7 @@ impl Shard {
             removed: 0,
             is_pressed: false,
             is_touched: false,
+            is_overcounted: false,
         };
         self.own(log, id);
         self.destinations.insert(id, Destination::Queue(queue));

@@ -13,6 +13,7 @@ use super::filters::applies;
 use crate::command::Level;
 use crate::group::consumer::Consumer;
 use crate::group::{Classified, Decider, Group, GroupId, Identity};
+use crate::limits::{POLICY_BATCH_EVENTS, POLICY_BATCH_ROWS};
 use crate::memo::Memo;
 use crate::policy::{
     Action, DeliveryPolicy, Event, Failure, Generation, GroupInfo, Joining, Plan, Powers,
@@ -39,6 +40,8 @@ pub(super) struct Binding {
     classes: Memo<Option<Level>>,
     /// Fresh instances in this turn.
     restarts: u32,
+    /// Events of one call, where it looks at no messages.
+    events_max: usize,
 }
 
 /// What became of a consumer that wants in.
@@ -87,6 +90,7 @@ impl Policies {
             powers,
             classes: Memo::new(CLASSES_MAX),
             restarts: 0,
+            events_max: POLICY_BATCH_EVENTS,
         };
         self.bindings.insert(id, binding);
         id
@@ -193,6 +197,11 @@ impl Policies {
         }
     }
 
+    /// How many events a call may hold at most, where it shows no messages.
+    pub(super) fn events_max(&self, id: BindingId) -> usize {
+        self.bindings.get(&id).map_or(POLICY_BATCH_EVENTS, |binding| binding.events_max)
+    }
+
     /// Hands events over; `actions` is appended to.
     pub(super) fn step(
         &mut self,
@@ -202,10 +211,14 @@ impl Policies {
         ready: &[ReadyMessage<'_>],
         actions: &mut Vec<Action>,
     ) -> Result<(), Failure> {
-        match self.instance(id) {
-            Some(policy) => policy.step(now_ms, events, ready, actions),
-            None => Ok(()),
+        let Some(binding) = self.bindings.get_mut(&id) else { return Ok(()) };
+        let Some(policy) = &mut binding.policy else { return Ok(()) };
+        let answer = policy.step(now_ms, events, ready, actions);
+        if matches!(answer, Err(Failure::Restarted(_))) {
+            // Its time may be that of a call with messages: it is asked for no more.
+            binding.events_max = POLICY_BATCH_ROWS;
         }
+        answer
     }
 
     /// The safest class of a batch's subjects by `decider`, and the failure if there

@@ -50,7 +50,7 @@ impl Shard {
         let Self { destinations, groups, store, policies, pressed, .. } = self;
         let Some(Destination::Queue(queue)) = destinations.get_mut(&destination) else { return };
         let group = groups.get_mut(&queue.group).expect("a queue has a group");
-        queue.count_freed(group);
+        queue.count_freed(group, &**store);
         queue.is_touched = queue.is_pressed;
         if queue.config.messages_max != 0 || queue.config.bytes_max != 0 {
             let kept = queue.messages(group, &**store);
@@ -220,7 +220,7 @@ impl Shard {
             let mut free = None;
             if let Some(Destination::Queue(queue)) = destinations.get_mut(&one.queue) {
                 let group = groups.get_mut(&queue.group).expect("a queue has a group");
-                queue.count_freed(group);
+                queue.count_freed(group, &**store);
                 let fits = queue.free(queue.messages(group, &**store));
                 let is_touched = std::mem::take(&mut queue.is_touched);
                 one.quiet_turns = if is_touched { 0 } else { one.quiet_turns + 1 };

@@ -87,7 +87,7 @@ impl Shard {
         let stats = match self.destinations.get_mut(&id).ok_or(Rejection::NotFound)? {
             Destination::Queue(queue) => {
                 let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
-                queue.count_freed(group);
+                queue.count_freed(group, store);
                 let bounds = store.bounds(queue.log);
                 Stats {
                     name: queue.name.to_string(),
@@ -147,15 +147,9 @@ impl Shard {
         let removed = group.purge(now.steady_ms) + passed;
         group.asked = false;
         let level = group.level;
-        let (kept, unstable) = (group.live_bytes(), bounds.end > bounds.stable);
-        group.freed_bytes = 0;
         let queue = self.queue_mut(id)?;
-        // What is not stable yet is not waiting yet; its bytes are not known
-        // apart, so they count until the next purge finds them settled.
-        if !unstable {
-            queue.bytes = kept;
-        }
         queue.removed += removed;
+        queue.is_overcounted = true;
         self.touch(group_id);
         Ok((Reply::Count { done: removed, unknown: 0 }, level))
     }

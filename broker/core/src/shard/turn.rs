@@ -173,7 +173,7 @@ impl Shard {
             return Burial::Refused;
         };
         let group = self.groups.get_mut(&queue.group).expect("a queue has a group");
-        queue.count_freed(group);
+        queue.count_freed(group, &*self.store);
         let kept = queue.messages(group, &*self.store);
         if queue.fitting(kept, batch.iter().map(<[u8]>::len)) < batch.len() {
             return Burial::Refused;
@@ -299,7 +299,7 @@ impl Shard {
         }
         if !self.policies.reads_messages(binding) {
             // What is gone meanwhile is told too: a wish for it is refused.
-            let room = limits::POLICY_BATCH_EVENTS.saturating_sub(events.len());
+            let room = self.policies.events_max(binding).saturating_sub(events.len());
             events.extend(group.events.drain(..group.events.len().min(room)));
             return;
         }

@@ -11,6 +11,14 @@ use super::{Shared, Work};
 use crate::limits;
 use crate::writer::Writer;
 
+/// The most that is written at once by an owner that wants `level`, bytes.
+pub(crate) fn quick_bytes(level: Level) -> usize {
+    match level {
+        Level::Disk => limits::QUICK_SYNC_BYTES,
+        _ => limits::QUICK_WRITE_BYTES,
+    }
+}
+
 impl Shared {
     /// The writer, when it rests and writing `bytes`, with a sync where `level` asks for
     /// one, is quicker than a change of threads and back: then the owner of a store
@@ -20,14 +28,11 @@ impl Shared {
         level: Level,
         bytes: usize,
     ) -> Option<MutexGuard<'_, Option<Writer>>> {
-        let is_quick = match level {
-            Level::Disk => {
-                bytes <= limits::QUICK_SYNC_BYTES
-                    && self.sync_us.load(Ordering::Relaxed) <= self.config.quick_sync_us
-            }
-            _ => bytes <= limits::QUICK_WRITE_BYTES,
-        };
-        if !is_quick
+        let most = quick_bytes(level);
+        let is_slow = level == Level::Disk
+            && self.sync_us.load(Ordering::Relaxed) > self.config.quick_sync_us;
+        if bytes > most
+            || is_slow
             || self.config.quick_sync_us == 0
             || !self.has_thread.load(Ordering::Relaxed)
             || self.pending_bytes() > 0
@@ -35,9 +40,12 @@ impl Shared {
         {
             return None;
         }
-        let writer = self.writer.try_lock().ok()?;
-        let has_room = writer.as_ref().is_some_and(|writer| writer.has_room(bytes));
-        has_room.then_some(writer)
+        let guard = self.writer.try_lock().ok()?;
+        let writer = guard.as_ref()?;
+        // A sync brings to the disk what others have written without one, too.
+        let is_short =
+            level != Level::Disk || writer.unsynced_bytes() + bytes as u64 <= most as u64;
+        (is_short && writer.has_room(most)).then_some(guard)
     }
 
     /// Notes how long a write with its sync took. Real time, which nothing hangs on
@@ -50,11 +58,17 @@ impl Shared {
         self.sync_us.store(now, Ordering::Relaxed);
     }
 
-    /// As [`Shared::take_work`], while nobody waits for a sync.
-    pub(crate) fn take_unsynced_work(&self) -> Option<Work> {
+    /// As [`Shared::take_work`], where that is quick enough for who wants `level`: others
+    /// may have put more before it meanwhile, or ask for a sync.
+    pub(crate) fn take_quick_work(&self, level: Level) -> Option<Work> {
         let mut pending = Self::lock(&self.pending);
-        let is_awaited = pending.sync || pending.blocks.front().is_some_and(|block| block.sync);
-        if is_awaited { None } else { self.take_from(&mut pending) }
+        let front = pending.blocks.front();
+        let is_long = front.is_some_and(|block| block.bytes > quick_bytes(level));
+        let is_synced = pending.sync || front.is_some_and(|block| block.sync);
+        if is_long || is_synced && level != Level::Disk {
+            return None;
+        }
+        self.take_from(&mut pending)
     }
 }
 

@@ -3,13 +3,15 @@
 //! A connection that has more to read gives others their turn first. Refusing costs a
 //! fraction of storing, but who sends without end could have all of the broker's time spent
 //! on refusals: when many messages were just refused by a full queue, its next read comes a
-//! little later. Until then they wait in its socket, and consumers make room. A client that
-//! waits for its answers never meets this.
+//! little later. Until then all that it has sent waits in its socket, and consumers make
+//! room. A client that waits for its answers hardly ever meets this.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::{FLOOD_LOOK_MS, FLOOD_LOOKS_MAX, FLOOD_REFUSED_SHARE};
+use tokio::time::Instant;
+
+use crate::limits::{FLOOD_LOOK_MS, FLOOD_MS_MAX, FLOOD_REFUSED_SHARE};
 use crate::pressed::PressedQueue;
 
 /// See the file's head.
@@ -19,8 +21,8 @@ pub(super) struct Flood {
     published: usize,
     /// Of those, by full queues.
     refused: usize,
-    /// The one that refused last.
-    queue: Option<Arc<PressedQueue>>,
+    /// The one that refused last, and the bytes of the first message that it did.
+    queue: Option<(Arc<PressedQueue>, u64)>,
 }
 
 impl Flood {
@@ -28,13 +30,14 @@ impl Flood {
         self.published += messages;
     }
 
-    pub(super) fn note_refused(&mut self, messages: usize, queue: Arc<PressedQueue>) {
+    /// `bytes` are those of the first of them.
+    pub(super) fn note_refused(&mut self, messages: usize, bytes: u64, by: Arc<PressedQueue>) {
         self.refused += messages;
-        self.queue = Some(queue);
+        self.queue = Some((by, bytes));
     }
 
-    /// Begins anew. The queue to wait for, when much was refused.
-    fn take(&mut self) -> Option<Arc<PressedQueue>> {
+    /// Begins anew. The queue to wait for, when much was refused, and for how many bytes.
+    fn take(&mut self) -> Option<(Arc<PressedQueue>, u64)> {
         let Self { published, refused, queue } = std::mem::take(self);
         queue.filter(|_| refused * FLOOD_REFUSED_SHARE >= published)
     }
@@ -52,10 +55,11 @@ impl Flood {
         // While tasks run on the runtime does not look whose sockets are ready: who sends
         // without end would keep acknowledgements waiting for milliseconds.
         tokio::task::yield_now().await;
-        let Some(queue) = self.take() else { return };
-        for _ in 0..FLOOD_LOOKS_MAX {
+        let Some((queue, bytes)) = self.take() else { return };
+        let until = Instant::now() + Duration::from_millis(FLOOD_MS_MAX);
+        while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(FLOOD_LOOK_MS)).await;
-            if queue.has_room() {
+            if queue.has_room(bytes) {
                 return;
             }
         }
@@ -65,16 +69,15 @@ impl Flood {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tokio::time::Instant;
     use weir_core::command::DestinationId;
     use weir_core::effect::Free;
 
     use super::*;
     use crate::pressed::PressedQueues;
 
-    fn pressed(messages: u64) -> Arc<PressedQueue> {
+    fn pressed(messages: u64, bytes: u64) -> Arc<PressedQueue> {
         let (queues, id) = (PressedQueues::default(), DestinationId(1));
-        queues.note([(id, Some(Free { messages, bytes: u64::MAX }))].into_iter());
+        queues.note([(id, Some(Free { messages, bytes }))].into_iter());
         queues.find(id).unwrap()
     }
 
@@ -89,12 +92,15 @@ mod tests {
     async fn who_floods_a_full_queue_waits_for_a_place_but_not_long() {
         let mut flood = Flood::default();
         flood.note_published(100);
-        flood.note_refused(25, pressed(0));
-        assert_eq!(pause_ms(&mut flood).await, FLOOD_LOOK_MS * FLOOD_LOOKS_MAX);
+        flood.note_refused(25, 100, pressed(0, u64::MAX));
+        assert_eq!(pause_ms(&mut flood).await, FLOOD_MS_MAX);
         assert_eq!(pause_ms(&mut flood).await, 0, "once for each read");
         flood.note_published(100);
-        flood.note_refused(100, pressed(3));
+        flood.note_refused(100, 100, pressed(3, u64::MAX));
         assert_eq!(pause_ms(&mut flood).await, FLOOD_LOOK_MS, "there is a place by now");
+        flood.note_published(100);
+        flood.note_refused(100, 100, pressed(3, 99));
+        assert_eq!(pause_ms(&mut flood).await, FLOOD_MS_MAX, "but not for so long a message");
     }
 
     #[tokio::test(start_paused = true)]
@@ -104,10 +110,10 @@ mod tests {
         flood.note_published(100);
         assert_eq!(pause_ms(&mut flood).await, 0);
         flood.note_published(101);
-        flood.note_refused(25, pressed(0));
+        flood.note_refused(25, 100, pressed(0, u64::MAX));
         assert_eq!(pause_ms(&mut flood).await, 0);
         flood.note_published(1);
-        flood.note_refused(1, pressed(0));
+        flood.note_refused(1, 100, pressed(0, u64::MAX));
         flood.forget();
         assert_eq!(pause_ms(&mut flood).await, 0);
     }

@@ -127,14 +127,18 @@ impl Gathering {
         slots.retain_mut(|slot| {
             let Some(queue) = find(slot.shard, slot.destination) else { return true };
             let (mut at, mut is_full, before) = (slot.first, false, refused.len());
+            let mut first_bytes = 0;
             while let Some(piece) = pieces.get_mut(at as usize) {
                 let of_piece = &ends[piece.ends_at as usize..][..piece.rows as usize];
                 // Behind one that does not fit, none does: they keep their order.
                 let fitting = if is_full { queue.refuse(of_piece) } else { queue.admit(of_piece) };
                 at = piece.next;
                 if fitting < of_piece.len() {
-                    is_full = true;
                     let left = fitting.checked_sub(1).map_or(0, |last| of_piece[last] as usize);
+                    if !is_full {
+                        first_bytes = u64::from(of_piece[fitting]) - left as u64;
+                    }
+                    is_full = true;
                     refused.extend(piece.row + fitting as u32..piece.row + piece.rows);
                     let gone = piece.rows - fitting as u32;
                     slot.bytes -= piece.segment.len() - left;
@@ -144,7 +148,7 @@ impl Gathering {
                 }
             }
             if is_full {
-                flood.note_refused(refused.len() - before, queue.clone());
+                flood.note_refused(refused.len() - before, first_bytes, queue.clone());
             }
             if slot.rows > 0 {
                 let (messages, bytes) = (u64::from(slot.rows), slot.bytes as u64);

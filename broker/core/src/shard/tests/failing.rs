@@ -1,8 +1,14 @@
 //! Policies that fail cost latency, never a message.
 
+use std::sync::{Arc, Mutex};
+
 use expect_test::expect;
 
+use super::super::policies::Policies;
+use super::hands::{Hand, TestPolicy};
 use super::script::check;
+use crate::limits::{POLICY_BATCH_EVENTS, POLICY_BATCH_ROWS};
+use crate::policy::{Failure, Scope};
 
 #[test]
 fn a_restarted_policy_is_told_everything_again() {
@@ -255,4 +261,25 @@ fn a_policy_that_never_stops_wishing_does_not_hold_the_shard() {
         ann <- Count { done: 1, unknown: 0 }
     "#]]
     .assert_eq(&world.seen);
+}
+
+#[test]
+fn after_a_failed_call_a_policy_is_told_less_at_once() {
+    let hand = Arc::new(Mutex::new(Hand::default()));
+    let policy = |number| Box::new(TestPolicy::new("slow", number, hand.clone()));
+    let mut policies = Policies::default();
+    let bind = |policies: &mut Policies, number| {
+        policies.bind(0, "slow".to_owned(), Scope::default(), policy(number))
+    };
+    let id = bind(&mut policies, 1);
+    hand.lock().unwrap().failure = Some(Failure::Refused("not this one".to_owned()));
+    assert!(policies.step(id, 0, &[], &[], &mut Vec::new()).is_err());
+    assert_eq!(policies.events_max(id), POLICY_BATCH_EVENTS, "a no takes no time");
+    hand.lock().unwrap().failure = Some(Failure::Restarted("out of time".to_owned()));
+    assert!(policies.step(id, 0, &[], &[], &mut Vec::new()).is_err());
+    assert_eq!(policies.events_max(id), POLICY_BATCH_ROWS);
+    policies.step(id, 0, &[], &[], &mut Vec::new()).unwrap();
+    assert_eq!(policies.events_max(id), POLICY_BATCH_ROWS, "it does not grow again");
+    assert_eq!(bind(&mut policies, 2), id);
+    assert_eq!(policies.events_max(id), POLICY_BATCH_EVENTS, "another generation is another");
 }

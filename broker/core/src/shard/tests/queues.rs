@@ -352,6 +352,28 @@ fn purge_removes_what_waits_and_nothing_else() {
 }
 
 #[test]
+fn a_purge_beside_a_publish_frees_the_bytes() {
+    check(
+        "queue orders bytes_max=70
+         eve: publish orders 0123456789012345678901234567890123456789
+         hold stable
+         eve: publish orders a && eve: purge orders
+         free stable
+         ann: consume orders credit=5
+         ann: ack 1
+         eve: publish orders 0123456789012345678901234567890123456789",
+        expect![[r#"
+            eve <- published 1: Ok(Memory)
+            eve <- Count { done: 1, unknown: 0 }
+            eve <- published 1: Ok(Memory)
+            ann <- deliver a#1
+            eve <- published 1: Ok(Memory)
+            ann <- deliver 0123456789012345678901234567890123456789#2
+        "#]],
+    );
+}
+
+#[test]
 fn deleting_ends_consumers_and_pulls() {
     check(
         "queue orders

@@ -10,7 +10,7 @@ use weir_core::env::{Clock, Now};
 use weir_core::store::{LogId, Stamp, Store};
 use weir_message::BatchBuilder;
 
-use crate::limits::QUICK_WRITE_BYTES;
+use crate::limits::{QUICK_SYNC_BYTES, QUICK_WRITE_BYTES};
 use crate::shared::Shared;
 use crate::sim::SimFiles;
 use crate::{Journal, JournalConfig, JournalStore};
@@ -35,20 +35,27 @@ fn config() -> JournalConfig {
 }
 
 fn stepped() -> Journal {
-    let files = Arc::new(SimFiles::new(1));
+    stepped_on(Arc::new(SimFiles::new(1)))
+}
+
+fn stepped_on(files: Arc<SimFiles>) -> Journal {
     Journal::open_stepped(files, Arc::new(Still), config(), 2).unwrap()
 }
 
 /// One message of so many bytes, committed. Position of its hand-over.
 fn append(store: &mut JournalStore, log: LogId, bytes: usize, level: Level) -> u64 {
+    hand_in(store, log, bytes, level);
+    store.commit().unwrap();
+    store.position()
+}
+
+fn hand_in(store: &mut JournalStore, log: LogId, bytes: usize, level: Level) {
     let mut message = Vec::new();
     weir_message::encode(&mut message, "s", b"", &[], &vec![b'.'; bytes]);
     let mut batch = BatchBuilder::default();
     batch.push(&message);
     let end = store.bounds(log).end;
     store.append(log, end, Stamp::default(), batch.take(), level).unwrap();
-    store.commit().unwrap();
-    store.position()
 }
 
 /// Steps the writer as the owner of store 0 would. How far it has come.
@@ -82,6 +89,52 @@ fn short_turns_without_a_sync_are_written_when_they_are_committed_long_ones_by_t
 }
 
 #[test]
+fn an_owner_whose_write_fails_hears_of_it_at_once() {
+    let files = Arc::new(SimFiles::new(1));
+    let journal = stepped_on(files.clone());
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("short").unwrap();
+    while journal.step_writer() {}
+    journal.shared.has_thread_now();
+    let position = append(&mut store, log, 10, Level::Os);
+    assert_eq!(store.safe(Level::Os), position, "its owner writes by itself");
+    files.fail_write(1);
+    hand_in(&mut store, log, 10, Level::Os);
+    assert!(store.commit().is_err(), "nothing may be answered any more");
+}
+
+#[test]
+fn a_sync_of_what_others_have_written_is_left_to_the_thread() {
+    let journal = stepped();
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("long").unwrap();
+    while journal.step_writer() {}
+    journal.shared.has_thread_now();
+    journal.shared.note_sync(Duration::from_micros(1));
+    let is_quick = |level| journal.shared.resting_writer(level, 10).is_some();
+    assert!(is_quick(Level::Disk));
+    append(&mut store, log, 2 * QUICK_SYNC_BYTES, Level::Os);
+    while journal.step_writer() {}
+    assert!(!is_quick(Level::Disk));
+    assert!(is_quick(Level::Os));
+}
+
+#[test]
+fn an_append_behind_a_safer_one_waits_for_that_ones_sync_only() {
+    let journal = stepped();
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("altered").unwrap();
+    append(&mut store, log, 10, Level::Disk);
+    while journal.step_writer() {}
+    // Both are written, and the first is synced: nobody asks for another sync.
+    append(&mut store, log, 10, Level::Os);
+    while journal.step_writer() {}
+    store.commit().unwrap();
+    let bounds = store.bounds(log);
+    assert_eq!((bounds.end, bounds.stable), (2, 2));
+}
+
+#[test]
 fn an_owner_writes_no_more_than_its_own() {
     let journal = stepped();
     let (mut one, mut other) = (journal.store(Box::new(|| {})), journal.store(Box::new(|| {})));
@@ -92,6 +145,19 @@ fn an_owner_writes_no_more_than_its_own() {
     assert_eq!(step(&journal, own, Level::Os), own);
     assert!(journal.step_writer());
     assert_eq!(journal.shared.written(), behind);
+}
+
+#[test]
+fn an_owner_writes_nothing_long_that_others_put_before_its_own() {
+    let journal = stepped();
+    let (mut one, mut other) = (journal.store(Box::new(|| {})), journal.store(Box::new(|| {})));
+    let (first, second) = (one.open("one").unwrap(), other.open("other").unwrap());
+    append(&mut other, second, 2 * QUICK_WRITE_BYTES, Level::Os);
+    let own = append(&mut one, first, 10, Level::Os);
+    let before = journal.shared.written();
+    assert_eq!(step(&journal, own, Level::Os), before, "left to the writer's thread");
+    assert!(journal.step_writer());
+    assert_eq!(journal.shared.written(), own);
 }
 
 #[test]
