@@ -143,16 +143,6 @@ impl Session {
         }
     }
 
-    /// A read was acted on; whether there is more to read. If so, whoever floods full
-    /// queues waits a little.
-    pub async fn between_reads(&mut self, has_more: bool) {
-        let flood = self.publisher.flood();
-        match has_more {
-            true => flood.subside().await,
-            false => flood.forget(),
-        }
-    }
-
     async fn frame(&mut self, chunk: &Bytes, start: usize, end: usize) -> Result<(), Ended> {
         let op = weir_protocol::peek_op(&chunk[start..end]);
         if self.open && op == Some(Op::Publish) {

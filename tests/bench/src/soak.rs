@@ -26,7 +26,7 @@ use crate::cores::Cores;
 use crate::driver::{Case, Driver as _, Sync};
 use crate::drivers::{Weir, WeirConfig};
 use crate::machine::{Machine, resident_mib};
-use crate::pause::pause;
+use crate::pause::{let_others, pause};
 use crate::stamp::{Batch, Layout, now};
 
 const PRODUCERS: u64 = 2;
@@ -290,7 +290,7 @@ async fn produce(address: String, number: u16, window: usize, counts: Arc<Counts
         }
         // Consumers share this thread: what they are measured by must not wait until a
         // producer has filled its window.
-        tokio::task::yield_now().await;
+        let_others().await;
     }
     while !open.is_empty() {
         answered(&mut open, &counts).await?;

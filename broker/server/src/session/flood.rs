@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::limits::{FLOOD_LOOK_MS, FLOOD_MS_MAX, FLOOD_REFUSED_SHARE};
 use crate::pressed::PressedQueue;
+use crate::session::Session;
 
 /// See the file's head.
 #[derive(Debug, Default)]
@@ -23,6 +24,17 @@ pub(super) struct Flood {
     refused: usize,
     /// The one that refused last, and the bytes of the first message that it did.
     queue: Option<(Arc<PressedQueue>, u64)>,
+}
+
+impl Session {
+    /// A read was acted on; whether there is more to read.
+    pub async fn between_reads(&mut self, has_more: bool) {
+        let flood = self.publisher.flood();
+        match has_more {
+            true => flood.subside().await,
+            false => flood.forget(),
+        }
+    }
 }
 
 impl Flood {
@@ -43,12 +55,12 @@ impl Flood {
     }
 
     /// Begins anew without a pause.
-    pub(super) fn forget(&mut self) {
+    fn forget(&mut self) {
         *self = Self::default();
     }
 
     /// Waits until something may fit again, not for long.
-    pub(super) async fn subside(&mut self) {
+    async fn subside(&mut self) {
         if self.published == 0 {
             return;
         }
