@@ -38,7 +38,8 @@ pub const PRESSED_QUIET_TURNS: u32 = 1_000;
 pub const TOKENS_MAX: usize = 32;
 /// Messages a policy is asked about in one call.
 pub const POLICY_BATCH_ROWS: usize = 512;
-/// Events of one call of a policy that looks at no messages, until one of them ends it.
+/// Events of one call of a policy that looks at no messages, until it is restarted in one:
+/// then as many as of one that does.
 pub const POLICY_BATCH_EVENTS: usize = 4_096;
 /// Most `*` in one token of a pattern: what the index finds without a search.
 pub const STARS_PER_TOKEN_MAX: usize = 2;

@@ -37,8 +37,6 @@ pub(crate) struct Writer {
     written: u64,
     /// Number of the last block known synced.
     durable: u64,
-    /// Whether the file holds blocks that are written and not synced.
-    unsynced: bool,
     /// Up to here the file is synced.
     synced: u64,
     /// Up to here the file is synced, or the disk was let begin with it.
@@ -101,7 +99,6 @@ impl Writer {
             chain_crc,
             written: durable,
             durable,
-            unsynced: false,
             synced: FILE_HEAD_BYTES as u64,
             begun: FILE_HEAD_BYTES as u64,
             held: None,
@@ -174,7 +171,7 @@ impl Writer {
 
     /// Syncs what is not.
     pub(crate) fn finish(&mut self) {
-        if self.unsynced {
+        if self.unsynced_bytes() > 0 {
             self.work(Work::Sync, None);
         }
     }
@@ -252,8 +249,7 @@ impl Writer {
         let started = Instant::now();
         if !sync || is_out(Guard::Sync) {
             self.file.write_at(&self.buffer, self.at)?;
-            self.unsynced = true;
-        } else if self.unsynced {
+        } else if self.unsynced_bytes() > 0 {
             self.file.write_at(&self.buffer, self.at)?;
             self.file.sync_data()?;
         } else {
@@ -275,7 +271,6 @@ impl Writer {
         if sync {
             counts.syncs.fetch_add(1, Relaxed);
             self.shared.note_sync(started.elapsed());
-            self.unsynced = false;
             self.durable = self.number;
             self.shared.set_durable_block(self.durable);
         }
@@ -285,10 +280,9 @@ impl Writer {
     }
 
     fn sync(&mut self) -> std::io::Result<()> {
-        if self.unsynced && !is_out(Guard::Sync) {
+        if self.unsynced_bytes() > 0 && !is_out(Guard::Sync) {
             self.file.sync_data()?;
             self.shared.counts.syncs.fetch_add(1, Relaxed);
-            self.unsynced = false;
             (self.synced, self.begun) = (self.at, self.at);
         }
         self.durable = self.written;

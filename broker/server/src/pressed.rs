@@ -52,12 +52,7 @@ impl PressedQueue {
     /// go to the shard. The others are refused; two publishers at once may take the same
     /// place, and the shard sees to that.
     pub fn admit(&self, ends: &[u32]) -> usize {
-        let left = |until: &AtomicU64, taken: &AtomicU64| match until.load(Relaxed) {
-            EASED => EASED,
-            until => until.saturating_sub(taken.load(Relaxed)),
-        };
-        let bytes = left(&self.until.bytes, &self.admitted.bytes);
-        let messages = left(&self.until.messages, &self.admitted.messages);
+        let (messages, bytes) = self.left();
         let fits = ends.iter().take_while(|end| u64::from(**end) <= bytes);
         let fitting = fits.take(usize::try_from(messages).unwrap_or(usize::MAX)).count();
         if let Some(last) = fitting.checked_sub(1) {
@@ -75,11 +70,18 @@ impl PressedQueue {
 
     /// Whether a message of so many bytes may be let through.
     pub fn has_room(&self, bytes: u64) -> bool {
-        let is_left = |until: &AtomicU64, taken: &AtomicU64, wanted: u64| {
-            until.load(Relaxed) >= taken.load(Relaxed).saturating_add(wanted)
+        let left = self.left();
+        left.0 > 0 && left.1 >= bytes
+    }
+
+    /// Messages and bytes that may be let through.
+    fn left(&self) -> (u64, u64) {
+        let left = |until: &AtomicU64, taken: &AtomicU64| match until.load(Relaxed) {
+            EASED => EASED,
+            until => until.saturating_sub(taken.load(Relaxed)),
         };
-        is_left(&self.until.messages, &self.admitted.messages, 1)
-            && is_left(&self.until.bytes, &self.admitted.bytes, bytes)
+        let bytes = left(&self.until.bytes, &self.admitted.bytes);
+        (left(&self.until.messages, &self.admitted.messages), bytes)
     }
 
     /// The shard has what was let through out of its inbox.

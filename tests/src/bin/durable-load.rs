@@ -169,8 +169,15 @@ fn bytes_in(folder: &Path) -> u64 {
         .sum()
 }
 
+/// Lets the disk finish with what was written before, so that it does not count for what
+/// comes next.
+fn rest_disk() {
+    assert!(Command::new("sync").status().unwrap().success());
+}
+
 /// Bytes a second of a plain sequential write of `bytes` to a new file.
 fn raw_write(folder: &Path, bytes: u64) -> f64 {
+    rest_disk();
     let path = folder.join("raw");
     let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path).unwrap();
     let block = vec![7; 1 << 20];
@@ -345,6 +352,7 @@ async fn stream(program: &Path, folder: &Path) {
         };
         client.create(Create::Stream(stream)).await.unwrap();
         let mut publisher = client.publisher_with(wide());
+        rest_disk();
         let started = Instant::now();
         let messages = fill(&mut publisher, "log", &[b'x'; 1024], bytes).await;
         let took = started.elapsed().as_secs_f64();

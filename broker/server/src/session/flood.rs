@@ -29,10 +29,9 @@ pub(super) struct Flood {
 impl Session {
     /// A read was acted on; whether there is more to read.
     pub async fn between_reads(&mut self, has_more: bool) {
-        let flood = self.publisher.flood();
         match has_more {
-            true => flood.subside().await,
-            false => flood.forget(),
+            true => self.publisher.flood.subside().await,
+            false => self.publisher.flood.forget(),
         }
     }
 }

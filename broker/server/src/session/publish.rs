@@ -78,11 +78,6 @@ impl Publisher {
         self.parts.len()
     }
 
-    /// What was published into full queues lately.
-    pub(super) fn flood(&mut self) -> &mut Flood {
-        &mut self.flood
-    }
-
     /// Where the parts of the next request's messages are to be appended.
     pub fn parts(&mut self) -> &mut Vec<Parts> {
         &mut self.parts
