@@ -3,10 +3,11 @@
 
 use crate::bindings::exports::weir::policy::{dispatching, filtering, lifecycle, routing};
 use crate::bindings::weir::policy::types;
-use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, Storage, step_batch};
+use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, Storage};
 use crate::filter::{Filter, filter_batch};
 use crate::policy::{Policy, config_schema, read_config};
 use crate::router::{Router, route_batch};
+use crate::step::step_batch;
 use crate::{Context, host};
 use std::any::Any;
 use std::cell::RefCell;
@@ -114,9 +115,9 @@ impl<P: Delivery> dispatching::Guest for Component<P> {
 
     fn step(
         now_ms: u64,
-        events: Vec<dispatching::Event>,
+        events: dispatching::Events,
         ready: Vec<types::Column>,
-    ) -> Result<Vec<dispatching::Action>, String> {
+    ) -> Result<dispatching::Actions, String> {
         with::<P, _>(|running| {
             let Running { policy, header_names } = running;
             Ok(step_batch(policy, header_names, now_ms, &events, &ready))

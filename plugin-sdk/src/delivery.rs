@@ -4,10 +4,7 @@
 //! says in a [`Plan`] what the broker does by itself, hears of the [`Event`]s it
 //! asked for, and answers with wishes ([`Actions`]).
 
-use crate::bindings::exports::weir::policy::dispatching as wire;
-use crate::bindings::weir::policy::types::Column;
-use crate::event::{Actions, Event, event_of};
-use crate::message::Columns;
+use crate::event::{Actions, Event};
 use crate::plan::Plan;
 use crate::policy::Policy;
 
@@ -102,25 +99,4 @@ pub trait Delivery: Policy {
     fn settle(&mut self, now_ms: u64, actions: &mut Actions) {
         let _ = (now_ms, actions);
     }
-}
-
-/// Runs a policy over a batch of events as the broker sends it.
-pub(crate) fn step_batch<D: Delivery>(
-    policy: &mut D,
-    header_names: &[String],
-    now_ms: u64,
-    events: &[wire::Event],
-    ready: &[Column],
-) -> Vec<wire::Action> {
-    let columns = Columns::of(ready, header_names);
-    let mut actions = Actions::default();
-    let mut ready_row = 0;
-    for event in events {
-        // Kinds that this version does not know are skipped, as the contract says.
-        if let Some(event) = event_of(event, &columns, &mut ready_row) {
-            policy.event(now_ms, &event, &mut actions);
-        }
-    }
-    policy.settle(now_ms, &mut actions);
-    actions.wishes
 }

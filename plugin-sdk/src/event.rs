@@ -1,8 +1,8 @@
 //! What a delivery policy hears, and what it can wish for.
 
-use crate::bindings::exports::weir::policy::dispatching as wire;
 use crate::delivery::{ConsumerId, GroupId, MessageId};
 use crate::message::{Columns, Message};
+use crate::step::{EventRow, Wish};
 
 /// Something that happened in a group. More kinds may come.
 #[derive(Clone, Copy, Debug)]
@@ -111,13 +111,13 @@ impl Refusal {
 /// The typed form of an event; `None` for a kind this version does not know.
 /// `ready_row` counts the ready messages seen.
 pub(crate) fn event_of<'a>(
-    wire: &wire::Event,
+    row: EventRow,
     columns: &'a Columns<'a>,
     ready_row: &mut usize,
 ) -> Option<Event<'a>> {
-    let (group, consumer) = (GroupId(wire.group), ConsumerId(wire.consumer));
-    let (message, attempt, value) = (MessageId(wire.message), wire.attempt, wire.value);
-    Some(match wire.kind {
+    let (group, consumer) = (GroupId(row.group), ConsumerId(row.consumer));
+    let (message, attempt, value) = (MessageId(row.message), row.attempt, row.value);
+    Some(match row.kind {
         1 => {
             let parts = Message::new(columns, *ready_row);
             *ready_row += 1;
@@ -125,17 +125,17 @@ pub(crate) fn event_of<'a>(
         }
         2 => Event::Acked { group, consumer, message },
         3 => {
-            let (reason, delay_ms) = (wire.code, value);
+            let (reason, delay_ms) = (row.code, value);
             Event::Nacked { group, consumer, message, attempt, reason, delay_ms }
         }
         4 => Event::Expired { group, consumer, message, attempt },
         5 => Event::Joined { group, consumer, credit: value },
-        6 => Event::Left { group, consumer, lost: wire.code != 0 },
+        6 => Event::Left { group, consumer, lost: row.code != 0 },
         7 => Event::Credit { group, consumer, amount: value },
         8 => Event::Leased { group, consumer, message, attempt, left_ms: value },
-        9 => Event::Woke { group, token: wire.message },
+        9 => Event::Woke { group, token: row.message },
         10 => Event::Tick { group },
-        11 => Event::Refused { group, consumer, message, why: Refusal::of(wire.code) },
+        11 => Event::Refused { group, consumer, message, why: Refusal::of(row.code) },
         12 => Event::Extended { group, consumer, message, left_ms: value },
         13 => Event::Gone { group, message },
         14 => Event::Replayed { group },
@@ -147,13 +147,13 @@ pub(crate) fn event_of<'a>(
 /// its rules and says so in a [`Event::Refused`].
 #[derive(Debug, Default)]
 pub struct Actions {
-    pub(crate) wishes: Vec<wire::Action>,
+    pub(crate) wishes: Vec<Wish>,
 }
 
 impl Actions {
     fn push(&mut self, kind: u8, code: u8, ids: (GroupId, ConsumerId, u64), value: u32) {
         let (group, consumer, message) = (ids.0.0, ids.1.0, ids.2);
-        self.wishes.push(wire::Action { kind, code, group, consumer, value, message });
+        self.wishes.push(Wish { kind, code, group, consumer, value, message });
     }
 
     /// Hands the message to the consumer; `lease_ms` 0 is the plan's. Spends its credit at

@@ -52,6 +52,7 @@ mod native;
 mod plan;
 mod policy;
 mod router;
+mod step;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
 

@@ -27,6 +27,7 @@ use crate::host::State;
 use crate::instance::{CallError, Instance, count_failure};
 use crate::limits::{DELIVERY_FAILURE_WINDOW_MS, DELIVERY_FAILURES, STATE_BYTES_MAX};
 use crate::setup::Setup;
+use crate::step::{EventBuffers, read_actions};
 
 /// One generation of a delivery binding in one shard.
 pub struct WasmDelivery {
@@ -39,7 +40,7 @@ pub struct WasmDelivery {
     failures: VecDeque<u64>,
     buffers: ColumnBuffers,
     parts: Vec<Parts>,
-    events: Vec<dispatching::Event>,
+    events: EventBuffers,
 }
 
 impl WasmDelivery {
@@ -57,7 +58,7 @@ impl WasmDelivery {
             failures: VecDeque::new(),
             buffers: ColumnBuffers::default(),
             parts: Vec::new(),
-            events: Vec::new(),
+            events: EventBuffers::default(),
         })
     }
 
@@ -74,11 +75,11 @@ impl WasmDelivery {
     }
 
     /// One guest call; after a failure a fresh instance stands ready.
-    fn call<R>(
+    fn call<A, R>(
         &mut self,
         now_ms: u64,
-        run: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<Result<R, String>>,
-        check: impl FnOnce(R) -> Result<R, String>,
+        run: impl FnOnce(&Guest, &mut Store<State>) -> wasmtime::Result<Result<A, String>>,
+        check: impl FnOnce(A) -> Result<R, String>,
     ) -> Result<R, Failure> {
         let Some(instance) = &mut self.instance else {
             return Err(Failure::Broken("failed too often".into()));
@@ -197,8 +198,7 @@ impl DeliveryPolicy for WasmDelivery {
         let mut buffers = std::mem::take(&mut self.buffers);
         self.fill(&mut buffers, ready);
         let mut sent = std::mem::take(&mut self.events);
-        sent.clear();
-        sent.extend(events.iter().map(to_event));
+        sent.fill(events);
         let columns = if self.columns.is_empty() || ready.is_empty() {
             Vec::new()
         } else {
@@ -206,13 +206,15 @@ impl DeliveryPolicy for WasmDelivery {
         };
         let told = events.iter().filter(|told| told.kind == event::READY).count();
         self.setup.counters.rows.fetch_add(told as u64, Relaxed);
-        let answer =
-            self.call(now_ms, |guest, store| guest.call_step(store, now_ms, &sent, &columns), Ok);
+        let answer = self.call(
+            now_ms,
+            |guest, store| guest.call_step(store, now_ms, sent.columns(), &columns),
+            |answer| read_actions(&answer, actions),
+        );
         drop(columns);
         self.buffers = buffers;
         self.events = sent;
-        actions.extend(answer?.iter().map(to_action));
-        Ok(())
+        answer
     }
 
     fn save(&mut self, _now_ms: u64) -> Option<(u32, Vec<u8>)> {
@@ -329,14 +331,4 @@ fn to_plan(plan: &dispatching::Plan, powers: Powers) -> Plan {
         undecided_ms_max: time(setting(1)),
         bytes_per_consumer: setting(2),
     }
-}
-
-fn to_event(event: &Event) -> dispatching::Event {
-    let &Event { kind, code, attempt, group, consumer, value, message } = event;
-    dispatching::Event { kind, code, attempt, group, consumer, value, message }
-}
-
-fn to_action(action: &dispatching::Action) -> Action {
-    let &dispatching::Action { kind, code, group, consumer, value, message } = action;
-    Action { kind, code, group, consumer, value, message }
 }

@@ -43,6 +43,7 @@ mod scratch;
 mod settle;
 pub mod setup;
 pub mod status;
+mod step;
 #[cfg(test)]
 mod testing;
 mod text;

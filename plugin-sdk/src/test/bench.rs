@@ -8,9 +8,11 @@
 use super::{TestMessage, cells, key_hash};
 use crate::bindings::exports::weir::policy::dispatching as wire;
 use crate::bindings::weir::policy::types::Column as WireColumn;
-use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId, step_batch};
+use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId};
 use crate::hash::Random;
 use crate::manifest::Manifest;
+use crate::step::native::{event_columns, wish_rows};
+use crate::step::{EventRow, step_batch};
 use std::collections::VecDeque;
 
 mod rules;
@@ -76,7 +78,7 @@ pub struct Bench<'p, D> {
     entries: Vec<Entry>,
     members: Vec<Member>,
     next_turn: usize,
-    events: VecDeque<wire::Event>,
+    events: VecDeque<EventRow>,
     wakes: Vec<(u64, u64)>,
     deliveries: Vec<Delivered>,
     settled: Vec<MessageId>,
@@ -309,7 +311,7 @@ impl<'p, D: Delivery> Bench<'p, D> {
     fn tell(&mut self, kind: u8, code: u8, attempt: u16, consumer: u32, value: u32, message: u64) {
         if self.plan.interest >> kind & 1 == 1 {
             let group = GROUP.0;
-            let event = wire::Event { kind, code, attempt, group, consumer, value, message };
+            let event = EventRow { kind, code, attempt, group, consumer, value, message };
             self.events.push_back(event);
         }
     }
@@ -424,7 +426,9 @@ impl<'p, D: Delivery> Bench<'p, D> {
                 .map(|&id| WireColumn { id, cells: cells(id, manifest, &shown) })
                 .collect();
             let names = &manifest.header_columns;
-            for wish in step_batch(self.policy, names, self.now_ms, &events, &ready) {
+            let events = event_columns(&events);
+            let actions = step_batch(self.policy, names, self.now_ms, &events, &ready);
+            for wish in wish_rows(&actions) {
                 if let Err(code) = self.grant(&wish) {
                     self.refusals.push(code);
                     self.tell(11, code, 0, wish.consumer, 0, wish.message);

@@ -2,9 +2,9 @@
 //! which wishes of a policy it grants. Called by its turns.
 
 use super::{Bench, Delivered, Entry, Fate, Member};
-use crate::bindings::exports::weir::policy::dispatching as wire;
 use crate::delivery::{Delivery, MessageId};
 use crate::hash::Random;
+use crate::step::Wish;
 use crate::test::key_hash;
 
 impl<D: Delivery> Bench<'_, D> {
@@ -100,7 +100,7 @@ impl<D: Delivery> Bench<'_, D> {
     }
 
     /// Does what a policy wishes, or says why not (`wit/roles.wit`).
-    pub(super) fn grant(&mut self, wish: &wire::Action) -> Result<(), u8> {
+    pub(super) fn grant(&mut self, wish: &Wish) -> Result<(), u8> {
         if wish.kind == 7 {
             self.wakes.push((self.now_ms + u64::from(wish.value), wish.message));
             return Ok(());

@@ -281,26 +281,30 @@ impl dispatching::Guest for Hostile {
 
     fn step(
         _now_ms: u64,
-        events: Vec<dispatching::Event>,
+        events: dispatching::Events,
         _ready: Vec<Column>,
-    ) -> Result<Vec<dispatching::Action>, String> {
+    ) -> Result<dispatching::Actions, String> {
         let (behaviour, _) = told();
         misbehave(&behaviour);
-        let action = |kind, consumer, message| dispatching::Action {
-            kind,
-            code: 0,
-            group: events.first().map_or(0, |event| event.group),
-            consumer,
-            value: 0,
-            message,
+        let group = events.groups.first().copied().unwrap_or(0);
+        let actions = |count: usize, kind: u8, consumer: u32, message: u64| dispatching::Actions {
+            kinds: vec![kind; count],
+            codes: vec![0; count],
+            groups: vec![group; count],
+            consumers: vec![consumer; count],
+            values: vec![0; count],
+            messages: vec![message; count],
         };
         match behaviour.as_str() {
             "fail" => Err("fails by order".to_owned()),
-            "huge-answer" => Ok(vec![action(5, 0, 0); 1 << 20]),
-            "unknown-codes" => Ok(vec![action(99, 0, 0)]),
-            "bad-index" => Ok(vec![action(1, 4_000_000_000, u64::MAX)]),
-            "wrong-count" => Ok(events.iter().map(|event| action(1, 0, event.message)).collect()),
-            _ => Ok(Vec::new()),
+            "huge-answer" => Ok(actions(1 << 20, 5, 0, 0)),
+            "unknown-codes" => Ok(actions(1, 99, 0, 0)),
+            "bad-index" => Ok(actions(1, 1, 4_000_000_000, u64::MAX)),
+            // A kind without its message, which would be another's.
+            "wrong-count" => {
+                Ok(dispatching::Actions { messages: Vec::new(), ..actions(1, 5, 0, 0) })
+            }
+            _ => Ok(actions(0, 0, 0, 0)),
         }
     }
 }

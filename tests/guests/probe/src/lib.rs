@@ -216,22 +216,26 @@ impl dispatching::Guest for Probe {
     /// length of its subject, as the columns show it.
     fn step(
         _now_ms: u64,
-        events: Vec<dispatching::Event>,
+        events: dispatching::Events,
         ready: Vec<Column>,
-    ) -> Result<Vec<dispatching::Action>, String> {
+    ) -> Result<dispatching::Actions, String> {
         CALLS.set(CALLS.get() + 1);
-        let rows = events.iter().filter(|event| event.kind == 1).count() as u32;
-        let subjects = column(&Batch { rows, now_ms: 0, columns: ready }, 1);
-        let ready = events.iter().filter(|event| event.kind == 1).zip(subjects);
-        let dispatch = |(event, subject): (&dispatching::Event, String)| dispatching::Action {
-            kind: 1,
-            code: subject.len() as u8,
-            group: event.group,
-            consumer: CONSUMER.get(),
-            value: CALLS.get() as u32,
-            message: event.message,
-        };
-        Ok(ready.map(dispatch).collect())
+        let told = events.kinds.iter().zip(&events.groups).zip(&events.messages);
+        let (groups, messages): (Vec<_>, Vec<_>) = told
+            .filter(|((kind, _), _)| **kind == 1)
+            .map(|((_, &group), &message)| (group, message))
+            .unzip();
+        let rows = messages.len();
+        let input = Batch { rows: rows as u32, now_ms: 0, columns: ready };
+        let codes = column(&input, 1).iter().map(|subject| subject.len() as u8).collect();
+        Ok(dispatching::Actions {
+            kinds: vec![1; rows],
+            codes,
+            groups,
+            consumers: vec![CONSUMER.get(); rows],
+            values: vec![CALLS.get() as u32; rows],
+            messages,
+        })
     }
 }
 
