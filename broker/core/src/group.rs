@@ -85,6 +85,18 @@ pub(crate) struct Settled {
     pub(crate) level: Level,
 }
 
+impl Settled {
+    /// Takes `next` in, if it is what follows.
+    pub(crate) fn join(&mut self, next: &Self) -> bool {
+        let follows =
+            (self.partition, self.level, self.to) == (next.partition, next.level, next.from);
+        if follows {
+            self.to = next.to;
+        }
+        follows
+    }
+}
+
 /// Neighbours meant for a consumer, with their room reserved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pick {
@@ -378,11 +390,9 @@ impl Group {
     /// `from..to` is settled: the store is told at the end of the round.
     fn note_settled(&mut self, partition: u16, from: u64, to: u64) {
         let level = if self.asked { self.level } else { self.level.min(Level::Os) };
-        match self.settled.last_mut() {
-            Some(last) if last.partition == partition && last.to == from && last.level == level => {
-                last.to = to;
-            }
-            _ => self.settled.push(Settled { partition, from, to, level }),
+        let new = Settled { partition, from, to, level };
+        if !self.settled.last_mut().is_some_and(|last| last.join(&new)) {
+            self.settled.push(new);
         }
     }
 

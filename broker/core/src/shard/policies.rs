@@ -42,6 +42,8 @@ pub(super) struct Binding {
     restarts: u32,
     /// Events of one call, where it looks at no messages.
     events_max: usize,
+    /// The group whose events were the last to find room in a call that was full.
+    served: GroupId,
 }
 
 /// What became of a consumer that wants in.
@@ -91,6 +93,7 @@ impl Policies {
             classes: Memo::new(CLASSES_MAX),
             restarts: 0,
             events_max: POLICY_BATCH_EVENTS,
+            served: 0,
         };
         self.bindings.insert(id, binding);
         id
@@ -200,6 +203,20 @@ impl Policies {
     /// How many events a call may hold at most, where it shows no messages.
     pub(super) fn events_max(&self, id: BindingId) -> usize {
         self.bindings.get(&id).map_or(POLICY_BATCH_EVENTS, |binding| binding.events_max)
+    }
+
+    /// Puts groups of the binding, sorted, in the order in which they are told: one that
+    /// fills call after call must not keep the others waiting for ever.
+    pub(super) fn take_turns(&self, id: BindingId, groups: &mut [GroupId]) {
+        let served = self.bindings.get(&id).map_or(0, |binding| binding.served);
+        groups.rotate_left(groups.partition_point(|&group| group <= served));
+    }
+
+    /// A call was full with events of this group.
+    pub(super) fn note_served(&mut self, id: BindingId, group: GroupId) {
+        if let Some(binding) = self.bindings.get_mut(&id) {
+            binding.served = group;
+        }
     }
 
     /// Hands events over; `actions` is appended to.

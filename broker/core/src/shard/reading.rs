@@ -147,7 +147,12 @@ impl Shard {
         let removed = group.purge(now.steady_ms) + passed;
         group.asked = false;
         let level = group.level;
+        let freed = std::mem::take(&mut group.freed_bytes);
+        self.release_settled(group_id);
+        // Nobody knows the lengths of what was passed over; the store knows what is left.
+        let left = self.store.bounds(log).bytes;
         let queue = self.queue_mut(id)?;
+        queue.bytes = queue.bytes.saturating_sub(freed).min(left);
         queue.removed += removed;
         queue.is_overcounted = true;
         self.touch(group_id);

@@ -237,7 +237,8 @@ impl Shard {
         speaking.sort_unstable();
         speaking.dedup();
         for of_one in speaking.chunk_by(|one, other| one.0 == other.0) {
-            let ids: Vec<GroupId> = of_one.iter().map(|&(_, id)| id).collect();
+            let mut ids: Vec<GroupId> = of_one.iter().map(|&(_, id)| id).collect();
+            self.policies.take_turns(of_one[0].0, &mut ids);
             self.step_policy(now, of_one[0].0, &ids, effects);
         }
     }
@@ -253,6 +254,10 @@ impl Shard {
         let mut shown = Vec::new();
         for &id in ids {
             self.collect_events(id, binding, &mut events, &mut shown);
+            if self.groups.get(&id).is_some_and(|group| !group.events.is_empty()) {
+                self.policies.note_served(binding, id);
+                break;
+            }
         }
         if events.is_empty() {
             return;
@@ -358,26 +363,37 @@ impl Shard {
     /// Tells the store what the groups with work, and those that have just worked,
     /// have settled: the round's commit keeps it.
     fn hand_over_settled(&mut self, worked: &[GroupId]) {
-        for id in self.dirty.iter().chain(worked) {
-            let Some(group) = self.groups.get_mut(id) else { continue };
-            if group.settled.is_empty() {
-                continue;
+        for at in 0..self.dirty.len() {
+            self.release_settled(self.dirty[at]);
+        }
+        worked.iter().for_each(|&id| self.release_settled(id));
+    }
+
+    /// Tells the store what one group has settled.
+    pub(super) fn release_settled(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id).filter(|group| !group.settled.is_empty()) else {
+            return;
+        };
+        // Consumers who take turns settle neighbours: together they are one stretch.
+        let place = |one: &Settled| (one.partition, one.level, one.from);
+        if !group.settled.is_sorted_by_key(place) {
+            group.settled.sort_unstable_by_key(place);
+        }
+        group.settled.dedup_by(|next, before| before.join(next));
+        let mut partitions = Vec::new();
+        for Settled { partition, from, to, level } in group.settled.drain(..) {
+            let cursor = group.parts[usize::from(partition)].cursor;
+            self.store.release(cursor, from, to, level);
+            self.answers.hand_over(level);
+            if partitions.last() != Some(&partition) {
+                partitions.push(partition);
             }
-            let mut partitions = Vec::new();
-            for Settled { partition, from, to, level } in group.settled.drain(..) {
-                let cursor = group.parts[usize::from(partition)].cursor;
-                self.store.release(cursor, from, to, level);
-                self.answers.hand_over(level);
-                if partitions.last() != Some(&partition) {
-                    partitions.push(partition);
-                }
-            }
-            for partition in partitions {
-                let part = &group.parts[usize::from(partition)];
-                let floor = part.floor(self.store.bounds(part.log).stable);
-                if floor > self.store.bounds(part.cursor).start {
-                    self.store.trim(part.cursor, floor);
-                }
+        }
+        for partition in partitions {
+            let part = &group.parts[usize::from(partition)];
+            let floor = part.floor(self.store.bounds(part.log).stable);
+            if floor > self.store.bounds(part.cursor).start {
+                self.store.trim(part.cursor, floor);
             }
         }
     }

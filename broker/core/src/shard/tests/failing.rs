@@ -283,3 +283,22 @@ fn after_a_failed_call_a_policy_is_told_less_at_once() {
     assert_eq!(bind(&mut policies, 2), id);
     assert_eq!(policies.events_max(id), POLICY_BATCH_EVENTS, "another generation is another");
 }
+
+#[test]
+fn groups_of_a_busy_policy_take_turns() {
+    let mut policies = Policies::default();
+    let policy = Box::new(TestPolicy::new("busy", 1, Arc::new(Mutex::new(Hand::default()))));
+    let id = policies.bind(0, "busy".to_owned(), Scope::default(), policy);
+    let told = |policies: &Policies| {
+        let mut groups = [2, 5, 7];
+        policies.take_turns(id, &mut groups);
+        groups
+    };
+    assert_eq!(told(&policies), [2, 5, 7]);
+    policies.note_served(id, 2);
+    assert_eq!(told(&policies), [5, 7, 2], "it filled a call, the others come first");
+    policies.note_served(id, 7);
+    assert_eq!(told(&policies), [2, 5, 7]);
+    policies.note_served(id, 6);
+    assert_eq!(told(&policies), [7, 2, 5], "one that is gone by now");
+}

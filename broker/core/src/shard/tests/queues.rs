@@ -374,6 +374,32 @@ fn a_purge_beside_a_publish_frees_the_bytes() {
 }
 
 #[test]
+fn what_a_purge_beside_a_publish_leaves_is_all_that_counts() {
+    check(
+        "queue orders bytes_max=140
+         eve: publish orders 0123456789012345678901234567890123456789
+         eve: publish orders 0123456789012345678901234567890123456789
+         hold stable
+         eve: publish orders a && eve: purge orders
+         free stable
+         eve: publish orders 0123456789012345678901234567890123456789
+         eve: publish orders b && eve: purge orders && eve: publish orders c
+         eve: info orders",
+        expect![[r#"
+            eve <- published 1: Ok(Memory)
+            eve <- published 1: Ok(Memory)
+            eve <- Count { done: 2, unknown: 0 }
+            eve <- published 1: Ok(Memory)
+            eve <- published 1: Ok(Memory)
+            eve <- Count { done: 3, unknown: 0 }
+            eve <- published 2 rows [0, 0]: Ok(Memory)
+            eve <- orders: 1 kept, 5..6, published 6 refused 0 removed 5
+              [] built-in g0 lag 1 ready 1 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+        "#]],
+    );
+}
+
+#[test]
 fn deleting_ends_consumers_and_pulls() {
     check(
         "queue orders
