@@ -11,7 +11,8 @@ use weir_core::store::{Catalogue, Entry, StoreError};
 use crate::files;
 use crate::format::{EntryKind, named_body};
 use crate::limits;
-use crate::shared::{Order, Shared};
+use crate::order::Order;
+use crate::shared::Shared;
 
 /// What the catalogue knows.
 #[derive(Clone, Debug, Default)]

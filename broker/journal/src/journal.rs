@@ -12,10 +12,11 @@ use crate::catalogue::JournalCatalogue;
 use crate::files::{self, Files};
 use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
+use crate::order::Order;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io, mark};
 use crate::rest::KeeperNews;
 use crate::segment::Sizes;
-use crate::shared::{Order, Shared, Start};
+use crate::shared::{Shared, Start};
 use crate::store::JournalStore;
 use crate::writer::{self, First, Writer};
 

@@ -9,6 +9,7 @@ mod journal;
 mod keeper;
 pub mod limits;
 mod log;
+mod order;
 mod ranges;
 mod read;
 mod recovery;

@@ -97,10 +97,25 @@ pub(crate) struct Freed {
     pub(crate) any: bool,
     /// Bytes of bodies that left memory.
     pub(crate) resident: u64,
+    /// How many those are.
+    pub(crate) bodies: usize,
     /// The same, of level memory.
     pub(crate) pinned: u64,
     /// Segments, by base, that hold nothing any more.
     pub(crate) segments: Vec<u64>,
+}
+
+impl Freed {
+    /// The body of `chunk` leaves memory, if it is there.
+    pub(crate) fn let_go(&mut self, chunk: &Chunk) {
+        let bytes = chunk.resident();
+        if chunk.level == Level::Memory {
+            self.pinned += bytes;
+        } else if bytes > 0 {
+            self.resident += bytes;
+            self.bodies += 1;
+        }
+    }
 }
 
 /// See the file's head.
@@ -273,12 +288,7 @@ impl Log {
                 if chunk.live == 0 {
                     self.bytes -= chunk.bytes.min(self.bytes);
                     chunk.bytes = 0;
-                    let resident = chunk.resident();
-                    if chunk.level == Level::Memory {
-                        freed.pinned += resident;
-                    } else {
-                        freed.resident += resident;
-                    }
+                    freed.let_go(chunk);
                     chunk.body = Body::Gone;
                 }
             }
@@ -363,11 +373,7 @@ impl Log {
             if chunk.end() > through {
                 break;
             }
-            if chunk.level == Level::Memory {
-                freed.pinned += chunk.resident();
-            } else {
-                freed.resident += chunk.resident();
-            }
+            freed.let_go(chunk);
             self.filed_live += u64::from(chunk.live);
             self.filed_bytes += chunk.bytes;
             self.chunks.pop_front();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 /// Stretches in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges {
@@ -11,33 +13,33 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
-    /// Adds `from..to`. Returns the parts of it that were not in the set.
-    pub(crate) fn insert(&mut self, from: u64, to: u64) -> Vec<Range<u64>> {
+    /// Adds `from..to`. Returns the parts of it that were not in the set, in any order.
+    pub(crate) fn insert(&mut self, from: u64, to: u64) -> SmallVec<[Range<u64>; 1]> {
+        let mut fresh = SmallVec::new();
         if from >= to {
-            return Vec::new();
+            return fresh;
         }
-        let (mut start, mut end) = (from, to);
-        let before = self.stretches.range(..=from).next_back();
-        if let Some((&first, &last)) = before.filter(|&(_, &last)| last >= from) {
-            start = first;
-            end = end.max(last);
-        }
-        let mut fresh = Vec::new();
-        let mut at = from;
-        let touched: Vec<(u64, u64)> =
-            self.stretches.range(start..=to).map(|(&first, &last)| (first, last)).collect();
-        for (first, last) in touched {
-            if first > at {
-                fresh.push(at..first.min(to));
+        // What lies behind `missing` is there; stretches are looked at from behind, so
+        // that the usual one, which the new one continues, is found at once.
+        let (mut missing, mut end) = (to, to);
+        while let Some((&first, last)) = self.stretches.range_mut(..=to).next_back()
+            && *last >= from
+        {
+            if *last < missing {
+                fresh.push((*last).max(from)..missing);
             }
-            at = at.max(last);
-            end = end.max(last);
+            missing = first;
+            end = end.max(*last);
+            if first <= from {
+                *last = end;
+                return fresh;
+            }
             self.stretches.remove(&first);
         }
-        if at < to {
-            fresh.push(at..to);
+        if from < missing {
+            fresh.push(from..missing);
         }
-        self.stretches.insert(start, end);
+        self.stretches.insert(from, end);
         fresh
     }
 
@@ -145,7 +147,8 @@ mod tests {
             for _ in 0..60 {
                 let from = next(100);
                 let to = from + next(12);
-                let fresh: Vec<u64> = ranges.insert(from, to).into_iter().flatten().collect();
+                let mut fresh: Vec<u64> = ranges.insert(from, to).into_iter().flatten().collect();
+                fresh.sort_unstable();
                 let expected: Vec<u64> =
                     (from..to).filter(|&offset| plain.insert(offset)).collect();
                 assert_eq!(fresh, expected, "seed {seed}");

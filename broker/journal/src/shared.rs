@@ -20,16 +20,16 @@ use weir_core::store::StoreError;
 
 use crate::catalogue::CatalogueState;
 use crate::files::{File, Files};
-use crate::format::{BlockBuilder, EntryKind};
+use crate::format::BlockBuilder;
 use crate::journal::{Counts, JournalConfig};
 use crate::keeper::{Ask, Told};
 use crate::limits;
 use crate::log::{BlockPlace, Log};
+use crate::order::Order;
 use crate::read::RecentReads;
 use crate::segment::Handles;
 use crate::spares::Spares;
 use crate::writer::Writer;
-use weir_message::Batch;
 
 pub(crate) use quick::quick_bytes;
 
@@ -88,28 +88,6 @@ pub(crate) struct Pending {
     pub(crate) bytes: usize,
     /// How many wait for [`Shared::advance`]: to tell nobody is a system call, too.
     waiters: u32,
-}
-
-/// An entry to hand over.
-pub(crate) enum Order {
-    Append { level: Level, log: u64, base: u64, time_ms: u64, due_ms: u64, batch: Batch },
-    Plain { kind: EntryKind, level: Level, log: u64, numbers: [u64; 4], body: Vec<u8> },
-}
-
-impl Order {
-    pub(crate) fn bytes(&self) -> usize {
-        limits::TABLE_ENTRY_BYTES
-            + match self {
-                Self::Append { batch, .. } => batch.bytes.len() + 4 * batch.len(),
-                Self::Plain { body, .. } => body.len(),
-            }
-    }
-
-    pub(crate) fn level(&self) -> Level {
-        match self {
-            Self::Append { level, .. } | Self::Plain { level, .. } => *level,
-        }
-    }
 }
 
 /// See the file's head.

@@ -22,8 +22,9 @@ use crate::format::{EntryKind, named_body};
 use crate::keeper::{Ask, FiledLog, Told};
 use crate::limits;
 use crate::log::{Body, Chunk, Freed, Log, resident};
+use crate::order::{self, Order};
 use crate::read;
-use crate::shared::{Inbox, Order, Shared};
+use crate::shared::{Inbox, Shared};
 use crate::waits::{Wait, Waits};
 
 /// See the file's head.
@@ -44,8 +45,8 @@ pub struct JournalStore {
     moved: Vec<LogId>,
     /// Bodies in memory that may leave it, oldest first, and some that have gone.
     resident: VecDeque<(LogId, u64)>,
-    /// At that length those that have gone are looked for.
-    resident_look: usize,
+    /// How many of those have gone.
+    resident_gone: usize,
     resident_bytes: u64,
     resident_max: u64,
     /// Bytes of level memory: they cannot leave.
@@ -79,7 +80,7 @@ impl JournalStore {
             waits: Waits::default(),
             moved: Vec::new(),
             resident: VecDeque::new(),
-            resident_look: limits::RESIDENT_LOOK,
+            resident_gone: 0,
             resident_bytes: 0,
             resident_max,
             pinned_bytes: 0,
@@ -114,6 +115,7 @@ impl JournalStore {
 
     fn book(&mut self, log: u64, freed: Freed) {
         self.resident_bytes -= freed.resident.min(self.resident_bytes);
+        self.resident_gone += freed.bodies;
         self.pinned_bytes -= freed.pinned.min(self.pinned_bytes);
         if !freed.segments.is_empty() {
             self.gone.push(Gone::Segments(log, freed.segments));
@@ -182,6 +184,7 @@ impl JournalStore {
     fn evict(&mut self) {
         while self.resident_bytes > self.resident_max {
             let Some(&(log, base)) = self.resident.front() else { return };
+            let mut is_gone = true;
             if let Some(log) = self.logs[log.0 as usize].as_mut()
                 && let Some(at) = log.chunk_from(base)
             {
@@ -193,16 +196,19 @@ impl JournalStore {
                     chunk.body = Body::Journal(place);
                     let merged = merge_with_previous(&mut log.chunks, at);
                     log.leaving = if merged { at } else { at + 1 };
+                    is_gone = false;
                 }
             }
+            self.resident_gone -= usize::from(is_gone).min(self.resident_gone);
             self.resident.pop_front();
         }
     }
 
     /// Drops entries of bodies that went without having to leave: they were settled.
-    /// Where all are, nothing ever is evicted, and the line would grow for ever.
+    /// Where all are, nothing ever is evicted, and the line would grow for ever. Done
+    /// when it is half of the line, so that each look is paid for by those that went.
     fn forget_gone(&mut self) {
-        if self.resident.len() < self.resident_look {
+        if self.resident_gone < limits::RESIDENT_LOOK.max(self.resident.len() / 2) {
             return;
         }
         let logs = &self.logs;
@@ -211,9 +217,8 @@ impl JournalStore {
             let in_memory = |log: &Log, at: usize| matches!(log.chunks[at].body, Body::Memory(..));
             log.is_some_and(|log| log.chunk_from(base).is_some_and(|at| in_memory(log, at)))
         });
-        // As many again as are left: each look is paid for by what came since.
-        self.resident_look = (2 * self.resident.len()).max(limits::RESIDENT_LOOK);
-        self.resident.shrink_to(self.resident_look);
+        self.resident_gone = 0;
+        self.resident.shrink_to((2 * self.resident.len()).max(limits::RESIDENT_LOOK));
     }
 
     fn answer_asks(&mut self) {
@@ -320,13 +325,9 @@ impl Store for JournalStore {
         if let Some(removed) = self.logs[log.0 as usize].take() {
             self.names.remove(&removed.name);
             self.by_number.remove(&removed.number);
-            for chunk in &removed.chunks {
-                let held = match chunk.level {
-                    Level::Memory => &mut self.pinned_bytes,
-                    _ => &mut self.resident_bytes,
-                };
-                *held -= chunk.resident().min(*held);
-            }
+            let mut freed = Freed::default();
+            removed.chunks.iter().for_each(|chunk| freed.let_go(chunk));
+            self.book(removed.number, freed);
             self.order(EntryKind::RemoveLog, Level::Disk, removed.number, [0; 4], Vec::new());
             self.gone.push(Gone::Log(removed.number));
         }
@@ -409,7 +410,7 @@ impl Store for JournalStore {
         let number = target.number;
         let freed = target.release(from, to);
         if freed.any && level != Level::Memory {
-            self.order(EntryKind::Release, level, number, [from, to, 0, 0], Vec::new());
+            order::settle(&mut self.turn, level, number, from, to);
         }
         self.book(number, freed);
     }

@@ -77,6 +77,7 @@ fn journal() {
     assert!(builder.extend_last_append(Level::Disk, 7, 102, CREATED_MS, 0, &more));
     builder.push_append(Level::Os, 7, 103, CREATED_MS, CREATED_MS + 5_000, late.clone());
     builder.push(EntryKind::Release, Level::Os, 7, [100, 102, 0, 0], &[]);
+    builder.push(EntryKind::ReleaseSome, Level::Disk, 7, [103, 170, 0b101, 0b100], &[]);
     let finished = builder.finish(head(Kind::Journal, 5, 41, 0x1122_3344), &mut bytes);
     let second_at = FILE_HEAD_BYTES + finished.len;
     builder.push(EntryKind::Trim, Level::Disk, 7, [102, 0, 0, 0], &[]);
@@ -100,10 +101,12 @@ fn journal() {
     assert_eq!((append.a, append.b, append.c, append.d), (100, 3, CREATED_MS, 0));
     assert_eq!(one.entries[2].append_batch(&its_bytes), Ok(late));
     assert_eq!(one.entries[2].level, Level::Os);
+    assert!(one.entries[3].settled().eq(std::iter::once(100..102)));
+    assert!(one.entries[4].settled().eq([103..104, 105..106, 169..170]));
     let (two, its_bytes) = block(&bytes, second_at, Kind::Journal, 5);
     assert_eq!(two.head, head(Kind::Journal, 5, 42, one.header_crc));
     let kinds = one.entries.iter().chain(&two.entries).map(|entry| entry.kind as u8);
-    assert_eq!(kinds.collect::<Vec<_>>(), [5, 1, 1, 2, 3, 4, 6, 7, 8, 9, 10]);
+    assert_eq!(kinds.collect::<Vec<_>>(), [5, 1, 1, 2, 16, 3, 4, 6, 7, 8, 9, 10]);
     let put = two.entries[3].sound_body(&its_bytes).unwrap();
     assert_eq!(parse_named(put), Ok(("stream/flights", &b"value"[..])));
     assert_eq!(two.entries[4].sound_body(&its_bytes), Ok(&b"stream/gone"[..]));
@@ -181,11 +184,11 @@ fn newer() {
     let file_head =
         FileHead { kind: Kind::Journal, store: STORE, sequence: 5, log: 0, created_ms: CREATED_MS };
     let mut bytes = file_head.encode();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..52]);
     bytes[52..56].copy_from_slice(&crc.to_le_bytes());
-    let bytes = golden("newer.hex", "The head of a journal file of format 2.", &bytes);
+    let bytes = golden("newer.hex", "The head of a journal file of format 3.", &bytes);
     let refused = FileHead::decode(&bytes, Kind::Journal).unwrap_err();
-    assert_eq!(refused, HeadError::Newer(2));
-    assert_eq!(refused.to_string(), "made by a newer weir: format 2, this one reads up to 1",);
+    assert_eq!(refused, HeadError::Newer(3));
+    assert_eq!(refused.to_string(), "made by a newer weir: format 3, this one reads up to 2",);
 }

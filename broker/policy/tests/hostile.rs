@@ -328,7 +328,9 @@ fn a_delivery_policy_is_restarted_and_then_given_up() {
     let mut policy = start("huge-answer");
     assert!(matches!(step(&mut *policy), Err(Failure::Restarted(_))), "past its output");
     let mut policy = start("wrong-count");
-    assert!(matches!(step(&mut *policy), Err(Failure::Restarted(why)) if why.contains("0 messages")));
+    assert!(
+        matches!(step(&mut *policy), Err(Failure::Restarted(why)) if why.contains("0 messages"))
+    );
     assert!(actions.is_empty(), "no wish of a call that failed counts");
     let mut policy = start("unknown-codes");
     assert!(

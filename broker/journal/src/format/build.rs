@@ -116,7 +116,7 @@ impl BlockBuilder {
         body_parts: &[&[u8]],
     ) {
         // What is settled or dropped was appended before, and stays so.
-        if !matches!(kind, EntryKind::Release | EntryKind::Trim) {
+        if !matches!(kind, EntryKind::Release | EntryKind::ReleaseSome | EntryKind::Trim) {
             self.open_appends.remove(&log);
         }
         let start = self.copied.len();

@@ -47,11 +47,17 @@ pub enum EntryKind {
     CheckpointChain = 14,
     /// Checkpoint: records `a..b` of the log are lost, and nobody has accepted it.
     LogDamage = 15,
+    /// Records of `a..b` are settled for good, those whose bit is set: the offsets from
+    /// `a` on are the bits of `c`, the lowest first, then those of `d`.
+    ReleaseSome = 16,
 }
+
+/// Offsets that one [`EntryKind::ReleaseSome`] spans at most.
+pub const SOME_OFFSETS: u64 = 128;
 
 impl EntryKind {
     /// Every kind, by code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Append,
         Self::Release,
         Self::Trim,
@@ -67,6 +73,7 @@ impl EntryKind {
         Self::CheckpointEnd,
         Self::CheckpointChain,
         Self::LogDamage,
+        Self::ReleaseSome,
     ];
 
     fn of(code: u8) -> Option<Self> {
@@ -144,6 +151,11 @@ impl Entry {
         batch_of_body(self, &bytes.slice(self.body.clone()))
     }
 
+    /// What it settles, run by run; nothing where it is no release.
+    pub fn settled(&self) -> impl Iterator<Item = Range<u64>> + use<> {
+        settled_by(self.kind, [self.a, self.b, self.c, self.d])
+    }
+
     /// Reads a row whose body must start at `body_pos` of the bodies, which start
     /// at `bodies` of the block and are `bodies_len` long. `None`: no such row was
     /// ever written.
@@ -183,6 +195,12 @@ impl Entry {
             | EntryKind::LogDamage
             | EntryKind::LogState
             | EntryKind::SegmentState => self.a <= self.b,
+            // The stretch ends where its bits do, on both sides.
+            EntryKind::ReleaseSome => {
+                let bits = bits_of(self.c, self.d);
+                let span = SOME_OFFSETS - u64::from(bits.leading_zeros());
+                bits & 1 == 1 && self.a.checked_add(span) == Some(self.b)
+            }
             EntryKind::CheckpointChain => u32::try_from(self.d).is_ok(),
             _ => true,
         }
@@ -201,6 +219,33 @@ impl Entry {
         row[48..52].copy_from_slice(&(body_pos as u32).to_le_bytes());
         row[52..56].copy_from_slice(&(self.body.len() as u32).to_le_bytes());
     }
+}
+
+/// The bits of a [`EntryKind::ReleaseSome`], from its last two numbers.
+pub(crate) fn bits_of(low: u64, high: u64) -> u128 {
+    u128::from(low) | u128::from(high) << 64
+}
+
+/// What an entry of that kind with those numbers settles, run by run; nothing where it is
+/// no release.
+pub fn settled_by(kind: EntryKind, numbers: [u64; 4]) -> impl Iterator<Item = Range<u64>> + use<> {
+    let [from, to, low, high] = numbers;
+    let whole = (kind == EntryKind::Release && from < to).then_some(from..to);
+    let mut bits = if kind == EntryKind::ReleaseSome { bits_of(low, high) } else { 0 };
+    let mut at = from;
+    let runs = std::iter::from_fn(move || {
+        if bits == 0 {
+            return None;
+        }
+        let gap = bits.trailing_zeros();
+        bits >>= gap;
+        let len = bits.trailing_ones();
+        bits = bits.checked_shr(len).unwrap_or(0);
+        let start = at + u64::from(gap);
+        at = start + u64::from(len);
+        Some(start..at)
+    });
+    whole.into_iter().chain(runs)
 }
 
 /// The records in `body`, the body of the append `entry`, sharing its memory.

@@ -6,7 +6,7 @@ use super::{array, u16_at, u32_at, u64_at};
 use crate::limits::FILE_HEAD_BYTES;
 
 /// Version this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 const MAGIC: &[u8; 8] = b"WEIRFILE";
 /// Bytes before the checksum, and what it covers.
@@ -108,7 +108,7 @@ impl FileHead {
             return Err(HeadError::Damaged("its checksum differs"));
         }
         match u16_at(head, 8) {
-            FORMAT_VERSION => {}
+            1..=FORMAT_VERSION => {}
             0 => return Err(HeadError::Damaged("no format has the number 0")),
             version => return Err(HeadError::Newer(version)),
         }

@@ -216,7 +216,9 @@ impl Replay {
             _ => {
                 let Some(log) = self.logs.get_mut(&entry.log) else { return };
                 match entry.kind {
-                    EntryKind::Release => drop(log.release(entry.a, entry.b)),
+                    EntryKind::Release | EntryKind::ReleaseSome => {
+                        entry.settled().for_each(|run| drop(log.release(run.start, run.end)));
+                    }
                     EntryKind::Trim => drop(log.trim(entry.a)),
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {

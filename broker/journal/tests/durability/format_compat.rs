@@ -1,9 +1,9 @@
-//! D16: a data folder of format 1, kept in the repository, opens and holds what it
-//! held; one of format 2 is refused in a sentence that has both numbers, and
-//! nothing in it is changed.
+//! D16: a data folder of each format there has been, kept in the repository, opens and
+//! holds what it held; one of a later format is refused in a sentence that has both
+//! numbers, and nothing in it is changed.
 //!
-//! `WEIR_BLESS=1` writes the folder anew: only when the format gets a new number,
-//! and then beside the old one.
+//! `WEIR_BLESS=1` writes the folder of the newest format anew: only when the format gets
+//! a new number.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,15 +11,16 @@ use std::path::PathBuf;
 
 use weir_core::command::Level;
 use weir_journal::files::Files;
+use weir_journal::format::FORMAT_VERSION;
 use weir_journal::sim::SimFiles;
 
 use crate::anatomy::Anatomy;
 use crate::hex::{from_hex, to_hex};
 use crate::world::{Held, World, config};
 
-/// Where a folder of format 1 is kept.
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/folder-1")
+/// Where a folder of that format is kept.
+fn golden(format: u16) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/folder-{format}"))
 }
 
 /// A folder with everything in it that a folder may have.
@@ -39,6 +40,11 @@ fn make() -> World {
         assert!(world.settle());
         let stable = world.bounds("queue/b").stable;
         world.release("queue/b", stable - 2, stable, Level::Disk);
+        if round % 4 == 2 {
+            // Not neighbours: one entry with a bit for each.
+            world.release("queue/a", stable - 1, stable, Level::Disk);
+            world.release("queue/a", stable - 3, stable - 2, Level::Disk);
+        }
         if round % 3 == 0 {
             world.trim("queue/a", 2 * round);
             assert!(world.commit() && world.put(&format!("key/{}", round % 4), &[round as u8]));
@@ -72,7 +78,7 @@ fn words(held: &Held) -> String {
 
 fn bless() {
     let mut world = make();
-    let folder = golden();
+    let folder = golden(FORMAT_VERSION);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     let kept = |path: &String| {
@@ -88,10 +94,10 @@ fn bless() {
 }
 
 /// The kept folder on a disk of its own.
-fn load() -> World {
+fn load(format: u16) -> World {
     let files = SimFiles::new(16);
     let mut paths: Vec<PathBuf> =
-        fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(golden(format)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "hex")) {
         let name = path.file_stem().unwrap().to_str().unwrap().replace('+', "/");
@@ -114,7 +120,11 @@ fn format_compat() {
     if std::env::var_os("WEIR_BLESS").is_some() {
         bless();
     }
-    let mut world = load();
+    (1..=FORMAT_VERSION).for_each(opens_and_refuses_what_is_newer);
+}
+
+fn opens_and_refuses_what_is_newer(format: u16) {
+    let mut world = load(format);
     let kept = world.files.paths();
     for part in ["checkpoint-", "journal/j-", "logs/"] {
         assert!(kept.iter().any(|path| path.starts_with(part)), "no {part} in the folder");
@@ -124,7 +134,7 @@ fn format_compat() {
     let report = world.journal().report().clone();
     assert!(report.damage.is_empty(), "{}", report.summary());
     assert!(report.torn.is_none() && report.checkpoint_fallback.is_none(), "{report:?}");
-    let expected = fs::read_to_string(golden().join("holds.txt")).unwrap();
+    let expected = fs::read_to_string(golden(format).join("holds.txt")).unwrap();
     assert_eq!(words(&world.held()), expected);
     assert!(!world.journal().unopened().contains(&"queue/gone".to_owned()));
     // It can be worked with, and read again.
@@ -137,9 +147,9 @@ fn format_compat() {
 
     // Whatever file is newer, it is said so.
     for path in kept {
-        let mut world = load();
+        let mut world = load(format);
         let mut head = world.files.bytes(&path).unwrap()[..56].to_vec();
-        head[8..10].copy_from_slice(&2_u16.to_le_bytes());
+        head[8..10].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
         let crc = crc32c::crc32c(&head[..52]);
         head[52..].copy_from_slice(&crc.to_le_bytes());
         world.files.damage(&path, &head, 0);
@@ -147,13 +157,15 @@ fn format_compat() {
         match world.try_start() {
             Err(error) => {
                 let error = error.to_string();
-                let tells = error.contains("format 2, this one reads up to 1");
+                let (newer, known) = (FORMAT_VERSION + 1, FORMAT_VERSION);
+                let tells = format!("format {newer}, this one reads up to {known}");
+                let tells = error.contains(&tells);
                 assert!(tells && error.contains(&path), "{path}: {error}");
                 assert!(before == contents(&world.files), "{path}: refused, and changed");
             }
             // Nothing reads that file any more.
             Ok(()) => {
-                assert!(path.starts_with("journal/"), "{path} is read as format 1");
+                assert!(path.starts_with("journal/"), "{path} is read as format {format}");
                 assert_eq!(words(&world.held()), expected, "{path}");
             }
         }

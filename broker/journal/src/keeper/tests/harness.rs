@@ -657,7 +657,9 @@ fn replay(files: &SimFiles, content: &CheckpointContent, logs: &mut BTreeMap<u64
                             }
                         }
                     }
-                    EntryKind::Release => log.released.extend(entry.a..entry.b),
+                    EntryKind::Release | EntryKind::ReleaseSome => {
+                        log.released.extend(entry.settled().flatten());
+                    }
                     EntryKind::RemoveLog => drop(logs.remove(&entry.log)),
                     _ => {}
                 }
