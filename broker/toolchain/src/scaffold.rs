@@ -34,7 +34,7 @@ pub enum ScaffoldError {
 }
 
 /// Sources of the SDK: path below its folder, and content.
-const SDK: [(&str, &str); 19] = [
+const SDK: [(&str, &str); 20] = [
     ("src/bindings.rs", include_str!("../../../plugin-sdk/src/bindings.rs")),
     ("src/component.rs", include_str!("../../../plugin-sdk/src/component.rs")),
     ("src/context.rs", include_str!("../../../plugin-sdk/src/context.rs")),
@@ -50,6 +50,7 @@ const SDK: [(&str, &str); 19] = [
     ("src/plan.rs", include_str!("../../../plugin-sdk/src/plan.rs")),
     ("src/policy.rs", include_str!("../../../plugin-sdk/src/policy.rs")),
     ("src/router.rs", include_str!("../../../plugin-sdk/src/router.rs")),
+    ("src/step.rs", include_str!("../../../plugin-sdk/src/step.rs")),
     ("src/test.rs", include_str!("../../../plugin-sdk/src/test.rs")),
     ("src/test/bench.rs", include_str!("../../../plugin-sdk/src/test/bench.rs")),
     ("src/test/bench/rules.rs", include_str!("../../../plugin-sdk/src/test/bench/rules.rs")),
