@@ -14,8 +14,8 @@ if [ -z "$weir" ]; then
     cargo build --release --manifest-path "$root/Cargo.toml" -p weir-server
     weir="${CARGO_TARGET_DIR:-$root/target}/release/weir"
 fi
-[ -f "$here/dispatcher/bench-dispatcher.wasm" ] ||
-    "$weir" policy build "$here/dispatcher" ||
+rm -f "$here/dispatcher/bench-dispatcher.wasm"
+"$weir" policy build "$here/dispatcher" ||
     echo "no toolchain for WebAssembly: W6 (d) is left out"
 cargo build --release --manifest-path "$here/Cargo.toml"
 bench="${CARGO_TARGET_DIR:-$here/target}/release/weir-bench"

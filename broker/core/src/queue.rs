@@ -24,10 +24,11 @@ pub(crate) struct Queue {
     pub(crate) config: QueueConfig,
     pub(crate) log: LogId,
     pub(crate) group: GroupId,
-    /// Bytes kept, or more: see `is_overcounted`.
+    /// Bytes kept, or about as many: see `is_estimated`.
     pub(crate) bytes: u64,
-    /// A purge may have passed over messages whose length nobody knows.
-    pub(crate) is_overcounted: bool,
+    /// A purge may have passed over messages whose length nobody knows, so that `bytes` is
+    /// what the store makes of it, until nothing is left that the group has not taken.
+    pub(crate) is_estimated: bool,
     pub(crate) published: u64,
     pub(crate) refused: u64,
     /// It has refused messages, and the edge is told what fits.
@@ -48,9 +49,9 @@ impl Queue {
         let freed = std::mem::take(&mut group.freed_bytes);
         self.bytes = self.bytes.saturating_sub(freed);
         // The group knows the length of what it has taken, and nothing else is left.
-        if self.is_overcounted && group.untaken(store) == 0 {
+        if self.is_estimated && group.untaken(store) == 0 {
             self.bytes = group.live_bytes();
-            self.is_overcounted = false;
+            self.is_estimated = false;
         }
         self.removed += std::mem::take(&mut group.lost);
     }

@@ -16,10 +16,8 @@ mod tests;
 
 pub use build::{BlockBuilder, FinishedBlock};
 pub use checkpoint::{CheckpointContent, CheckpointError, LogState, SegmentState};
-pub(crate) use entry::bits_of;
-pub use entry::{
-    Entry, EntryKind, SOME_OFFSETS, Unsound, batch_of_body, named_body, parse_named, settled_by,
-};
+pub use entry::{Entry, EntryKind, Unsound, batch_of_body, named_body, parse_named};
+pub(crate) use entry::{SOME_OFFSETS, bits_of};
 pub use head::{FORMAT_VERSION, FileHead, HeadError, Kind};
 pub use load::{load, read_body, read_head_at};
 pub use read::{

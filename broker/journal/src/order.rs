@@ -32,7 +32,7 @@ impl Order {
 }
 
 /// Orders that `from..to` of a log is settled, behind what `turn` holds.
-pub(crate) fn settle(turn: &mut Vec<Order>, level: Level, log: u64, from: u64, to: u64) {
+pub(crate) fn release(turn: &mut Vec<Order>, level: Level, log: u64, from: u64, to: u64) {
     if let Some(Order::Plain { kind, level: asked, log: of, numbers, .. }) = turn.last_mut()
         && (*asked, *of) == (level, log)
         && let Some(joined) = join(*kind, *numbers, from, to)
@@ -75,9 +75,26 @@ fn ones(count: u64) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::settled_by;
+    use crate::format::{BlockBuilder, BlockHead, Entry, Found, Identity, read_block};
     use crate::sim::Seeded;
     use std::collections::BTreeSet;
+
+    /// What a reader finds of the orders.
+    fn written(turn: &[Order]) -> Vec<Entry> {
+        let mut builder = BlockBuilder::new();
+        for order in turn {
+            let Order::Plain { kind, level, log, numbers, body } = order else { unreachable!() };
+            builder.push(*kind, *level, *log, *numbers, &[body]);
+        }
+        let head =
+            BlockHead { store_tag: 1, number: 1, file_sequence: 1, durable: 0, previous_crc: 0 };
+        let mut bytes = Vec::new();
+        builder.finish(head, &mut bytes);
+        match read_block(&bytes, 0, Identity { store_tag: 1, file_sequence: 1 }) {
+            Found::Block(block) => block.entries,
+            other => panic!("what was written is not read: {other:?}"),
+        }
+    }
 
     /// What the orders say is settled is what was asked for, however it lies.
     #[test]
@@ -85,21 +102,19 @@ mod tests {
         for seed in 0..300 {
             let mut random = Seeded::new(seed);
             let (mut turn, mut plain) = (Vec::new(), BTreeSet::new());
-            for _ in 0..random.below(80) {
+            for _ in 0..1 + random.below(80) {
                 let from = random.below(600);
                 let long = random.below(10) == 0;
                 let to = from + 1 + random.below(if long { 200 } else { 3 });
                 let log = random.below(10) / 9;
-                settle(&mut turn, Level::Os, log, from, to);
+                release(&mut turn, Level::Os, log, from, to);
                 plain.extend((from..to).map(|offset| (log, offset)));
             }
-            let mut said = BTreeSet::new();
-            for order in &turn {
-                let Order::Plain { kind, log, numbers, .. } = order else { unreachable!() };
-                let runs = settled_by(*kind, *numbers);
-                said.extend(runs.flatten().map(|offset| (*log, offset)));
-            }
-            assert_eq!(said, plain, "seed {seed}");
+            let entries = written(&turn);
+            let said = entries
+                .iter()
+                .flat_map(|entry| entry.settled().flatten().map(|offset| (entry.log, offset)));
+            assert_eq!(said.collect::<BTreeSet<_>>(), plain, "seed {seed}");
         }
     }
 
@@ -108,30 +123,24 @@ mod tests {
         let mut turn = Vec::new();
         for consumer in 0..4 {
             (0..32).for_each(|n| {
-                settle(&mut turn, Level::Os, 1, 4 * n + consumer, 4 * n + consumer + 1)
+                release(&mut turn, Level::Os, 1, 4 * n + consumer, 4 * n + consumer + 1)
             });
         }
-        let kinds: Vec<_> = turn
-            .iter()
-            .map(|order| match order {
-                Order::Plain { kind, numbers, .. } => (*kind, numbers[0], numbers[1]),
-                Order::Append { .. } => unreachable!(),
-            })
-            .collect();
+        let kinds: Vec<_> = written(&turn).iter().map(|one| (one.kind, one.a, one.b)).collect();
         assert_eq!(kinds, [(EntryKind::Release, 0, 128)]);
     }
 
     #[test]
     fn another_level_or_log_or_entry_is_not_joined() {
         let mut turn = Vec::new();
-        settle(&mut turn, Level::Os, 1, 0, 1);
-        settle(&mut turn, Level::Disk, 1, 2, 3);
-        settle(&mut turn, Level::Disk, 2, 4, 5);
+        release(&mut turn, Level::Os, 1, 0, 1);
+        release(&mut turn, Level::Disk, 1, 2, 3);
+        release(&mut turn, Level::Disk, 2, 4, 5);
         let numbers = [9, 0, 0, 0];
         let (kind, level) = (EntryKind::Trim, Level::Disk);
         turn.push(Order::Plain { kind, level, log: 2, numbers, body: Vec::new() });
-        settle(&mut turn, Level::Disk, 2, 10, 11);
-        settle(&mut turn, Level::Disk, 2, 200, 201);
+        release(&mut turn, Level::Disk, 2, 10, 11);
+        release(&mut turn, Level::Disk, 2, 200, 201);
         assert_eq!(turn.len(), 6);
     }
 }

@@ -36,9 +36,7 @@ impl Ranges {
             }
             self.stretches.remove(&first);
         }
-        if from < missing {
-            fresh.push(from..missing);
-        }
+        fresh.push(from..missing);
         self.stretches.insert(from, end);
         fresh
     }

@@ -410,7 +410,7 @@ impl Store for JournalStore {
         let number = target.number;
         let freed = target.release(from, to);
         if freed.any && level != Level::Memory {
-            order::settle(&mut self.turn, level, number, from, to);
+            order::release(&mut self.turn, level, number, from, to);
         }
         self.book(number, freed);
     }

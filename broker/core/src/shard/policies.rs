@@ -212,7 +212,7 @@ impl Policies {
         groups.rotate_left(groups.partition_point(|&group| group <= served));
     }
 
-    /// A call was full with events of this group.
+    /// A call was full, and events of this group were the last in it.
     pub(super) fn note_served(&mut self, id: BindingId, group: GroupId) {
         if let Some(binding) = self.bindings.get_mut(&id) {
             binding.served = group;

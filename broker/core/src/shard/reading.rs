@@ -147,14 +147,15 @@ impl Shard {
         let removed = group.purge(now.steady_ms) + passed;
         group.asked = false;
         let level = group.level;
-        let freed = std::mem::take(&mut group.freed_bytes);
+        let (freed, live) = (std::mem::take(&mut group.freed_bytes), group.live_bytes());
         self.release_settled(group_id);
-        // Nobody knows the lengths of what was passed over; the store knows what is left.
+        // Nobody knows the lengths of what was passed over. The store knows what is left,
+        // about; the group knows what it holds, exactly.
         let left = self.store.bounds(log).bytes;
         let queue = self.queue_mut(id)?;
-        queue.bytes = queue.bytes.saturating_sub(freed).min(left);
+        queue.bytes = queue.bytes.saturating_sub(freed).min(left).max(live);
         queue.removed += removed;
-        queue.is_overcounted = true;
+        queue.is_estimated = true;
         self.touch(group_id);
         Ok((Reply::Count { done: removed, unknown: 0 }, level))
     }

@@ -252,10 +252,15 @@ impl Shard {
     ) {
         let mut events = Vec::new();
         let mut shown = Vec::new();
+        let mut served = ids[0];
         for &id in ids {
+            let before = events.len();
             self.collect_events(id, binding, &mut events, &mut shown);
+            if events.len() > before {
+                served = id;
+            }
             if self.groups.get(&id).is_some_and(|group| !group.events.is_empty()) {
-                self.policies.note_served(binding, id);
+                self.policies.note_served(binding, served);
                 break;
             }
         }

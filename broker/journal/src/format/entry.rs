@@ -53,7 +53,7 @@ pub enum EntryKind {
 }
 
 /// Offsets that one [`EntryKind::ReleaseSome`] spans at most.
-pub const SOME_OFFSETS: u64 = 128;
+pub(crate) const SOME_OFFSETS: u64 = 128;
 
 impl EntryKind {
     /// Every kind, by code.
@@ -153,7 +153,23 @@ impl Entry {
 
     /// What it settles, run by run; nothing where it is no release.
     pub fn settled(&self) -> impl Iterator<Item = Range<u64>> + use<> {
-        settled_by(self.kind, [self.a, self.b, self.c, self.d])
+        let whole = (self.kind == EntryKind::Release && self.a < self.b).then_some(self.a..self.b);
+        let is_some = self.kind == EntryKind::ReleaseSome;
+        let mut bits = if is_some { bits_of(self.c, self.d) } else { 0 };
+        let mut at = self.a;
+        let runs = std::iter::from_fn(move || {
+            if bits == 0 {
+                return None;
+            }
+            let gap = bits.trailing_zeros();
+            bits >>= gap;
+            let len = bits.trailing_ones();
+            bits = bits.checked_shr(len).unwrap_or(0);
+            let start = at + u64::from(gap);
+            at = start + u64::from(len);
+            Some(start..at)
+        });
+        whole.into_iter().chain(runs)
     }
 
     /// Reads a row whose body must start at `body_pos` of the bodies, which start
@@ -226,28 +242,6 @@ pub(crate) fn bits_of(low: u64, high: u64) -> u128 {
     u128::from(low) | u128::from(high) << 64
 }
 
-/// What an entry of that kind with those numbers settles, run by run; nothing where it is
-/// no release.
-pub fn settled_by(kind: EntryKind, numbers: [u64; 4]) -> impl Iterator<Item = Range<u64>> + use<> {
-    let [from, to, low, high] = numbers;
-    let whole = (kind == EntryKind::Release && from < to).then_some(from..to);
-    let mut bits = if kind == EntryKind::ReleaseSome { bits_of(low, high) } else { 0 };
-    let mut at = from;
-    let runs = std::iter::from_fn(move || {
-        if bits == 0 {
-            return None;
-        }
-        let gap = bits.trailing_zeros();
-        bits >>= gap;
-        let len = bits.trailing_ones();
-        bits = bits.checked_shr(len).unwrap_or(0);
-        let start = at + u64::from(gap);
-        at = start + u64::from(len);
-        Some(start..at)
-    });
-    whole.into_iter().chain(runs)
-}
-
 /// The records in `body`, the body of the append `entry`, sharing its memory.
 /// The checksum is the caller's.
 ///
@@ -293,4 +287,27 @@ pub fn parse_named(body: &[u8]) -> Result<(&str, &[u8]), Unsound> {
     }
     let (name, bytes) = rest.split_at_checked(len).ok_or(Unsound::Shape)?;
     Ok((std::str::from_utf8(name).map_err(|_| Unsound::Shape)?, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_of_some_spans_its_bits_exactly() {
+        let is_read = |a: u64, b: u64, bits: u128| {
+            let (kind, level) = (EntryKind::ReleaseSome, Level::Os);
+            let (c, d) = (bits as u64, (bits >> 64) as u64);
+            let entry = Entry { kind, level, log: 1, a, b, c, d, body: 0..0, body_crc: 0 };
+            let mut row = [0; TABLE_ENTRY_BYTES];
+            entry.encode(&mut row, 0);
+            Entry::decode(&row, 0, 0, 0).is_some()
+        };
+        assert!(is_read(7, 10, 0b101) && is_read(7, 135, u128::MAX));
+        assert!(is_read(u64::MAX - 3, u64::MAX, 0b101));
+        assert!(!is_read(7, 7, 0), "it settles something");
+        assert!(!is_read(7, 10, 0b110), "it begins with its first");
+        assert!(!is_read(7, 11, 0b101) && !is_read(7, 9, 0b101), "and ends with its last");
+        assert!(!is_read(u64::MAX - 1, 0, 0b101), "no offset is past the last");
+    }
 }

@@ -302,3 +302,24 @@ fn groups_of_a_busy_policy_take_turns() {
     policies.note_served(id, 6);
     assert_eq!(told(&policies), [7, 2, 5], "one that is gone by now");
 }
+
+/// One group fills call after call to the last place: the other is told all the same.
+#[test]
+fn a_group_that_fills_each_call_exactly_does_not_keep_the_other_waiting() {
+    let mut world = super::script::World::new();
+    world.line("queue orders");
+    world.line("queue mail");
+    world.line(&format!("bind hand chooser=0 hears=all deals ack=0 window={POLICY_BATCH_ROWS}"));
+    world.line("ann: consume orders credit=100000");
+    world.line("bob: consume mail credit=100000");
+    let many = " a".repeat(6 * POLICY_BATCH_ROWS);
+    world.line("hold stable");
+    world.line(&format!("eve: publish orders{many}"));
+    world.line("eve: publish mail b");
+    world.seen.clear();
+    world.line("free stable");
+    let turns = world.seen.lines().filter(|line| line.contains("<- deliver"));
+    let turns: Vec<&str> = turns.map(|line| &line[..3]).collect();
+    let mail = turns.iter().position(|who| *who == "bob");
+    assert!(mail.is_some_and(|at| at <= 2), "{turns:?}");
+}

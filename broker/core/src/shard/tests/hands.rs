@@ -30,8 +30,8 @@ pub(super) struct TestPolicy {
     name: String,
     number: u64,
     hand: Arc<Mutex<Hand>>,
-    /// Consumers with their room, the next to be dealt to in front.
-    line: VecDeque<(u32, u32)>,
+    /// Consumers with their room and their group, the next to be dealt to in front.
+    line: VecDeque<(u32, u32, u32)>,
     state: String,
 }
 
@@ -148,17 +148,18 @@ impl DeliveryPolicy for TestPolicy {
 
 impl TestPolicy {
     fn deal(&mut self, event: &Event, actions: &mut Vec<Action>) {
-        let give_back = |line: &mut VecDeque<(u32, u32)>, by: u32| {
+        let give_back = |line: &mut VecDeque<(u32, u32, u32)>, by: u32| {
             if let Some(one) = line.iter_mut().find(|one| one.0 == event.consumer) {
                 one.1 += by;
             }
         };
         match event.kind {
-            event::JOINED => self.line.push_back((event.consumer, event.value)),
+            event::JOINED => self.line.push_back((event.consumer, event.value, event.group)),
             event::LEFT => self.line.retain(|one| one.0 != event.consumer),
             event::CREDIT => give_back(&mut self.line, event.value),
             event::READY => {
-                let Some(place) = self.line.iter().position(|one| one.1 > 0) else { return };
+                let is_free = |one: &(u32, u32, u32)| one.1 > 0 && one.2 == event.group;
+                let Some(place) = self.line.iter().position(is_free) else { return };
                 let mut one = self.line.remove(place).unwrap();
                 one.1 -= 1;
                 self.line.push_back(one);
