@@ -7,7 +7,7 @@ use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, Storage};
 use crate::filter::{Filter, filter_batch};
 use crate::policy::{Policy, config_schema, read_config};
 use crate::router::{Router, route_batch};
-use crate::step::step_batch;
+use crate::step::{event_rows, step_batch, wish_columns};
 use crate::{Context, host};
 use std::any::Any;
 use std::cell::RefCell;
@@ -120,7 +120,8 @@ impl<P: Delivery> dispatching::Guest for Component<P> {
     ) -> Result<dispatching::Actions, String> {
         with::<P, _>(|running| {
             let Running { policy, header_names } = running;
-            Ok(step_batch(policy, header_names, now_ms, &events, &ready))
+            let wishes = step_batch(policy, header_names, now_ms, event_rows(&events), &ready);
+            Ok(wish_columns(&wishes))
         })
     }
 }

@@ -11,7 +11,6 @@ use crate::bindings::weir::policy::types::Column as WireColumn;
 use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId};
 use crate::hash::Random;
 use crate::manifest::Manifest;
-use crate::step::native::{event_columns, wish_rows};
 use crate::step::{EventRow, step_batch};
 use std::collections::VecDeque;
 
@@ -426,9 +425,7 @@ impl<'p, D: Delivery> Bench<'p, D> {
                 .map(|&id| WireColumn { id, cells: cells(id, manifest, &shown) })
                 .collect();
             let names = &manifest.header_columns;
-            let events = event_columns(&events);
-            let actions = step_batch(self.policy, names, self.now_ms, &events, &ready);
-            for wish in wish_rows(&actions) {
+            for wish in step_batch(self.policy, names, self.now_ms, events.into_iter(), &ready) {
                 if let Err(code) = self.grant(&wish) {
                     self.refusals.push(code);
                     self.tell(11, code, 0, wish.consumer, 0, wish.message);
