@@ -56,6 +56,14 @@ impl Queue {
         self.removed += std::mem::take(&mut group.lost);
     }
 
+    /// Brings the bytes kept up to date with a purge of which the store has been told. The
+    /// store knows about how many are left, the group exactly how many it holds.
+    pub(crate) fn count_purged(&mut self, group: &mut Group, store: &dyn Store) {
+        self.is_estimated = true;
+        self.count_freed(group, store);
+        self.bytes = self.bytes.min(store.bounds(self.log).bytes).max(group.live_bytes());
+    }
+
     /// What fits, given how many messages are kept.
     pub(crate) fn free(&self, messages: u64) -> Free {
         let free = |most: u64, kept: u64| match most {

@@ -147,15 +147,13 @@ impl Shard {
         let removed = group.purge(now.steady_ms) + passed;
         group.asked = false;
         let level = group.level;
-        let (freed, live) = (std::mem::take(&mut group.freed_bytes), group.live_bytes());
         self.release_settled(group_id);
-        // Nobody knows the lengths of what was passed over. The store knows what is left,
-        // about; the group knows what it holds, exactly.
-        let left = self.store.bounds(log).bytes;
-        let queue = self.queue_mut(id)?;
-        queue.bytes = queue.bytes.saturating_sub(freed).min(left).max(live);
-        queue.removed += removed;
-        queue.is_estimated = true;
+        let Self { destinations, groups, store, .. } = self;
+        if let Some(Destination::Queue(queue)) = destinations.get_mut(&id) {
+            let group = groups.get_mut(&group_id).expect("a queue has a group");
+            queue.count_purged(group, &**store);
+            queue.removed += removed;
+        }
         self.touch(group_id);
         Ok((Reply::Count { done: removed, unknown: 0 }, level))
     }

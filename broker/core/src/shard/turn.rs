@@ -238,8 +238,9 @@ impl Shard {
         speaking.dedup();
         for of_one in speaking.chunk_by(|one, other| one.0 == other.0) {
             let mut ids: Vec<GroupId> = of_one.iter().map(|&(_, id)| id).collect();
-            self.policies.take_turns(of_one[0].0, &mut ids);
-            self.step_policy(now, of_one[0].0, &ids, effects);
+            let binding = of_one[0].0;
+            self.policies.take_turns(binding, &mut ids);
+            self.step_policy(now, binding, &ids, effects);
         }
     }
 
