@@ -76,9 +76,16 @@ pub struct Books {
     shelf: Shelf,
     on_fault: OnFault,
     room: Arc<Room>,
-    /// Queues that were made without an entry, by name.
-    unlisted: Mutex<BTreeSet<String>>,
+    unlisted: Mutex<Unlisted>,
     has_unlisted: Notify,
+}
+
+/// Queues that were made without an entry.
+#[derive(Default)]
+struct Unlisted {
+    names: BTreeSet<String>,
+    /// No more will come.
+    is_ending: bool,
 }
 
 /// The right to change the catalogue.
@@ -118,21 +125,32 @@ impl Books {
 
     /// Notes that a queue was made that has no entry yet.
     pub fn note_unlisted(&self, name: &str) {
-        let mut names = self.unlisted.lock().expect("nothing panics under this lock");
-        names.insert(name.to_owned());
-        drop(names);
+        self.unlisted().names.insert(name.to_owned());
         self.has_unlisted.notify_one();
     }
 
-    /// Waits for the next such queue.
-    pub async fn next_unlisted(&self) -> String {
+    /// No such queue will come any more: whoever waits for them gets the rest.
+    pub fn end_unlisted(&self) {
+        self.unlisted().is_ending = true;
+        self.has_unlisted.notify_one();
+    }
+
+    /// Waits for the next such queue; `None` when there is none and none will come.
+    pub async fn next_unlisted(&self) -> Option<String> {
         loop {
-            let first = self.unlisted.lock().expect("nothing panics under this lock").pop_first();
-            match first {
-                Some(name) => return name,
-                None => self.has_unlisted.notified().await,
+            {
+                let mut unlisted = self.unlisted();
+                let name = unlisted.names.pop_first();
+                if name.is_some() || unlisted.is_ending {
+                    return name;
+                }
             }
+            self.has_unlisted.notified().await;
         }
+    }
+
+    fn unlisted(&self) -> MutexGuard<'_, Unlisted> {
+        self.unlisted.lock().expect("nothing panics under this lock")
     }
 }
 

@@ -280,11 +280,10 @@ impl Broker {
         }
     }
 
-    /// Gives queues that the broker made by itself their entry in the catalogue, for
-    /// ever. (A start makes a queue of dead letters that has none.)
+    /// Gives queues that the broker made by itself their entry in the catalogue, until no
+    /// more come. (A start makes a queue of dead letters that has none.)
     pub async fn list_unlisted(&self) {
-        loop {
-            let name = self.books.next_unlisted().await;
+        while let Some(name) = self.books.next_unlisted().await {
             let turn = self.books.turn().await;
             let found = self.directory().find(&name).cloned();
             // Removed again, or altered meanwhile and listed by that.

@@ -53,6 +53,8 @@ pub struct Server {
     accepting: JoinSet<()>,
     shards: JoinSet<Result<(), StoreError>>,
     noticing: JoinSet<()>,
+    /// Gives queues that the broker made their entries, until the last has one.
+    listing: JoinSet<()>,
     keeping: JoinSet<()>,
     journal: SharedJournal,
 }
@@ -157,9 +159,10 @@ impl Server {
         let journal: SharedJournal = Arc::new(Mutex::new(storage.journal));
         let mut noticing = JoinSet::new();
         noticing.spawn(notice_loop(notice_inbox, broker.clone()));
+        let mut listing = JoinSet::new();
+        let lister = broker.clone();
+        listing.spawn(async move { lister.list_unlisted().await });
         let mut keeping = JoinSet::new();
-        let listing = broker.clone();
-        keeping.spawn(async move { listing.list_unlisted().await });
         keeping.spawn(news_loop(journal.clone(), room));
         let stop_accepting = CancellationToken::new();
         let stop_reading = CancellationToken::new();
@@ -180,6 +183,7 @@ impl Server {
             accepting,
             shards: tasks,
             noticing,
+            listing,
             keeping,
             journal,
         })
@@ -230,10 +234,14 @@ impl Server {
                 }
             }
             while self.noticing.join_next().await.is_some() {}
+            // Nobody is left who makes a queue.
+            self.broker.books.end_unlisted();
+            while self.listing.join_next().await.is_some() {}
         };
         if tokio::time::timeout(drain, joined).await.is_err() {
             warn!(after_ms = DRAIN_MS_MAX, "a shard did not finish in time");
         }
+        self.listing.shutdown().await;
         self.keeping.shutdown().await;
         let journal = self.journal.lock().expect("nothing panics under this lock").take();
         if let Some(journal) = journal {
