@@ -26,8 +26,9 @@ pub(crate) struct Queue {
     pub(crate) group: GroupId,
     /// Bytes kept, or about as many: see `is_estimated`.
     pub(crate) bytes: u64,
-    /// A purge may have passed over messages whose length nobody knows, so that `bytes` is
-    /// what the store makes of it, until nothing is left that the group has not taken.
+    /// A start found messages, or a purge may have passed over some, whose lengths nobody
+    /// knows, so that `bytes` is what the store makes of it, until nothing is left that the
+    /// group has not taken.
     pub(crate) is_estimated: bool,
     pub(crate) published: u64,
     pub(crate) refused: u64,

@@ -76,7 +76,12 @@ impl Instance {
         let pulse = linked.pulse.clone();
         let state = State::new(pulse, imports, Some(setup.clone()), setup.limits.memory_bytes);
         let mut store = new_store(linked, state);
-        let shape = |error: wasmtime::Error| LoadError::Exports(format!("{error:#}"));
+        let shape = |error: wasmtime::Error| {
+            LoadError::Exports(crate::text::sentence(&format!(
+                "not of the shape of this broker's policy contract, so it was made for another \
+                 version: build it again against the `wit` of this one: {error:#}"
+            )))
+        };
         let running = arm(&mut store, limits::LIFECYCLE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| {
             let reason = explain(&error, store.data(), limits::LIFECYCLE_MS);

@@ -239,7 +239,10 @@ impl Server {
             while self.listing.join_next().await.is_some() {}
         };
         if tokio::time::timeout(drain, joined).await.is_err() {
-            warn!(after_ms = DRAIN_MS_MAX, "a shard did not finish in time");
+            warn!(
+                after_ms = DRAIN_MS_MAX,
+                "a shard or the entries of new queues did not finish in time"
+            );
         }
         self.listing.shutdown().await;
         self.keeping.shutdown().await;

@@ -53,7 +53,7 @@ impl Shard {
             removed: 0,
             is_pressed: false,
             is_touched: false,
-            is_estimated: false,
+            is_estimated: bytes > 0,
         };
         self.own(log, id);
         self.destinations.insert(id, Destination::Queue(queue));
