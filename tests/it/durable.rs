@@ -383,3 +383,42 @@ async fn what_is_kept_in_memory_only_comes_back_empty() {
     let receipt = client.publish_confirmed(&both[..1]).await.unwrap();
     assert_eq!(receipt.stored, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_of_memory_only_says_nothing_of_what_comes_after_a_restart() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let queue = CreateQueue {
+        name: "orders".into(),
+        level: Some(Level::Memory),
+        ..CreateQueue::default()
+    };
+    client.create(Create::Queue(queue)).await.unwrap();
+    let message = Message::new("orders").payload("gone");
+    let receipt = client.publish_confirmed(&vec![message; 4]).await.unwrap();
+    assert_eq!((receipt.stored, receipt.level), (4, Level::Memory));
+    // From now on what is settled is written down.
+    let safer =
+        AlterQueue { name: "orders".into(), level: Some(Level::Disk), ..AlterQueue::default() };
+    client.alter(Alter::Queue(safer)).await.unwrap();
+    let mut consumer = client.consume("orders").await.unwrap();
+    take(&mut consumer, 4).await[3].ack();
+    consumer.flush().await.unwrap();
+    drop((consumer, client));
+    let broker = broker.restart().await;
+    let client = broker.client().await;
+    assert_eq!(client.queue_info("orders").await.unwrap().messages, 0);
+    publish(&client, "orders", 0..4).await;
+    drop(client);
+    for _ in 0..2 {
+        let client = broker.client().await;
+        assert_eq!(client.queue_info("orders").await.unwrap().messages, 4);
+        let mut consumer = client.consume("orders").await.unwrap();
+        assert_eq!(numbers(&take(&mut consumer, 4).await), (0..4).collect());
+        nothing_more(&client, &mut consumer).await;
+    }
+    let broker = broker.restart().await;
+    let client = broker.client().await;
+    let mut consumer = client.consume("orders").await.unwrap();
+    assert_eq!(numbers(&take(&mut consumer, 4).await), (0..4).collect());
+}

@@ -167,7 +167,7 @@ impl Log {
     }
 
     /// Whether there are records to release: a cursor log has none.
-    fn has_records(&self) -> bool {
+    pub(crate) fn has_records(&self) -> bool {
         !self.chunks.is_empty() || !self.segments.is_empty()
     }
 
@@ -252,6 +252,16 @@ impl Log {
     pub(crate) fn give_up(&mut self, from: u64, to: u64) {
         drop(self.released.insert(from.max(self.start), to));
         self.advance_start(&mut Freed::default());
+    }
+
+    /// Goes on at `to`, where that is behind the end: records of level memory were there,
+    /// and what the journal says of them must not be said of others.
+    pub(crate) fn pass_over(&mut self, to: u64) {
+        if to > self.end {
+            self.give_up(self.end, to);
+            self.end = self.end.max(to);
+            self.stable = self.end;
+        }
     }
 
     fn release_records(&mut self, from: u64, to: u64, freed: &mut Freed) {

@@ -24,6 +24,8 @@ pub(super) struct Replay {
     next_log: u64,
     /// One past the last record of each log that was met.
     met: HashMap<u64, u64>,
+    /// What settlements say of each log that has records: one past the last offset.
+    told: HashMap<u64, u64>,
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
     suspects: HashMap<u64, u64>,
@@ -44,6 +46,7 @@ impl Replay {
             snapshots: content.snapshots.iter().cloned().collect(),
             next_log: content.next_log,
             met: HashMap::new(),
+            told: HashMap::new(),
             suspects: HashMap::new(),
             removed: HashSet::new(),
         };
@@ -215,11 +218,23 @@ impl Replay {
             }
             _ => {
                 let Some(log) = self.logs.get_mut(&entry.log) else { return };
+                let mut note_told = |to: u64, log: &Log| {
+                    if to > log.end && log.has_records() {
+                        let told = self.told.entry(entry.log).or_insert(0);
+                        *told = to.max(*told);
+                    }
+                };
                 match entry.kind {
                     EntryKind::Release | EntryKind::ReleaseSome => {
-                        entry.settled().for_each(|run| drop(log.release(run.start, run.end)));
+                        entry.settled().for_each(|run| {
+                            note_told(run.end, log);
+                            drop(log.release(run.start, run.end));
+                        });
                     }
-                    EntryKind::Trim => drop(log.trim(entry.a)),
+                    EntryKind::Trim => {
+                        note_told(entry.a, log);
+                        drop(log.trim(entry.a));
+                    }
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
                         let name = log.name.to_string();
@@ -307,6 +322,11 @@ impl Replay {
         for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
             log.damage = log.damage.minus(&log.released, log.start);
+            if let Some(&told) = self.told.get(&log.number)
+                && log.damage.iter().next().is_none()
+            {
+                log.pass_over(told);
+            }
         }
         let (logs, removed) = (&self.logs, &self.removed);
         report.damage.retain_mut(|damage| {
