@@ -57,12 +57,15 @@ impl Queue {
         self.removed += std::mem::take(&mut group.lost);
     }
 
-    /// Brings the bytes kept up to date with a purge of which the store has been told. The
-    /// store knows about how many are left, the group exactly how many it holds.
-    pub(crate) fn count_purged(&mut self, group: &mut Group, store: &dyn Store) {
-        self.is_estimated = true;
+    /// Brings the bytes kept up to date with a purge of which the store has been told.
+    /// `passed`: messages of it that the group had not taken. How long those were only the
+    /// store knows, and only about; the group knows exactly how many bytes it holds.
+    pub(crate) fn count_purged(&mut self, group: &mut Group, store: &dyn Store, passed: u64) {
+        self.is_estimated |= passed > 0;
         self.count_freed(group, store);
-        self.bytes = self.bytes.min(store.bounds(self.log).bytes).max(group.live_bytes());
+        if passed > 0 {
+            self.bytes = self.bytes.min(store.bounds(self.log).bytes).max(group.live_bytes());
+        }
     }
 
     /// What fits, given how many messages are kept.

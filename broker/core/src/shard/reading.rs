@@ -151,7 +151,7 @@ impl Shard {
         let Self { destinations, groups, store, .. } = self;
         if let Some(Destination::Queue(queue)) = destinations.get_mut(&id) {
             let group = groups.get_mut(&group_id).expect("a queue has a group");
-            queue.count_purged(group, &**store);
+            queue.count_purged(group, &**store, passed);
             queue.removed += removed;
         }
         self.touch(group_id);
