@@ -73,6 +73,9 @@ pub const FILED_ENTRY_BYTES: usize = 32 << 10;
 pub const UNSYNCED_BYTES: u64 = 4 << 20;
 /// Segments that are written before the first of them is synced, most.
 pub const UNSYNCED_SEGMENTS_MAX: usize = 128;
+/// Room on the disk that a store takes ahead of what it writes: one in so many of a
+/// journal file's bytes.
+pub const ROOM_STEP_SHARE: u64 = 1_024;
 /// Longest a write with its sync takes, us, for the owner of a store to do it by
 /// itself instead of handing it to the writer's thread and being woken after.
 pub const QUICK_SYNC_US: u64 = 400;

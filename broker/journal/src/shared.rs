@@ -7,6 +7,7 @@
 
 mod held;
 mod quick;
+mod room;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -414,44 +415,6 @@ impl Shared {
         self.progress.notify_all();
         self.work.notify_all();
         self.inboxes().iter().for_each(|inbox| inbox.wake());
-    }
-
-    pub(crate) fn has_no_space(&self) -> bool {
-        self.no_space.load(Ordering::Relaxed) || self.is_short() || self.spares.is_lacking()
-    }
-
-    /// Whether the room that the keeper saw is used up.
-    pub(crate) fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
-    }
-
-    /// Takes `bytes` of the room there is on the disk. False when it is used up: the
-    /// keeper looks at the disk less often than a publisher can fill it.
-    pub(crate) fn take_room(&self, bytes: u64) -> bool {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let take = |room: i64| if room < bytes { None } else { Some(room - bytes) };
-        if self.has_no_space() {
-            return false;
-        }
-        let has_room = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
-        let was_short = self.is_short.swap(!has_room, Ordering::Relaxed);
-        if !has_room && !was_short {
-            self.tell(Told::Short);
-        }
-        has_room
-    }
-
-    /// The keeper has looked at the disk.
-    pub(crate) fn note_room(&self, bytes: u64) {
-        // What is handed over and not written lies in files that are there already,
-        // or takes of this soon.
-        let room = bytes.saturating_sub(self.pending_bytes());
-        self.room.store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
-        self.is_short.store(room == 0, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_no_space(&self, on: bool) {
-        self.no_space.store(on, Ordering::Relaxed);
     }
 
     /// Position of the last hand-over.

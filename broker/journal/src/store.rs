@@ -51,6 +51,8 @@ pub struct JournalStore {
     resident_max: u64,
     /// Bytes of level memory: they cannot leave.
     pinned_bytes: u64,
+    /// Room on the disk that was taken and is not used yet, bytes.
+    room_held: u64,
     /// To be told when the turn is handed over: removed logs, emptied segments.
     gone: Vec<Gone>,
 }
@@ -84,6 +86,7 @@ impl JournalStore {
             resident_bytes: 0,
             resident_max,
             pinned_bytes: 0,
+            room_held: 0,
             gone: Vec::new(),
         }
     }
@@ -355,7 +358,7 @@ impl Store for JournalStore {
         let (bytes, taken) = (batch.bytes.len() as u64, resident(&batch));
         let full = match level {
             Level::Memory => self.pinned_bytes + taken > self.resident_max,
-            _ => !self.shared.take_room(taken),
+            _ => !self.shared.take_room(&mut self.room_held, taken),
         };
         if full {
             return Err(StoreError::NoSpace);

@@ -2,8 +2,9 @@
 //! message in, one batch for each of them out.
 //!
 //! Scratch of one session's publisher. Invariants: messages of one queue or stream
-//! keep their order; destinations come out in the order in which they were first
-//! met; a small batch keeps no more than [`PACKED_BYTES_MAX`] alive in memory.
+//! keep their order; the destinations of a shard come out in the order in which they were
+//! first met; a small batch keeps no more than [`PACKED_BYTES_MAX`] alive in memory, and
+//! nothing that another shard counts, too.
 
 use std::sync::Arc;
 
@@ -166,6 +167,7 @@ impl Gathering {
         receipt: Option<ReceiptId>,
     ) -> Vec<Send> {
         let mut sends: Vec<Send> = Vec::new();
+        self.slots.sort_by_key(|slot| slot.shard);
         let mut batches = self.batches().into_iter();
         for slot in &self.slots {
             let batch = batches.next().expect("there is a batch for each slot");
@@ -177,12 +179,10 @@ impl Gathering {
                 rows: self.rows_of(slot),
                 delay_ms: slot.delay_ms,
             };
-            let at = sends.iter().position(|(shard, ..)| *shard == slot.shard);
-            let at = at.unwrap_or_else(|| {
-                sends.push((slot.shard, Vec::with_capacity(self.slots.len()), Load::default()));
-                sends.len() - 1
-            });
-            let (_, commands, load) = &mut sends[at];
+            if sends.last().is_none_or(|(shard, ..)| *shard != slot.shard) {
+                sends.push((slot.shard, Vec::new(), Load::default()));
+            }
+            let (_, commands, load) = sends.last_mut().expect("one was just made sure of");
             commands.push(Command::Publish(publish));
             load.bytes += slot.bytes;
         }
@@ -195,16 +195,18 @@ impl Gathering {
         sends
     }
 
-    /// The messages of each slot. Small ones lie in memory with their neighbours: an
-    /// allocation for each costs more than the copy.
+    /// The messages of each slot, which lie shard by shard. Small ones lie in memory with
+    /// their neighbours: an allocation for each costs more than the copy. Not with those of
+    /// another shard: both would count its owners on one line of the caches, at once.
     fn batches(&self) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::with_capacity(self.slots.len());
         let all: usize = self.slots.iter().map(|slot| slot.bytes).sum();
         let room = |bytes: usize| bytes.max(PACKED_BYTES_MAX.min(all));
-        let mut pack = Vec::with_capacity(room(0));
-        let mut packed = 0;
+        let mut pack = Vec::new();
+        let (mut packed, mut shard) = (0, None);
         for slot in &self.slots {
-            if pack.len() + slot.bytes > PACKED_BYTES_MAX {
+            let is_first = shard.replace(slot.shard) != Some(slot.shard);
+            if is_first || pack.len() + slot.bytes > PACKED_BYTES_MAX {
                 unpack(&mut pack, &mut batches[packed..]);
                 packed = batches.len();
                 pack.reserve_exact(room(slot.bytes));
@@ -312,12 +314,12 @@ mod tests {
         assert_eq!(gathering.rows(), 6);
         let sends = gathering.take(ConnectionId(1), None);
         let expected = [
-            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
-            r#"1: 1 +50 ["g"] [4]"#,
-            "1: 6 bytes",
             r#"0: 2 +0 ["d"] [2]"#,
             r#"0: 4 +0 ["h"] [5]"#,
             "0: 2 bytes",
+            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
+            r#"1: 1 +50 ["g"] [4]"#,
+            "1: 6 bytes",
         ];
         assert_eq!(told(&sends), expected);
         assert_eq!(gathering.rows(), 0);
@@ -337,14 +339,14 @@ mod tests {
         assert_eq!(gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue)), [4, 5]);
         assert_eq!(gathering.rows(), 4);
         let sends = gathering.take(ConnectionId(1), None);
-        let [admitted] = &sends[0].2.admitted[..] else { panic!("one is pressed") };
+        let [admitted] = &sends[1].2.admitted[..] else { panic!("one is pressed") };
         assert_eq!((admitted.messages, admitted.bytes), (3, 5));
-        assert!(sends[1].2.admitted.is_empty());
+        assert!(sends[0].2.admitted.is_empty());
         let expected = [
-            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
-            "1: 5 bytes",
             r#"0: 2 +0 ["d"] [2]"#,
             "0: 1 bytes",
+            r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
+            "1: 5 bytes",
         ];
         assert_eq!(told(&sends), expected);
         assert_eq!(
