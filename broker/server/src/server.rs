@@ -234,7 +234,7 @@ impl Server {
                 }
             }
             while self.noticing.join_next().await.is_some() {}
-            // Nobody is left who makes a queue.
+            // No shard is left that makes a queue.
             self.broker.books.end_unlisted();
             while self.listing.join_next().await.is_some() {}
         };

@@ -117,7 +117,7 @@ fn tell(report: &RecoveryReport) {
     for head in &report.heads {
         warn!(%head, "the head of a file is damaged; nothing is lost by it");
     }
-    if let Some(torn) = &report.torn {
+    if let Some(torn) = report.unfinished() {
         let (file, from, bytes) = (&torn.file, torn.at, torn.bytes);
         info!(%file, from, bytes, "an unfinished end was cut off; it was never acknowledged");
     }

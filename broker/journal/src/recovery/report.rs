@@ -86,6 +86,13 @@ impl RecoveryReport {
         self.damage.iter().flat_map(|damage| &damage.lost)
     }
 
+    /// The end that was cut off, unless it is what a file held before it was used again: a
+    /// broker that stopped in good order has left no other.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<&Torn> {
+        self.torn.as_ref().filter(|torn| torn.is_certain || !self.clean)
+    }
+
     /// One sentence about the damage.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -106,5 +113,33 @@ impl RecoveryReport {
             })
             .collect();
         if places.is_empty() { "no damage".to_owned() } else { places.join("; ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_held_before_is_not_told_as_an_unfinished_end() {
+        let torn = |is_certain| Torn {
+            file: "journal/j".to_owned(),
+            sequence: 1,
+            at: 4_096,
+            bytes: 512,
+            block: 7,
+            is_certain,
+        };
+        for (clean, is_certain, is_told) in
+            [(true, false, false), (true, true, true), (false, false, true), (false, true, true)]
+        {
+            let torn = Some(torn(is_certain));
+            let report = RecoveryReport { clean, torn, ..RecoveryReport::default() };
+            assert_eq!(
+                report.unfinished().is_some(),
+                is_told,
+                "clean {clean} certain {is_certain}"
+            );
+        }
     }
 }

@@ -185,7 +185,7 @@ pub(super) fn explain(report: &RecoveryReport) -> Vec<String> {
     for head in &report.heads {
         lines.push(format!("a damaged head, nothing is lost by that: {head}"));
     }
-    if let Some(torn) = &report.torn {
+    if let Some(torn) = report.unfinished() {
         lines.push(format!(
             "an unfinished end: {} bytes of {} from byte {}; they were never acknowledged",
             torn.bytes, torn.file, torn.at
