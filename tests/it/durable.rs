@@ -388,11 +388,8 @@ async fn what_is_kept_in_memory_only_comes_back_empty() {
 async fn what_was_settled_of_memory_only_says_nothing_of_what_comes_after_a_restart() {
     let broker = TestBroker::start().await;
     let client = broker.client().await;
-    let queue = CreateQueue {
-        name: "orders".into(),
-        level: Some(Level::Memory),
-        ..CreateQueue::default()
-    };
+    let queue =
+        CreateQueue { name: "orders".into(), level: Some(Level::Memory), ..CreateQueue::default() };
     client.create(Create::Queue(queue)).await.unwrap();
     let message = Message::new("orders").payload("gone");
     let receipt = client.publish_confirmed(&vec![message; 4]).await.unwrap();

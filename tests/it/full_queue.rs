@@ -164,13 +164,17 @@ async fn bytes_that_a_start_could_only_guess_are_exact_once_all_is_taken() {
     let client = broker.client().await;
     let left = client.queue_info("mixed").await.unwrap();
     assert_eq!(left.messages, PAIRS as u64);
-    assert!(left.bytes > 100 * left.messages, "{left:?}: known after all, so that this tests nothing");
+    assert!(
+        left.bytes > 100 * left.messages,
+        "{left:?}: known after all, so that this tests nothing"
+    );
     let mut consumer = client.consume("mixed").await.unwrap();
     for _ in 0..PAIRS {
         soon("a message", consumer.next()).await.unwrap().unwrap().ack();
     }
     consumer.flush().await.unwrap();
-    until("all are settled", async || client.queue_info("mixed").await.unwrap().messages == 0).await;
+    until("all are settled", async || client.queue_info("mixed").await.unwrap().messages == 0)
+        .await;
     assert_eq!(client.queue_info("mixed").await.unwrap().bytes, 0);
     let narrow = AlterQueue {
         name: "mixed".into(),

@@ -181,27 +181,32 @@ impl Linked {
             LoadError::Imports(vec![crate::text::sentence(&format!("{error:#}"))])
         };
         let pre = engine.linker().instantiate_pre(compiled).map_err(shape)?;
-        let broken = |error: wasmtime::Error| {
-            LoadError::Exports(crate::text::sentence(&format!("the component's {error:#}")))
-        };
         let has = |interface: &str| {
             compiled.get_export_index(None, format!("weir:policy/{interface}@0.1.0")).is_some()
         };
         Ok(Self {
             pulse: engine.pulse().clone(),
-            lifecycle: lifecycle::GuestIndices::new(&pre).map_err(broken)?,
+            lifecycle: lifecycle::GuestIndices::new(&pre).map_err(of_another_contract)?,
             routing: has("routing")
-                .then(|| routing::GuestIndices::new(&pre).map_err(broken))
+                .then(|| routing::GuestIndices::new(&pre).map_err(of_another_contract))
                 .transpose()?,
             filtering: has("filtering")
-                .then(|| filtering::GuestIndices::new(&pre).map_err(broken))
+                .then(|| filtering::GuestIndices::new(&pre).map_err(of_another_contract))
                 .transpose()?,
             dispatching: has("dispatching")
-                .then(|| dispatching::GuestIndices::new(&pre).map_err(broken))
+                .then(|| dispatching::GuestIndices::new(&pre).map_err(of_another_contract))
                 .transpose()?,
             pre,
         })
     }
+}
+
+/// Exports have the names that are asked for, and other functions or types.
+pub(crate) fn of_another_contract(error: wasmtime::Error) -> LoadError {
+    LoadError::Exports(crate::text::sentence(&format!(
+        "the component is not of the shape of this broker's policy contract, so it was made for \
+         another version: build it again against the `wit` of this one: {error:#}"
+    )))
 }
 
 fn check_header(bytes: &[u8]) -> Result<(), LoadError> {

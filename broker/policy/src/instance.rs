@@ -12,7 +12,7 @@ use weir_core::policy::Powers;
 
 use crate::bindings::exports::weir::policy::{dispatching, filtering, lifecycle, routing};
 use crate::bindings::weir::policy::types::{Batch, Context, Manifest, Setting};
-use crate::component::{Component, Linked};
+use crate::component::{Component, Linked, of_another_contract};
 use crate::counters::Counters;
 use crate::deadline::PastDeadline;
 use crate::error::LoadError;
@@ -59,8 +59,7 @@ impl Instance {
         };
         let _running = arm(&mut store, limits::DESCRIBE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| failed(&store, error))?;
-        let guest =
-            linked.lifecycle.load(&mut store, &instance).map_err(|error| failed(&store, error))?;
+        let guest = linked.lifecycle.load(&mut store, &instance).map_err(of_another_contract)?;
         guest.call_describe(&mut store).map_err(|error| failed(&store, error))
     }
 
@@ -76,12 +75,6 @@ impl Instance {
         let pulse = linked.pulse.clone();
         let state = State::new(pulse, imports, Some(setup.clone()), setup.limits.memory_bytes);
         let mut store = new_store(linked, state);
-        let shape = |error: wasmtime::Error| {
-            LoadError::Exports(crate::text::sentence(&format!(
-                "not of the shape of this broker's policy contract, so it was made for another \
-                 version: build it again against the `wit` of this one: {error:#}"
-            )))
-        };
         let running = arm(&mut store, limits::LIFECYCLE_MS, limits::LIFECYCLE_OUTPUT_BYTES);
         let instance = linked.pre.instantiate(&mut store).map_err(|error| {
             let reason = explain(&error, store.data(), limits::LIFECYCLE_MS);
@@ -94,10 +87,10 @@ impl Instance {
         let dispatching =
             linked.dispatching.as_ref().map(|indices| indices.load(&mut store, &instance));
         let mut instance = Self {
-            lifecycle: linked.lifecycle.load(&mut store, &instance).map_err(shape)?,
-            routing: routing.transpose().map_err(shape)?,
-            filtering: filtering.transpose().map_err(shape)?,
-            dispatching: dispatching.transpose().map_err(shape)?,
+            lifecycle: linked.lifecycle.load(&mut store, &instance).map_err(of_another_contract)?,
+            routing: routing.transpose().map_err(of_another_contract)?,
+            filtering: filtering.transpose().map_err(of_another_contract)?,
+            dispatching: dispatching.transpose().map_err(of_another_contract)?,
             store,
             budget_ms: setup.limits.budget_ms,
             output_bytes: setup.limits.output_bytes,

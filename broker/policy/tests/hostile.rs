@@ -62,6 +62,28 @@ fn super_load(bench: &Bench, behaviour: &str) -> LoadError {
     load(bench, behaviour).unwrap_err()
 }
 
+/// Built against a contract whose functions had the same names and other types.
+#[test]
+fn a_policy_of_another_contract_is_told_what_to_do() {
+    let bench = Bench::new(TestClock::running());
+    for functions in [&["describe"][..], &["describe", "init", "check", "save", "load"]] {
+        let exports = functions.iter().map(|name| format!(r#"(export "{name}" (func $seven))"#));
+        let exports: String = exports.collect();
+        let component = wat::parse_str(format!(
+            r#"(component
+                (core module $code (func (export "seven") (result i32) i32.const 7))
+                (core instance $running (instantiate $code))
+                (func $seven (result u32) (canon lift (core func $running "seven")))
+                (instance $exports {exports})
+                (export "weir:policy/lifecycle@0.1.0" (instance $exports))
+                (export "weir:policy/dispatching@0.1.0" (instance $exports)))"#,
+        ));
+        let component = component.unwrap_or_else(|error| panic!("{error}"));
+        let refused = Component::load(&bench.engine, &component).unwrap_err().to_string();
+        assert!(refused.contains("made for another version: build it again"), "{refused}");
+    }
+}
+
 #[test]
 fn what_cannot_start_is_refused_before_traffic() {
     let bench = Bench::new(TestClock::running());

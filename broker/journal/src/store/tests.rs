@@ -80,7 +80,11 @@ fn offsets_that_were_settled_are_not_given_again() {
         journal.close().unwrap();
         let (_journal, store, log) = open(&files);
         let bounds = store.bounds(log);
-        assert_eq!((bounds.start, bounds.end), (0, settled.end), "{kept} kept, {settled:?} settled");
+        assert_eq!(
+            (bounds.start, bounds.end),
+            (0, settled.end),
+            "{kept} kept, {settled:?} settled"
+        );
         let mut records = Vec::new();
         store.read(log, 0, usize::MAX, &mut records).unwrap();
         let read: usize = records.iter().map(|records| records.batch.len()).sum();
