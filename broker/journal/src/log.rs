@@ -167,8 +167,13 @@ impl Log {
     }
 
     /// Whether there are records to release: a cursor log has none.
-    pub(crate) fn has_records(&self) -> bool {
+    fn has_records(&self) -> bool {
         !self.chunks.is_empty() || !self.segments.is_empty()
+    }
+
+    /// Whether it is a group's: it says what is settled, and never has records.
+    pub(crate) fn is_cursor(&self) -> bool {
+        self.name.starts_with("group/")
     }
 
     /// One past the last offset that lies in segments.
@@ -255,7 +260,7 @@ impl Log {
     }
 
     /// Goes on at `to`, where that is behind the end: records of level memory were there,
-    /// and what the journal says of them must not be said of others.
+    /// or lost ones, and what the journal says of them must not be said of others.
     pub(crate) fn pass_over(&mut self, to: u64) {
         if to > self.end {
             self.give_up(self.end, to);

@@ -36,15 +36,8 @@ impl Part {
     /// settled.
     ///
     /// What the cursor says of offsets that the log does not have (they were
-    /// kept in memory only) is void: others will get them. A log that says so of itself
-    /// passes over those offsets instead, but where its end may be lost by damage.
+    /// kept in memory only) is void: others will get them.
     pub(crate) fn resume(store: &mut dyn Store, log: LogId, cursor: LogId) -> Self {
-        if cursor == log && store.damage(log).is_none() {
-            let told = stretches(store, log, store.bounds(log).start).last().map(|last| last.end);
-            if let Some(told) = told.filter(|&told| told > store.bounds(log).end) {
-                store.trim(log, told);
-            }
-        }
         let bounds = store.bounds(log);
         let floor = store.bounds(cursor).start;
         let stretches = stretches(store, cursor, floor);

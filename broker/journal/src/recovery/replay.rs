@@ -24,7 +24,8 @@ pub(super) struct Replay {
     next_log: u64,
     /// One past the last record of each log that was met.
     met: HashMap<u64, u64>,
-    /// What settlements say of each log that has records: one past the last offset.
+    /// One past the last offset that settlements name, of each log that they name offsets
+    /// of which it did not have: those were kept in memory only, or are lost.
     told: HashMap<u64, u64>,
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
@@ -219,7 +220,7 @@ impl Replay {
             _ => {
                 let Some(log) = self.logs.get_mut(&entry.log) else { return };
                 let mut note_told = |to: u64, log: &Log| {
-                    if to > log.end && log.has_records() {
+                    if to > log.end && !log.is_cursor() {
                         let told = self.told.entry(entry.log).or_insert(0);
                         *told = to.max(*told);
                     }
@@ -285,6 +286,12 @@ impl Replay {
         }
         self.meet(entry.log, base, report);
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
+        // As the start did that came before it: nothing else is known to be lost between.
+        if let Some(&told) = self.told.get(&entry.log)
+            && log.damage.iter().next().is_none()
+        {
+            log.pass_over(told.min(base));
+        }
         let below = log.start.clamp(base, end) - base;
         let inside = log.released.within(base.max(log.start), end);
         let released = below + inside.iter().map(|(from, to)| to - from).sum::<u64>();
@@ -322,10 +329,10 @@ impl Replay {
         for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
             log.damage = log.damage.minus(&log.released, log.start);
-            if let Some(&told) = self.told.get(&log.number)
-                && log.damage.iter().next().is_none()
-            {
-                log.pass_over(told);
+            if !log.is_cursor() && log.damage.iter().next().is_none() {
+                let given_up = log.released.iter().last().map_or(0, |(_, to)| to);
+                let told = self.told.get(&log.number).copied().unwrap_or(0);
+                log.pass_over(told.max(given_up));
             }
         }
         let (logs, removed) = (&self.logs, &self.removed);

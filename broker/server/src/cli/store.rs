@@ -133,7 +133,7 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
             .collect();
         out.value(&json!({
             "sound": is_sound, "logs": logs, "messages": messages, "clean": report.clean,
-            "torn": report.torn, "damage": report.damage, "heads": report.heads, "lost": lost,
+            "torn": report.unfinished(), "damage": report.damage, "heads": report.heads, "lost": lost,
         }))?;
     } else {
         out.line(&format!("{logs} logs with {messages} messages were read"))?;
