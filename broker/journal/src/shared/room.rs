@@ -63,3 +63,46 @@ impl Shared {
         self.no_space.store(on, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sim::SimFiles;
+    use crate::{Journal, JournalConfig};
+
+    struct Still;
+
+    impl weir_core::env::Clock for Still {
+        fn now(&self) -> weir_core::env::Now {
+            weir_core::env::Now::default()
+        }
+    }
+
+    #[test]
+    fn room_is_taken_ahead_while_there_is_much_and_to_the_byte_where_there_is_little() {
+        let mut config = JournalConfig::new(7);
+        (config.free_bytes_min, config.free_percent_min) = (0, 0);
+        let step = config.journal_file_bytes / limits::ROOM_STEP_SHARE;
+        let files = Arc::new(SimFiles::new(1));
+        let journal = Journal::open_stepped(files, Arc::new(Still), config, 2).unwrap();
+        let shared = &journal.shared;
+        let room = || u64::try_from(shared.room.load(Ordering::Relaxed)).unwrap();
+        let (mut one, mut other) = (0, 0);
+        shared.note_room(10 * step);
+        assert!(shared.take_room(&mut one, 100) && shared.take_room(&mut one, 100));
+        assert_eq!((one, room()), (step - 100, 9 * step - 100), "the second took of the first's");
+        assert!(shared.take_room(&mut one, 2 * step));
+        assert_eq!((one, room()), (step, 7 * step - 200), "and no more is held");
+        shared.note_room(900);
+        assert!(shared.take_room(&mut other, 800), "less than a step is left");
+        assert_eq!((other, room()), (0, 100));
+        assert!(!shared.take_room(&mut other, 101) && shared.is_short());
+        assert!(!shared.take_room(&mut one, 1), "nobody goes on where one was refused");
+        shared.note_room(900);
+        assert!(shared.take_room(&mut one, step) && shared.take_room(&mut other, 900));
+    }
+}

@@ -200,21 +200,22 @@ impl Gathering {
     /// another shard: both would count its owners on one line of the caches, at once.
     fn batches(&self) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::with_capacity(self.slots.len());
-        let all: usize = self.slots.iter().map(|slot| slot.bytes).sum();
-        let room = |bytes: usize| bytes.max(PACKED_BYTES_MAX.min(all));
-        let mut pack = Vec::new();
-        let (mut packed, mut shard) = (0, None);
-        for slot in &self.slots {
-            let is_first = shard.replace(slot.shard) != Some(slot.shard);
-            if is_first || pack.len() + slot.bytes > PACKED_BYTES_MAX {
-                unpack(&mut pack, &mut batches[packed..]);
-                packed = batches.len();
-                pack.reserve_exact(room(slot.bytes));
+        for of_shard in self.slots.chunk_by(|one, next| one.shard == next.shard) {
+            let mut left: usize = of_shard.iter().map(|slot| slot.bytes).sum();
+            let (mut pack, mut packed) = (Vec::new(), batches.len());
+            for slot in of_shard {
+                if pack.is_empty() || pack.len() + slot.bytes > PACKED_BYTES_MAX {
+                    unpack(&mut pack, &mut batches[packed..]);
+                    packed = batches.len();
+                    // What is not filled stays with the last that is kept.
+                    pack.reserve_exact(slot.bytes.max(PACKED_BYTES_MAX.min(left)));
+                }
+                left -= slot.bytes;
+                let ends = self.copy(slot, &mut pack);
+                batches.push(Batch { bytes: Bytes::new(), ends });
             }
-            let ends = self.copy(slot, &mut pack);
-            batches.push(Batch { bytes: Bytes::new(), ends });
+            unpack(&mut pack, &mut batches[packed..]);
         }
-        unpack(&mut pack, &mut batches[packed..]);
         batches
     }
 
@@ -391,6 +392,31 @@ mod tests {
             together = if range.start == end { together + bytes.len() } else { bytes.len() };
             end = range.end;
             assert!(together <= PACKED_BYTES_MAX.max(bytes.len()), "{together} bytes together");
+        }
+    }
+
+    #[test]
+    fn shards_share_no_allocation_and_none_is_larger_than_what_lies_in_it() {
+        let mut gathering = Gathering::default();
+        for id in 0..8 {
+            add(&mut gathering, id, 0, id, &["one of many, each in its own queue"]);
+        }
+        let sends = gathering.take(ConnectionId(1), None);
+        assert_eq!(sends.len(), 2);
+        for (_, commands, load) in sends {
+            let mut batches = commands.into_iter().map(|command| match command {
+                Command::Publish(publish) => publish.batch.bytes,
+                _ => panic!("nothing else is made"),
+            });
+            let first = batches.next().expect("each shard has some");
+            batches.for_each(drop);
+            let whole = first.try_into_mut().expect("nobody else has a part of it");
+            assert!(
+                whole.capacity() <= load.bytes,
+                "{} bytes for {}",
+                whole.capacity(),
+                load.bytes
+            );
         }
     }
 }
