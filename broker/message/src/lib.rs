@@ -14,7 +14,7 @@ mod parse;
 pub use batch::{Batch, BatchBuilder, Ends};
 pub use encode::{Header, encode, encoded_len_max};
 pub use hash::key_hash;
-pub use parse::{Headers, MessageError, Parts, View, parse, parse_after};
+pub use parse::{Headers, MessageError, Parts, View, parse, parse_after, same_bytes};
 
 /// Longest subject, bytes.
 pub const SUBJECT_BYTES_MAX: usize = 255;

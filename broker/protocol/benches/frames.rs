@@ -28,7 +28,7 @@ fn benches(criterion: &mut Criterion) {
     publish_frame(&mut published);
     let frame = Bytes::copy_from_slice(&published[limits::PREFIX_BYTES..]);
     let mut parts = Vec::new();
-    decode_publish_into(&frame, &mut parts).expect("our own frame");
+    decode_publish_into(&frame, 0..frame.len(), &mut parts).expect("our own frame");
     let messages = &frame[parts[0].start as usize..];
     let header = RunHeader { tag: 1, count: MESSAGES as u32, ..RunHeader::default() };
     let mut delivered = Vec::new();
@@ -55,13 +55,15 @@ fn benches(criterion: &mut Criterion) {
             let frame = next_frame(&mut buffer, limits::FRAME_BYTES_MAX);
             let frame = frame.expect("a good prefix").expect("a whole frame");
             parts.clear();
-            black_box(decode_publish_into(&frame, &mut parts)).expect("our own frame");
+            black_box(decode_publish_into(&frame, 0..frame.len(), &mut parts))
+                .expect("our own frame");
         });
     });
     group.bench_function("publish, decode", |bencher| {
         bencher.iter(|| {
             parts.clear();
-            black_box(decode_publish_into(&frame, &mut parts)).expect("our own frame");
+            black_box(decode_publish_into(&frame, 0..frame.len(), &mut parts))
+                .expect("our own frame");
         });
     });
     group.bench_function("deliver, encode", |bencher| {

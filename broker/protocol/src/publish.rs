@@ -1,6 +1,8 @@
 //! The publish frame: the hottest of all. Its messages stay where they are; what
 //! comes out of decoding are offsets into the frame.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use weir_message::Parts;
 
@@ -38,16 +40,21 @@ pub fn peek_op(frame: &[u8]) -> Option<Op> {
     Op::of(cursor.uint()?)
 }
 
-/// Reads a publish frame, appending where its messages lie to `messages`. Every
-/// message is checked whole.
+/// Reads the publish frame at `buffer[frame]`, appending where its messages lie in the
+/// buffer to `messages`; those that are there already lie in it, too. Every message is
+/// checked whole.
 ///
 /// # Errors
 /// See [`DecodeError`]; what was appended is then taken back.
+///
+/// # Panics
+/// When `frame` is not within the buffer.
 pub fn decode_publish_into(
-    frame: &[u8],
+    buffer: &[u8],
+    frame: Range<usize>,
     messages: &mut Vec<Parts>,
 ) -> Result<PublishHead, DecodeError> {
-    let mut cursor = Cursor::new(frame);
+    let mut cursor = Cursor { bytes: &buffer[..frame.end], at: frame.start };
     let items = cursor.array_len().ok_or(DecodeError::NoHead)?;
     let op = cursor.uint().ok_or(DecodeError::NoHead)?;
     let id = RequestId(cursor.u32().ok_or(DecodeError::NoHead)?);
@@ -105,9 +112,8 @@ fn take_messages(
     }
     // A message takes six bytes at least: a count beyond the frame allocates nothing.
     messages.reserve(count.min(cursor.left() / 6));
-    let before = messages.len();
     for row in 0..count {
-        let parsed = match messages[before..].last() {
+        let parsed = match messages.last() {
             Some(previous) => weir_message::parse_after(cursor.bytes, cursor.at, previous),
             None => weir_message::parse(cursor.bytes, cursor.at),
         };

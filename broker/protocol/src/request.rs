@@ -84,7 +84,7 @@ pub fn decode_request(frame: &Bytes) -> Result<(RequestId, Request), DecodeError
     let request = match op {
         Op::Publish => {
             let mut messages = Vec::new();
-            let head = decode_publish_into(frame, &mut messages)?;
+            let head = decode_publish_into(frame, 0..frame.len(), &mut messages)?;
             let frame = frame.clone();
             Request::Publish(PublishFrame { id, delay_ms: head.delay_ms, frame, messages })
         }

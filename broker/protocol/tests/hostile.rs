@@ -214,7 +214,8 @@ fn a_bad_message_is_named_and_takes_the_whole_frame() {
     weir_message::encode(&mut bytes, "a", b"", &[], b"x");
     bytes.extend_from_slice(&[0x94, 0xa1, 0xff, 0xc0, 0xc0, 0xc4, 0]);
     let mut messages = vec![weir_message::Parts::default()];
-    let error = weir_protocol::decode_publish_into(&bytes, &mut messages).unwrap_err();
+    let frame = 0..bytes.len();
+    let error = weir_protocol::decode_publish_into(&bytes, frame, &mut messages).unwrap_err();
     let expected = DecodeError::Message { id: RequestId(5), row: 1, error: MessageError::Utf8 };
     assert_eq!(error, expected);
     assert_eq!(messages.len(), 1, "what was appended is taken back");

@@ -168,10 +168,8 @@ impl Session {
     fn publish(&mut self, chunk: &Bytes, start: usize, end: usize) -> Result<(), Ended> {
         let parts = self.publisher.parts();
         let first_row = parts.len();
-        match weir_protocol::decode_publish_into(&chunk[start..end], parts) {
+        match weir_protocol::decode_publish_into(chunk, start..end, parts) {
             Ok(head) => {
-                // The parts lie in the frame; the batch lies in the whole read.
-                parts[first_row..].iter_mut().for_each(|part| part.shift(start as u32));
                 self.publisher.add(RequestId(head.id.0), head.delay_ms, first_row);
                 Ok(())
             }

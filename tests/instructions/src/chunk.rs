@@ -57,11 +57,8 @@ impl Reader {
         self.parts.clear();
         self.requests.clear();
         for (start, end) in &self.frames {
-            let first = self.parts.len();
-            let head = decode_publish_into(&chunk[*start..*end], &mut self.parts);
+            let head = decode_publish_into(&chunk, *start..*end, &mut self.parts);
             let head = head.expect("our own frame");
-            let at = *start as u32;
-            self.parts[first..].iter_mut().for_each(|part| part.shift(at));
             self.requests.push(head.id);
         }
         chunk

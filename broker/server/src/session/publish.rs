@@ -18,7 +18,7 @@ use weir_core::command::{ConnectionId, RequestId};
 use weir_core::dead_letter::{Why, with_reason};
 use weir_core::env::Now;
 use weir_core::name;
-use weir_message::Parts;
+use weir_message::{Parts, same_bytes};
 use weir_policy::chain::{PublishChain, SubjectVerdict};
 use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
 use weir_protocol::ErrorCode;
@@ -182,7 +182,10 @@ impl Publisher {
                         let Some(verdict) = verdicts.next() else { break };
                         let part = &parts[row as usize];
                         let bytes = |place| match place {
-                            Place::Input => share(chunk, part.start as usize, part.end as usize),
+                            Place::Input => {
+                                let (start, stop) = (part.start as usize, part.end as usize);
+                                share(chunk, start, stop, stop - start)
+                            }
                             Place::Rewritten { start, end } => {
                                 rewritten.slice(start as usize..end as usize)
                             }
@@ -235,7 +238,7 @@ impl Publisher {
         for (row, part) in parts.iter().enumerate() {
             let subject =
                 &chunk[part.subject.0 as usize..(part.subject.0 + part.subject.1) as usize];
-            if let Some(run) = runs.last_mut().filter(|_| subject == previous) {
+            if let Some(run) = runs.last_mut().filter(|_| same_bytes(subject, previous)) {
                 run.rows += 1;
                 continue;
             }
@@ -269,6 +272,8 @@ impl Publisher {
 
     /// Adds rows of one subject to the run at hand, one slice per frame.
     fn extend_run(&mut self, chunk: &Bytes, parts: &[Parts], first: u32, rows: u32) {
+        let last = &parts[(first + rows - 1) as usize];
+        let bytes = (last.end - parts[first as usize].start) as usize;
         let mut row = first;
         while row < first + rows {
             let frame = self.frame_of(row);
@@ -276,7 +281,7 @@ impl Publisher {
             let start = parts[row as usize].start as usize;
             let stop = parts[end as usize - 1].end as usize;
             let ends = parts[row as usize..end as usize].iter().map(|p| p.end - start as u32);
-            self.run.push(share(chunk, start, stop), ends, (row, end - row), frame);
+            self.run.push(share(chunk, start, stop, bytes), ends, (row, end - row), frame);
             row = end;
         }
     }
@@ -424,11 +429,10 @@ impl Publisher {
     }
 }
 
-/// Part of what was read, shared; or copied, where a long run would keep a much
-/// longer read alive in a listener's outbox.
-fn share(chunk: &Bytes, start: usize, stop: usize) -> Bytes {
-    let len = stop - start;
-    if len >= SHARED_RUN_BYTES_MIN && 4 * len < chunk.len() {
+/// Part of what was read, shared; or copied, where it is long and the run it belongs to,
+/// `of_run` bytes, would keep a much longer read alive in a listener's outbox.
+fn share(chunk: &Bytes, start: usize, stop: usize, of_run: usize) -> Bytes {
+    if stop - start >= SHARED_RUN_BYTES_MIN && 4 * of_run < chunk.len() {
         return Bytes::copy_from_slice(&chunk[start..stop]);
     }
     chunk.slice(start..stop)
@@ -450,14 +454,15 @@ mod tests {
     #[test]
     fn a_run_does_not_keep_a_much_longer_read_alive() {
         let chunk = Bytes::from(vec![7; 8 * SHARED_RUN_BYTES_MIN]);
-        let is_shared = |from: usize, to: usize| {
-            let part = share(&chunk, from, to);
+        let is_shared = |from: usize, to: usize, of_run: usize| {
+            let part = share(&chunk, from, to, of_run);
             assert_eq!(part, chunk[from..to]);
             chunk.as_ptr_range().contains(&part.as_ptr())
         };
-        assert!(!is_shared(100, 100 + SHARED_RUN_BYTES_MIN), "an eighth pins the rest");
-        assert!(is_shared(0, 2 * SHARED_RUN_BYTES_MIN), "a quarter is worth it");
+        const LEN: usize = SHARED_RUN_BYTES_MIN;
+        assert!(!is_shared(100, 100 + LEN, LEN), "an eighth pins the rest");
+        assert!(is_shared(100, 100 + LEN, 2 * LEN), "a quarter is worth it");
         // Copied into the outbox in any case.
-        assert!(is_shared(5, 4 + SHARED_RUN_BYTES_MIN));
+        assert!(is_shared(5, 4 + LEN, LEN - 1));
     }
 }
