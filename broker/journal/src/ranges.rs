@@ -93,6 +93,11 @@ impl Ranges {
         self.stretches.clear();
     }
 
+    /// One past the last offset there is, 0 for none.
+    pub(crate) fn end(&self) -> u64 {
+        self.stretches.last_key_value().map_or(0, |(_, &to)| to)
+    }
+
     /// Number of stretches.
     pub(crate) fn len(&self) -> usize {
         self.stretches.len()

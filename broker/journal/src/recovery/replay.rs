@@ -1,6 +1,7 @@
 //! The state that entries build up, one after the other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use weir_core::store::Stamp;
@@ -24,9 +25,8 @@ pub(super) struct Replay {
     next_log: u64,
     /// One past the last record of each log that was met.
     met: HashMap<u64, u64>,
-    /// One past the last offset that settlements name, of each log that they name offsets
-    /// of which it did not have: those were kept in memory only, or are lost.
-    told: HashMap<u64, u64>,
+    /// What settlements name behind a log's end: that was kept in memory only, or is lost.
+    told: HashMap<u64, Ranges>,
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
     suspects: HashMap<u64, u64>,
@@ -106,7 +106,12 @@ impl Replay {
     pub(super) fn suspect(&mut self) {
         for (&number, log) in &self.logs {
             let met = self.met.get(&number).copied().unwrap_or(0);
-            self.suspects.entry(number).or_insert(met.max(log.start));
+            // What was settled without having been met was kept in memory only.
+            let told = match log.damage.iter().next() {
+                None => self.told.get(&number).map_or(0, Ranges::end),
+                Some(_) => 0,
+            };
+            self.suspects.entry(number).or_insert(met.max(log.start).max(told));
         }
     }
 
@@ -130,6 +135,7 @@ impl Replay {
         let mut lost = Vec::new();
         for (number, log) in &mut self.logs {
             let Some(&from) = self.suspects.get(number) else { continue };
+            log.pass_over(from);
             let from = from.clamp(log.start, log.end);
             // A checkpoint may know of it.
             let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
@@ -218,24 +224,12 @@ impl Replay {
                 }
             }
             _ => {
+                for run in entry.settled() {
+                    self.settle(entry, run);
+                }
                 let Some(log) = self.logs.get_mut(&entry.log) else { return };
-                let mut note_told = |to: u64, log: &Log| {
-                    if to > log.end && !log.is_cursor() {
-                        let told = self.told.entry(entry.log).or_insert(0);
-                        *told = to.max(*told);
-                    }
-                };
                 match entry.kind {
-                    EntryKind::Release | EntryKind::ReleaseSome => {
-                        entry.settled().for_each(|run| {
-                            note_told(run.end, log);
-                            drop(log.release(run.start, run.end));
-                        });
-                    }
-                    EntryKind::Trim => {
-                        note_told(entry.a, log);
-                        drop(log.trim(entry.a));
-                    }
+                    EntryKind::Trim => self.settle(entry, 0..entry.a),
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
                         let name = log.name.to_string();
@@ -250,6 +244,22 @@ impl Replay {
         }
     }
 
+    /// Settles a stretch as far as the log has it. What lies behind its end is noted: the
+    /// log's next append tells which offsets of it were given again.
+    fn settle(&mut self, entry: &Entry, run: Range<u64>) {
+        let Some(log) = self.logs.get_mut(&entry.log) else { return };
+        let (is_cursor, end) = (log.is_cursor(), log.end);
+        let to = if is_cursor { run.end } else { run.end.min(end) };
+        match entry.kind {
+            EntryKind::Trim => drop(log.trim(to)),
+            _ => drop(log.release(run.start, to)),
+        }
+        let behind = run.start.max(end).max(log.start);
+        if !is_cursor && behind < run.end {
+            self.told.entry(entry.log).or_default().insert(behind, run.end);
+        }
+    }
+
     /// A log that may have lost its end takes records again behind what was given
     /// up.
     fn accept_end(&mut self, entry: &Entry, log: String, report: &mut RecoveryReport) {
@@ -261,7 +271,7 @@ impl Replay {
         };
         // As it was closed when that was accepted.
         let known = self.ends.get(&entry.log).copied().unwrap_or(0);
-        let end = log_now.end.max(known).max(log_now.start);
+        let end = log_now.end.max(known).max(log_now.start).max(expected);
         if !(from..to).contains(&expected.clamp(log_now.start, end)) {
             return;
         }
@@ -284,13 +294,15 @@ impl Replay {
             // And so may be its first records.
             self.suspects.insert(entry.log, 0);
         }
+        if let Some(told) = self.told.get_mut(&entry.log) {
+            // From here on offsets are given again: what was told is of others.
+            *told = told.within(0, base).into_iter().collect();
+        }
         self.meet(entry.log, base, report);
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
-        // As the start did that came before it: nothing else is known to be lost between.
-        if let Some(&told) = self.told.get(&entry.log)
-            && log.damage.iter().next().is_none()
-        {
-            log.pass_over(told.min(base));
+        if base > log.end && is_whole(log, self.told.get(&entry.log)) {
+            // A gap where nothing is lost: those were kept in memory only.
+            log.pass_over(base);
         }
         let below = log.start.clamp(base, end) - base;
         let inside = log.released.within(base.max(log.start), end);
@@ -322,18 +334,22 @@ impl Replay {
         report: &mut RecoveryReport,
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
         for (number, log) in &mut self.logs {
-            log.end = log.end.max(self.ends.get(number).copied().unwrap_or(0)).max(log.start);
+            let known = self.ends.get(number).copied().unwrap_or(0);
+            if !log.is_cursor()
+                && !self.suspects.contains_key(number)
+                && is_whole(log, self.told.get(number))
+            {
+                // Behind its last record only messages in memory had these offsets.
+                let told = self.told.get(number).map_or(0, Ranges::end);
+                log.pass_over(known.max(told).max(log.released.end()));
+            }
+            log.end = log.end.max(known).max(log.start);
             log.stable = log.end;
         }
         self.close_suspects(report);
         for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
-            log.damage = log.damage.minus(&log.released, log.start);
-            if !log.is_cursor() && log.damage.iter().next().is_none() {
-                let given_up = log.released.iter().last().map_or(0, |(_, to)| to);
-                let told = self.told.get(&log.number).copied().unwrap_or(0);
-                log.pass_over(told.max(given_up));
-            }
+            log.damage = unsettled_damage(log, self.told.get(&log.number));
         }
         let (logs, removed) = (&self.logs, &self.removed);
         report.damage.retain_mut(|damage| {
@@ -347,6 +363,16 @@ impl Replay {
         });
         (self.logs, self.catalogue, self.snapshots, self.next_log)
     }
+}
+
+/// What of a log is lost and was not settled or removed later.
+fn unsettled_damage(log: &Log, told: Option<&Ranges>) -> Ranges {
+    let damage = log.damage.minus(&log.released, log.start);
+    told.map_or_else(|| damage.clone(), |told| damage.minus(told, log.start))
+}
+
+fn is_whole(log: &Log, told: Option<&Ranges>) -> bool {
+    unsettled_damage(log, told).iter().next().is_none()
 }
 
 /// The operator has accepted that these records are gone.

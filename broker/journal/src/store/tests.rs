@@ -95,6 +95,89 @@ fn offsets_that_were_settled_are_not_given_again() {
     }
 }
 
+/// What was kept in memory only is no message any more, whether it was settled or not.
+#[test]
+fn a_gap_between_records_counts_as_settled() {
+    let files = Arc::new(SimFiles::new(1));
+    let config = JournalConfig::new(7);
+    for start in 0..3 {
+        let journal =
+            Journal::open_stepped(files.clone(), Arc::new(Still), config.clone(), 1).unwrap();
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open("queue/orders").unwrap();
+        let Bounds { start: first, end, .. } = store.bounds(log);
+        assert_eq!((first, end), if start == 0 { (0, 0) } else { (3, 4 * start) });
+        if start == 2 {
+            assert_eq!(store.settled(log, 3), Some(4..7));
+        }
+        for level in [Level::Memory, Level::Memory, Level::Memory, Level::Disk] {
+            append_at(&mut store, log, level);
+        }
+        append_at(&mut store, log, Level::Memory);
+        store.commit().unwrap();
+        drop(store);
+        journal.close().unwrap();
+    }
+}
+
+/// Also where a checkpoint has seen them: they would be in the way for good.
+#[test]
+fn messages_in_memory_that_a_checkpoint_knew_are_gone_with_the_process() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut config = JournalConfig::new(7);
+    config.journal_file_bytes = 16 << 10;
+    (config.kept_journal_files, config.filed_at_once) = (1, 1);
+    (config.free_bytes_min, config.free_percent_min) = (0, 0);
+    let open = || {
+        let journal =
+            Journal::open_stepped(files.clone(), Arc::new(Still), config.clone(), 1).unwrap();
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open("queue/orders").unwrap();
+        (journal, store, log)
+    };
+    let (journal, mut store, log) = open();
+    for _ in 0..3 {
+        append_at(&mut store, log, Level::Memory);
+    }
+    let other = store.open("queue/other").unwrap();
+    for _ in 0..400 {
+        append_at(&mut store, other, Level::Disk);
+        store.commit().unwrap();
+        journal.step().unwrap();
+    }
+    drop(store);
+    journal.close().unwrap();
+    let (journal, store, log) = open();
+    assert!(journal.report().checkpoint > 0, "none was made");
+    let Bounds { start, end, .. } = store.bounds(log);
+    assert_eq!((start, end), (3, 3));
+}
+
+/// A broker that gave offsets again has told of them before it did.
+#[test]
+fn what_was_settled_before_offsets_were_given_again_is_not_said_of_them() {
+    let files = Arc::new(SimFiles::new(1));
+    let open = || {
+        let config = JournalConfig::new(7);
+        let journal = Journal::open_stepped(files.clone(), Arc::new(Still), config, 1).unwrap();
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open("queue/orders").unwrap();
+        (journal, store, log)
+    };
+    let (journal, mut store, log) = open();
+    store.release(log, 3, 4, Level::Os);
+    for _ in 0..5 {
+        append_at(&mut store, log, Level::Disk);
+    }
+    store.commit().unwrap();
+    drop(store);
+    journal.close().unwrap();
+    let (_journal, store, log) = open();
+    let mut records = Vec::new();
+    store.read(log, 0, usize::MAX, &mut records).unwrap();
+    assert_eq!(records.iter().map(|records| records.batch.len()).sum::<usize>(), 5);
+}
+
 /// A group's log has no records, and its settlements say nothing of its end.
 #[test]
 fn what_a_group_has_settled_out_of_order_stays_so() {
