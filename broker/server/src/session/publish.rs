@@ -272,8 +272,16 @@ impl Publisher {
 
     /// Adds rows of one subject to the run at hand, one slice per frame.
     fn extend_run(&mut self, chunk: &Bytes, parts: &[Parts], first: u32, rows: u32) {
-        let last = &parts[(first + rows - 1) as usize];
-        let bytes = (last.end - parts[first as usize].start) as usize;
+        // Only what would be shared counts: what else was read between two frames, refused
+        // ones for example, is in the run's way and not in the run.
+        let (mut of_run, mut row) = (0, first);
+        while row < first + rows {
+            let frame = self.frame_of(row);
+            let end = self.frame_end(frame).min(first + rows);
+            let bytes = (parts[end as usize - 1].end - parts[row as usize].start) as usize;
+            of_run += if bytes < SHARED_RUN_BYTES_MIN { 0 } else { bytes };
+            row = end;
+        }
         let mut row = first;
         while row < first + rows {
             let frame = self.frame_of(row);
@@ -281,7 +289,7 @@ impl Publisher {
             let start = parts[row as usize].start as usize;
             let stop = parts[end as usize - 1].end as usize;
             let ends = parts[row as usize..end as usize].iter().map(|p| p.end - start as u32);
-            self.run.push(share(chunk, start, stop, bytes), ends, (row, end - row), frame);
+            self.run.push(share(chunk, start, stop, of_run), ends, (row, end - row), frame);
             row = end;
         }
     }
@@ -464,5 +472,25 @@ mod tests {
         assert!(is_shared(100, 100 + LEN, 2 * LEN), "a quarter is worth it");
         // Copied into the outbox in any case.
         assert!(is_shared(5, 4 + LEN, LEN - 1));
+    }
+
+    #[test]
+    fn what_lies_between_the_frames_of_a_run_is_no_part_of_it() {
+        const LEN: usize = SHARED_RUN_BYTES_MIN;
+        let chunk = Bytes::from(vec![7; 8 * LEN]);
+        let mut publisher = Publisher::default();
+        let parts = [(0, LEN), (7 * LEN, 7 * LEN + 9)].map(|(start, end)| Parts {
+            start: start as u32,
+            end: end as u32,
+            ..Parts::default()
+        });
+        for row in 0..2 {
+            let frame = Frame { first_row: row, rows: 1, delay_ms: 0, request: None };
+            publisher.frames.push(frame);
+        }
+        publisher.extend_run(&chunk, &parts, 0, 2);
+        let segments = &publisher.run.segments;
+        assert_eq!(segments.iter().map(Bytes::len).collect::<Vec<_>>(), [LEN, 9]);
+        assert!(!chunk.as_ptr_range().contains(&segments[0].as_ptr()), "it keeps all alive");
     }
 }
