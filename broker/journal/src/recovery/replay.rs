@@ -25,8 +25,9 @@ pub(super) struct Replay {
     next_log: u64,
     /// One past the last record of each log that was met.
     met: HashMap<u64, u64>,
-    /// What settlements name behind a log's end: that was kept in memory only, or is lost.
-    told: HashMap<u64, Ranges>,
+    /// One past the last offset that settlements name behind a log's end: those were kept in
+    /// memory only, or are lost.
+    told: HashMap<u64, u64>,
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
     suspects: HashMap<u64, u64>,
@@ -106,12 +107,7 @@ impl Replay {
     pub(super) fn suspect(&mut self) {
         for (&number, log) in &self.logs {
             let met = self.met.get(&number).copied().unwrap_or(0);
-            // What was settled without having been met was kept in memory only.
-            let told = match log.damage.iter().next() {
-                None => self.told.get(&number).map_or(0, Ranges::end),
-                Some(_) => 0,
-            };
-            self.suspects.entry(number).or_insert(met.max(log.start).max(told));
+            self.suspects.entry(number).or_insert(met.max(log.start));
         }
     }
 
@@ -135,7 +131,6 @@ impl Replay {
         let mut lost = Vec::new();
         for (number, log) in &mut self.logs {
             let Some(&from) = self.suspects.get(number) else { continue };
-            log.pass_over(from);
             let from = from.clamp(log.start, log.end);
             // A checkpoint may know of it.
             let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
@@ -248,15 +243,15 @@ impl Replay {
     /// log's next append tells which offsets of it were given again.
     fn settle(&mut self, entry: &Entry, run: Range<u64>) {
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
-        let (is_cursor, end) = (log.is_cursor(), log.end);
+        let (is_cursor, end) = (log.is_cursor(), log.end.max(log.damage.end()));
         let to = if is_cursor { run.end } else { run.end.min(end) };
         match entry.kind {
             EntryKind::Trim => drop(log.trim(to)),
             _ => drop(log.release(run.start, to)),
         }
-        let behind = run.start.max(end).max(log.start);
-        if !is_cursor && behind < run.end {
-            self.told.entry(entry.log).or_default().insert(behind, run.end);
+        if !is_cursor && run.end > end {
+            let told = self.told.entry(entry.log).or_insert(0);
+            *told = run.end.max(*told);
         }
     }
 
@@ -271,7 +266,7 @@ impl Replay {
         };
         // As it was closed when that was accepted.
         let known = self.ends.get(&entry.log).copied().unwrap_or(0);
-        let end = log_now.end.max(known).max(log_now.start).max(expected);
+        let end = log_now.end.max(known).max(log_now.start);
         if !(from..to).contains(&expected.clamp(log_now.start, end)) {
             return;
         }
@@ -294,13 +289,11 @@ impl Replay {
             // And so may be its first records.
             self.suspects.insert(entry.log, 0);
         }
-        if let Some(told) = self.told.get_mut(&entry.log) {
-            // From here on offsets are given again: what was told is of others.
-            *told = told.within(0, base).into_iter().collect();
-        }
+        // From here on offsets are given again: what was told is of others.
+        self.told.remove(&entry.log);
         self.meet(entry.log, base, report);
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
-        if base > log.end && is_whole(log, self.told.get(&entry.log)) {
+        if base > log.end && is_whole(log) {
             // A gap where nothing is lost: those were kept in memory only.
             log.pass_over(base);
         }
@@ -335,12 +328,9 @@ impl Replay {
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
-            if !log.is_cursor()
-                && !self.suspects.contains_key(number)
-                && is_whole(log, self.told.get(number))
-            {
+            if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {
                 // Behind its last record only messages in memory had these offsets.
-                let told = self.told.get(number).map_or(0, Ranges::end);
+                let told = self.told.get(number).copied().unwrap_or(0);
                 log.pass_over(known.max(told).max(log.released.end()));
             }
             log.end = log.end.max(known).max(log.start);
@@ -349,7 +339,7 @@ impl Replay {
         self.close_suspects(report);
         for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
-            log.damage = unsettled_damage(log, self.told.get(&log.number));
+            log.damage = unsettled_damage(log);
         }
         let (logs, removed) = (&self.logs, &self.removed);
         report.damage.retain_mut(|damage| {
@@ -366,13 +356,14 @@ impl Replay {
 }
 
 /// What of a log is lost and was not settled or removed later.
-fn unsettled_damage(log: &Log, told: Option<&Ranges>) -> Ranges {
-    let damage = log.damage.minus(&log.released, log.start);
-    told.map_or_else(|| damage.clone(), |told| damage.minus(told, log.start))
+fn unsettled_damage(log: &Log) -> Ranges {
+    log.damage.minus(&log.released, log.start)
 }
 
-fn is_whole(log: &Log, told: Option<&Ranges>) -> bool {
-    unsettled_damage(log, told).iter().next().is_none()
+/// Whether nothing of a log is known to be lost. Where something is, nothing is passed over:
+/// it must be told, whatever was settled of it.
+fn is_whole(log: &Log) -> bool {
+    unsettled_damage(log).iter().next().is_none()
 }
 
 /// The operator has accepted that these records are gone.

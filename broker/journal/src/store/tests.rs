@@ -178,6 +178,50 @@ fn what_was_settled_before_offsets_were_given_again_is_not_said_of_them() {
     assert_eq!(records.iter().map(|records| records.batch.len()).sum::<usize>(), 5);
 }
 
+/// What lies behind a damaged block may have been settled in part: the rest is lost all the
+/// same, and must be told.
+#[test]
+fn what_was_settled_of_a_lost_block_does_not_hide_the_rest() {
+    for kept in [0, 3] {
+        let files = Arc::new(SimFiles::new(1));
+        let open = || {
+            let config = JournalConfig::new(7);
+            let journal = Journal::open_stepped(files.clone(), Arc::new(Still), config, 1).unwrap();
+            let mut store = journal.store(Box::new(|| {}));
+            let log = store.open("queue/orders").unwrap();
+            (journal, store, log)
+        };
+        let (journal, mut store, log) = open();
+        let written = |store: &mut JournalStore| {
+            store.commit().unwrap();
+            journal.step().unwrap();
+            crate::format::FILE_HEAD_BYTES as u64 + journal.figures().bytes
+        };
+        (0..kept).for_each(|_| assert!(append_at(&mut store, log, Level::Disk) < kept));
+        let from = written(&mut store);
+        (0..5).for_each(|_| assert!(append_at(&mut store, log, Level::Disk) >= kept));
+        let to = written(&mut store);
+        store.release(log, kept, kept + 2, Level::Disk);
+        written(&mut store);
+        drop(store);
+        journal.close().unwrap();
+        let path = files.paths().into_iter().find(|path| path.starts_with("journal/j-")).unwrap();
+        files.damage(&path, &vec![0; (to - from) as usize], from);
+        for _ in 0..2 {
+            let (journal, mut store, log) = open();
+            let lost: Vec<_> = journal.report().lost().collect();
+            assert!(lost.iter().any(|lost| *lost.log == *"queue/orders"), "{kept}: {lost:?}");
+            let end = store.bounds(log).end;
+            let mut batch = BatchBuilder::default();
+            batch.push(b"more");
+            let taken = store.append(log, end, Stamp::default(), batch.take(), Level::Disk);
+            assert!(matches!(taken, Err(StoreError::Damaged { .. })), "{kept}: {taken:?}");
+            drop(store);
+            journal.close().unwrap();
+        }
+    }
+}
+
 /// A group's log has no records, and its settlements say nothing of its end.
 #[test]
 fn what_a_group_has_settled_out_of_order_stays_so() {
