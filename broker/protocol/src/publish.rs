@@ -1,5 +1,5 @@
 //! The publish frame: the hottest of all. Its messages stay where they are; what
-//! comes out of decoding are offsets into the frame.
+//! comes out of decoding are offsets into what was read.
 
 use std::ops::Range;
 

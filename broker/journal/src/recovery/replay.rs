@@ -27,7 +27,7 @@ pub(super) struct Replay {
     met: HashMap<u64, u64>,
     /// One past the last offset that settlements name behind a log's end: those were kept in
     /// memory only, or are lost.
-    told: HashMap<u64, u64>,
+    settled_to: HashMap<u64, u64>,
     /// Where each log must go on, since blocks are missing: its next append tells
     /// what was lost.
     suspects: HashMap<u64, u64>,
@@ -48,7 +48,7 @@ impl Replay {
             snapshots: content.snapshots.iter().cloned().collect(),
             next_log: content.next_log,
             met: HashMap::new(),
-            told: HashMap::new(),
+            settled_to: HashMap::new(),
             suspects: HashMap::new(),
             removed: HashSet::new(),
         };
@@ -250,8 +250,8 @@ impl Replay {
             _ => drop(log.release(run.start, to)),
         }
         if !is_cursor && run.end > end {
-            let told = self.told.entry(entry.log).or_insert(0);
-            *told = run.end.max(*told);
+            let settled_to = self.settled_to.entry(entry.log).or_insert(0);
+            *settled_to = run.end.max(*settled_to);
         }
     }
 
@@ -289,8 +289,8 @@ impl Replay {
             // And so may be its first records.
             self.suspects.insert(entry.log, 0);
         }
-        // From here on offsets are given again: what was told is of others.
-        self.told.remove(&entry.log);
+        // From here on offsets are given again: what was settled is of others.
+        self.settled_to.remove(&entry.log);
         self.meet(entry.log, base, report);
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
         if base > log.end && is_whole(log) {
@@ -330,8 +330,8 @@ impl Replay {
             let known = self.ends.get(number).copied().unwrap_or(0);
             if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {
                 // Behind its last record only messages in memory had these offsets.
-                let told = self.told.get(number).copied().unwrap_or(0);
-                log.pass_over(known.max(told).max(log.released.end()));
+                let settled_to = self.settled_to.get(number).copied().unwrap_or(0);
+                log.pass_over(known.max(settled_to).max(log.released.end()));
             }
             log.end = log.end.max(known).max(log.start);
             log.stable = log.end;
@@ -378,3 +378,6 @@ fn split_name(body: &Bytes) -> Option<(String, Bytes)> {
     let (name, value) = parse_named(body).ok()?;
     Some((name.to_owned(), Bytes::copy_from_slice(value)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,8 +183,9 @@ impl Publisher {
                         let part = &parts[row as usize];
                         let bytes = |place| match place {
                             Place::Input => {
-                                let (start, stop) = (part.start as usize, part.end as usize);
-                                share(chunk, start, stop, stop - start)
+                                let mut part = chunk.slice(part.start as usize..part.end as usize);
+                                loosen(std::slice::from_mut(&mut part), chunk.len());
+                                part
                             }
                             Place::Rewritten { start, end } => {
                                 rewritten.slice(start as usize..end as usize)
@@ -272,16 +273,7 @@ impl Publisher {
 
     /// Adds rows of one subject to the run at hand, one slice per frame.
     fn extend_run(&mut self, chunk: &Bytes, parts: &[Parts], first: u32, rows: u32) {
-        // Only what would be shared counts: what else was read between two frames, refused
-        // ones for example, is in the run's way and not in the run.
-        let (mut of_run, mut row) = (0, first);
-        while row < first + rows {
-            let frame = self.frame_of(row);
-            let end = self.frame_end(frame).min(first + rows);
-            let bytes = (parts[end as usize - 1].end - parts[row as usize].start) as usize;
-            of_run += if bytes < SHARED_RUN_BYTES_MIN { 0 } else { bytes };
-            row = end;
-        }
+        let before = self.run.segments.len();
         let mut row = first;
         while row < first + rows {
             let frame = self.frame_of(row);
@@ -289,9 +281,10 @@ impl Publisher {
             let start = parts[row as usize].start as usize;
             let stop = parts[end as usize - 1].end as usize;
             let ends = parts[row as usize..end as usize].iter().map(|p| p.end - start as u32);
-            self.run.push(share(chunk, start, stop, of_run), ends, (row, end - row), frame);
+            self.run.push(chunk.slice(start..stop), ends, (row, end - row), frame);
             row = end;
         }
+        loosen(&mut self.run.segments[before..], chunk.len());
     }
 
     /// Adds rows that a router always sends to another subject.
@@ -437,13 +430,16 @@ impl Publisher {
     }
 }
 
-/// Part of what was read, shared; or copied, where it is long and the run it belongs to,
-/// `of_run` bytes, would keep a much longer read alive in a listener's outbox.
-fn share(chunk: &Bytes, start: usize, stop: usize, of_run: usize) -> Bytes {
-    if stop - start >= SHARED_RUN_BYTES_MIN && 4 * of_run < chunk.len() {
-        return Bytes::copy_from_slice(&chunk[start..stop]);
+/// Copies the long segments of a run that would keep a much longer read, `read_bytes`, alive
+/// in a listener's outbox; short ones are copied there.
+fn loosen(segments: &mut [Bytes], read_bytes: usize) {
+    let is_long = |segment: &Bytes| segment.len() >= SHARED_RUN_BYTES_MIN;
+    let bytes: usize = segments.iter().filter(|it| is_long(it)).map(Bytes::len).sum();
+    if 4 * bytes < read_bytes {
+        for segment in segments.iter_mut().filter(|it| is_long(it)) {
+            *segment = Bytes::copy_from_slice(segment);
+        }
     }
-    chunk.slice(start..stop)
 }
 
 /// Why clients may not publish to `subject`, when they may not.
@@ -459,38 +455,28 @@ fn wrong_subject(subject: &str) -> Option<Arc<str>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_does_not_keep_a_much_longer_read_alive() {
-        let chunk = Bytes::from(vec![7; 8 * SHARED_RUN_BYTES_MIN]);
-        let is_shared = |from: usize, to: usize, of_run: usize| {
-            let part = share(&chunk, from, to, of_run);
-            assert_eq!(part, chunk[from..to]);
-            chunk.as_ptr_range().contains(&part.as_ptr())
-        };
-        const LEN: usize = SHARED_RUN_BYTES_MIN;
-        assert!(!is_shared(100, 100 + LEN, LEN), "an eighth pins the rest");
-        assert!(is_shared(100, 100 + LEN, 2 * LEN), "a quarter is worth it");
-        // Copied into the outbox in any case.
-        assert!(is_shared(5, 4 + LEN, LEN - 1));
+    /// Which of these segments of a read still share its bytes.
+    fn shared(read_bytes: usize, segments: &[(usize, usize)]) -> Vec<bool> {
+        let read = Bytes::from(vec![7; read_bytes]);
+        let mut parts: Vec<Bytes> =
+            segments.iter().map(|&(from, to)| read.slice(from..to)).collect();
+        loosen(&mut parts, read.len());
+        for (part, &(from, to)) in parts.iter().zip(segments) {
+            assert_eq!(part, &read[from..to]);
+        }
+        parts.iter().map(|part| read.as_ptr_range().contains(&part.as_ptr())).collect()
     }
 
     #[test]
-    fn what_lies_between_the_frames_of_a_run_is_no_part_of_it() {
+    fn a_run_does_not_keep_a_much_longer_read_alive() {
         const LEN: usize = SHARED_RUN_BYTES_MIN;
-        let chunk = Bytes::from(vec![7; 8 * LEN]);
-        let mut publisher = Publisher::default();
-        let parts = [(0, LEN), (7 * LEN, 7 * LEN + 9)].map(|(start, end)| Parts {
-            start: start as u32,
-            end: end as u32,
-            ..Parts::default()
-        });
-        for row in 0..2 {
-            let frame = Frame { first_row: row, rows: 1, delay_ms: 0, request: None };
-            publisher.frames.push(frame);
-        }
-        publisher.extend_run(&chunk, &parts, 0, 2);
-        let segments = &publisher.run.segments;
-        assert_eq!(segments.iter().map(Bytes::len).collect::<Vec<_>>(), [LEN, 9]);
-        assert!(!chunk.as_ptr_range().contains(&segments[0].as_ptr()), "it keeps all alive");
+        const READ: usize = 8 * LEN;
+        assert_eq!(shared(READ, &[(100, 100 + LEN)]), [false], "an eighth pins the rest");
+        assert_eq!(shared(READ, &[(0, 2 * LEN)]), [true], "a quarter is worth it");
+        assert_eq!(shared(READ, &[(0, LEN), (3 * LEN, 4 * LEN)]), [true, true], "together, too");
+        // Short ones are copied into the outbox in any case, and do not count.
+        assert_eq!(shared(READ, &[(5, 4 + LEN)]), [true]);
+        let short = (LEN, 2 * LEN - 1);
+        assert_eq!(shared(READ, &[(0, LEN), short, (7 * LEN, 7 * LEN + 9)]), [false, true, true]);
     }
 }

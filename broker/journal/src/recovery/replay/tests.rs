@@ -1,0 +1,219 @@
+//! Offsets that nothing on the disk has: those of messages kept in memory only are gone
+//! with the process, those of a lost block are told.
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use weir_core::command::Level;
+use weir_core::env::{Clock, Now};
+use weir_core::store::{Bounds, LogId, Stamp, Store, StoreError};
+use weir_message::BatchBuilder;
+
+use crate::format::FILE_HEAD_BYTES;
+use crate::sim::SimFiles;
+use crate::{Journal, JournalConfig, JournalStore};
+
+const QUEUE: &str = "queue/orders";
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Now {
+        Now::default()
+    }
+}
+
+fn config() -> JournalConfig {
+    let mut config = JournalConfig::new(7);
+    (config.free_bytes_min, config.free_percent_min) = (0, 0);
+    config
+}
+
+/// Files so small that checkpoints come soon.
+fn small_files() -> JournalConfig {
+    let mut config = config();
+    config.journal_file_bytes = 16 << 10;
+    (config.kept_journal_files, config.filed_at_once) = (1, 1);
+    config
+}
+
+/// A process with one log open.
+struct Life {
+    journal: Journal,
+    store: JournalStore,
+    log: LogId,
+}
+
+impl Life {
+    fn of(files: &Arc<SimFiles>, config: JournalConfig, log: &str) -> Self {
+        let journal = Journal::open_stepped(files.clone(), Arc::new(Still), config, 1).unwrap();
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open(log).unwrap();
+        Self { journal, store, log }
+    }
+
+    fn append_to(&mut self, log: LogId, level: Level) -> Result<(), StoreError> {
+        let mut message = Vec::new();
+        weir_message::encode(&mut message, "s", b"", &[], b"payload");
+        let mut batch = BatchBuilder::default();
+        batch.push(&message);
+        let end = self.store.bounds(log).end;
+        self.store.append(log, end, Stamp::default(), batch.take(), level)
+    }
+
+    fn append(&mut self, levels: &[Level]) {
+        for &level in levels {
+            self.append_to(self.log, level).unwrap();
+        }
+    }
+
+    /// Writes what there is. How far the first journal file is written, bytes.
+    fn write(&mut self) -> u64 {
+        self.store.commit().unwrap();
+        self.journal.step().unwrap();
+        FILE_HEAD_BYTES as u64 + self.journal.figures().bytes
+    }
+
+    /// Lets checkpoints be made, by what is written to another log.
+    fn make_checkpoints(&mut self) {
+        let other = self.store.open("queue/other").unwrap();
+        for _ in 0..400 {
+            self.append_to(other, Level::Disk).unwrap();
+            self.write();
+        }
+    }
+
+    fn end(mut self) {
+        self.write();
+        drop(self.store);
+        self.journal.close().unwrap();
+    }
+
+    /// First offset, and one past the last.
+    fn bounds(&self) -> (u64, u64) {
+        let Bounds { start, end, .. } = self.store.bounds(self.log);
+        (start, end)
+    }
+
+    fn settled(&self, from: u64) -> Option<Range<u64>> {
+        self.store.settled(self.log, from)
+    }
+
+    /// Records that can be read.
+    fn count(&self) -> usize {
+        let mut records = Vec::new();
+        let (from, _) = self.bounds();
+        self.store.read(self.log, from, usize::MAX, &mut records).unwrap();
+        records.iter().map(|records| records.batch.len()).sum()
+    }
+
+    /// Whether the log is told to have lost something.
+    fn has_lost(&self) -> bool {
+        self.journal.report().lost().any(|lost| *lost.log == *QUEUE)
+    }
+}
+
+/// What was written down of them must not be said of others, however often it is read.
+#[test]
+fn offsets_that_were_settled_are_not_given_again() {
+    for (kept, settled) in [(0, 3..4), (1, 3..4), (1, 1..4), (2, 4..5)] {
+        let case = format!("{kept} kept, {settled:?} settled");
+        let files = Arc::new(SimFiles::new(1));
+        let mut life = Life::of(&files, config(), QUEUE);
+        for number in 0..5 {
+            life.append(&[if number < kept { Level::Disk } else { Level::Memory }]);
+        }
+        life.store.release(life.log, settled.start, settled.end, Level::Os);
+        for start in 0..4 {
+            life.end();
+            life = Life::of(&files, config(), QUEUE);
+            let first = if kept == 0 { settled.end } else { 0 };
+            assert_eq!(life.bounds(), (first, settled.end + start), "start {start}, {case}");
+            let holes = (kept > 0).then_some(kept..settled.end);
+            assert_eq!(life.settled(first), holes, "start {start}, {case}");
+            assert_eq!(life.count() as u64, kept + start, "start {start}, {case}");
+            life.append(&[Level::Disk]);
+        }
+    }
+}
+
+/// What was kept in memory only is no message any more, whether it was settled or not.
+#[test]
+fn a_gap_between_records_counts_as_settled() {
+    let files = Arc::new(SimFiles::new(1));
+    for start in 0..3 {
+        let mut life = Life::of(&files, config(), QUEUE);
+        assert_eq!(life.bounds(), if start == 0 { (0, 0) } else { (3, 4 * start) });
+        if start == 2 {
+            assert_eq!(life.settled(3), Some(4..7));
+        }
+        life.append(&[Level::Memory, Level::Memory, Level::Memory, Level::Disk, Level::Memory]);
+        life.end();
+    }
+}
+
+/// They would be in the way for good.
+#[test]
+fn messages_in_memory_that_a_checkpoint_knew_are_gone_with_the_process() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, small_files(), QUEUE);
+    life.append(&[Level::Memory; 3]);
+    life.make_checkpoints();
+    life.end();
+    let life = Life::of(&files, small_files(), QUEUE);
+    assert!(life.journal.report().checkpoint > 0, "none was made");
+    assert_eq!(life.bounds(), (3, 3));
+}
+
+/// A broker that gave offsets again has told of them before it did.
+#[test]
+fn what_was_settled_before_offsets_were_given_again_is_not_said_of_them() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    life.store.release(life.log, 3, 4, Level::Os);
+    life.append(&[Level::Disk; 5]);
+    life.end();
+    assert_eq!(Life::of(&files, config(), QUEUE).count(), 5);
+}
+
+/// Makes a part of the first journal file unreadable.
+fn damage(files: &SimFiles, part: Range<u64>) {
+    let path = files.paths().into_iter().find(|path| path.starts_with("journal/j-")).unwrap();
+    files.damage(&path, &vec![0; (part.end - part.start) as usize], part.start);
+}
+
+/// The rest is lost all the same, and must be told.
+#[test]
+fn what_was_settled_of_a_lost_block_does_not_hide_the_rest() {
+    for kept in [0, 3] {
+        let files = Arc::new(SimFiles::new(1));
+        let mut life = Life::of(&files, config(), QUEUE);
+        life.append(&vec![Level::Disk; kept]);
+        let from = life.write();
+        life.append(&[Level::Disk; 5]);
+        let to = life.write();
+        life.store.release(life.log, kept as u64, kept as u64 + 2, Level::Disk);
+        life.end();
+        damage(&files, from..to);
+        for _ in 0..2 {
+            let mut life = Life::of(&files, config(), QUEUE);
+            assert!(life.has_lost(), "{kept}: {:?}", life.journal.report().damage);
+            let taken = life.append_to(life.log, Level::Disk);
+            assert!(matches!(taken, Err(StoreError::Damaged { .. })), "{kept}: {taken:?}");
+            life.end();
+        }
+    }
+}
+
+/// A group's log has no records, and its settlements say nothing of its end.
+#[test]
+fn what_a_group_has_settled_out_of_order_stays_so() {
+    let files = Arc::new(SimFiles::new(1));
+    for start in 0..3 {
+        let mut life = Life::of(&files, config(), "group/flights/audit/0");
+        assert_eq!(life.settled(0), (start > 0).then_some(3..5 + start));
+        life.store.release(life.log, 3, 6 + start, Level::Os);
+        life.end();
+    }
+}
