@@ -173,6 +173,7 @@ impl Journal {
         mark_unclean(&*files)?;
         let start = Start {
             store_id: found.store_id,
+            synced_block: found.synced_block,
             journal_files: found.journal_files,
             spares: found.spares,
             recovered: found.logs,

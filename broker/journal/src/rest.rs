@@ -89,6 +89,10 @@ impl Rest for Link {
         Shared::lock(&self.shared.recovered).values().map(Log::capture).collect()
     }
 
+    fn durable_block(&self) -> u64 {
+        self.shared.durable_block()
+    }
+
     fn capture_rest(&self, replay_from: u64) -> CheckpointContent {
         let shared = &self.shared;
         let (next_block, chain_crc) = {

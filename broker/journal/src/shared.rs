@@ -142,6 +142,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct Start {
     pub(crate) store_id: u128,
+    /// Number of the last block that is synced now.
+    pub(crate) synced_block: u64,
     pub(crate) journal_files: BTreeMap<u64, JournalFile>,
     pub(crate) spares: Vec<String>,
     pub(crate) recovered: HashMap<Arc<str>, Log>,
@@ -171,7 +173,7 @@ impl Shared {
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             pending_bytes: AtomicU64::new(0),
-            durable_block: AtomicU64::new(0),
+            durable_block: AtomicU64::new(start.synced_block),
             counts: Counts::default(),
             fenced: AtomicBool::new(false),
             fence: Mutex::new(None),

@@ -193,6 +193,7 @@ impl Folder {
 fn shared_of(files: Arc<dyn Files>, clock: Arc<dyn Clock>, found: Recovered) -> Shared {
     let start = Start {
         store_id: found.store_id,
+        synced_block: found.synced_block,
         journal_files: found.journal_files,
         spares: Vec::new(),
         recovered: found.logs,

@@ -165,6 +165,7 @@ fn checkpoint() {
         snapshots: vec![("policy/per-group".to_owned(), Bytes::from_static(b"state"))],
         replay_from: 5,
         durable: 40,
+        covered: 0,
         next_block: 41,
         chain_crc: 0x1122_3344,
         next_log: 10,

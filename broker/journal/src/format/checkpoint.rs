@@ -65,6 +65,9 @@ pub struct CheckpointContent {
     pub replay_from: u64,
     /// Number of the last block known to be synced.
     pub durable: u64,
+    /// Number of the last block of which all is in here, whatever becomes of it; later ones
+    /// may be in here too. 0: none is known.
+    pub covered: u64,
     /// Number of the first block of the journal file `replay_from`.
     pub next_block: u64,
     /// Header checksum of the block before that one.
@@ -148,7 +151,7 @@ impl CheckpointContent {
         for (name, bytes) in &self.snapshots {
             pages.push(EntryKind::Snapshot, 0, [0; 4], &named_body(name, bytes));
         }
-        let chain = [0, 0, self.next_block, u64::from(self.chain_crc)];
+        let chain = [self.covered, 0, self.next_block, u64::from(self.chain_crc)];
         pages.push(EntryKind::CheckpointChain, 0, chain, &[]);
         let end = [self.replay_from, self.durable, self.next_log, self.revision];
         pages.push(EntryKind::CheckpointEnd, 0, end, &[]);
@@ -245,6 +248,7 @@ impl Reader {
                 content.snapshots.push((name.to_owned(), Bytes::copy_from_slice(bytes)));
             }
             EntryKind::CheckpointChain => {
+                content.covered = entry.a;
                 content.next_block = entry.c;
                 content.chain_crc = u32::try_from(entry.d).ok()?;
                 self.has_chain = true;

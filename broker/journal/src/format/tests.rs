@@ -395,6 +395,7 @@ fn checkpoint(random: &mut Seeded, logs: u64, ranges: u64, value_len: usize) -> 
         snapshots: vec![("s".to_owned(), value()), (String::new(), Bytes::new())],
         replay_from: 3,
         durable: 17,
+        covered: 15,
         next_block: 18,
         chain_crc: u32::MAX,
         next_log: logs,

@@ -62,6 +62,8 @@ enum Phase {
     },
     /// Waits for what a checkpoint is to hold.
     Capturing {
+        /// As [`CheckpointContent::covered`].
+        covered: u64,
         replay_from: u64,
         unopened: Captured,
         answers: Vec<Option<(u64, Captured)>>,
@@ -170,11 +172,11 @@ impl Keeper {
                     }
                 }
             }
-            Phase::Capturing { replay_from, unopened, answers } => {
+            Phase::Capturing { covered, replay_from, unopened, answers } => {
                 match answers.iter().all(Option::is_some) {
-                    true => self.conclude(replay_from, unopened, answers, now_ms)?,
+                    true => self.conclude((covered, replay_from), unopened, answers, now_ms)?,
                     false => {
-                        self.phase = Phase::Capturing { replay_from, unopened, answers };
+                        self.phase = Phase::Capturing { covered, replay_from, unopened, answers };
                         false
                     }
                 }
@@ -328,10 +330,12 @@ impl Keeper {
     /// Asks for what a checkpoint is to hold.
     fn capture(&mut self, replay_from: u64) {
         self.gone.begin_capture();
+        // Before any log is looked at: what was synced by now is in all of them.
+        let covered = self.rest.durable_block();
         let unopened = self.rest.capture_unopened();
         let stores = self.rest.stores();
         let answers = (0..stores).map(|_| None).collect();
-        self.phase = Phase::Capturing { replay_from, unopened, answers };
+        self.phase = Phase::Capturing { covered, replay_from, unopened, answers };
         for store in 0..stores {
             self.rest.ask(store, Ask::Capture { round: self.round });
         }
@@ -340,7 +344,7 @@ impl Keeper {
     /// All have answered: makes the checkpoint, and frees what it does not need.
     fn conclude(
         &mut self,
-        replay_from: u64,
+        (covered, replay_from): (u64, u64),
         unopened: Captured,
         answers: Vec<Option<(u64, Captured)>>,
         now_ms: u64,
@@ -358,7 +362,7 @@ impl Keeper {
             Err(error) => return Err(Fault(error.to_string())),
         }
         let mut content = self.rest.capture_rest(replay_from);
-        content.replay_from = replay_from;
+        (content.covered, content.replay_from) = (covered, replay_from);
         merge(&mut content, answers.into_iter().flat_map(|(_, logs)| logs).chain(unopened));
         let number = self.checkpoint + 1;
         let bytes = content.encode(self.store_id, number, self.clock.now().wall_ms);

@@ -28,11 +28,21 @@ pub(super) struct Replay {
     /// One past the last offset that settlements name behind a log's end: those were kept in
     /// memory only, or are lost.
     settled_to: HashMap<u64, u64>,
-    /// Where each log must go on, since blocks are missing: its next append tells
-    /// what was lost.
-    suspects: HashMap<u64, u64>,
+    /// Logs of which blocks may be missing: their next append tells what was lost.
+    suspects: HashMap<u64, Suspect>,
+    /// Number of the last block of which the checkpoint has all.
+    covered: u64,
     /// Names of logs that were removed: what they had lost is no loss any more.
     removed: HashSet<String>,
+}
+
+/// A log that may have been in blocks that are missing.
+#[derive(Clone, Copy)]
+struct Suspect {
+    /// Where it must go on.
+    expected: u64,
+    /// Whether the checkpoint has seen all the missing blocks: it tells where the log ended.
+    is_end_known: bool,
 }
 
 impl Replay {
@@ -50,6 +60,7 @@ impl Replay {
             met: HashMap::new(),
             settled_to: HashMap::new(),
             suspects: HashMap::new(),
+            covered: content.covered,
             removed: HashSet::new(),
         };
         for state in &content.logs {
@@ -102,22 +113,26 @@ impl Replay {
         }
     }
 
-    /// Blocks are missing here: each log's next append tells what it has lost. One
-    /// that has no next append may have lost its end.
-    pub(super) fn suspect(&mut self) {
-        for (&number, log) in &self.logs {
+    /// Blocks are missing here, the last of them `last_block`: each log's next append tells
+    /// what it has lost. One that has no next append may have lost its end. Logs of cursors
+    /// have no records to lose: what a group had settled comes once more.
+    pub(super) fn suspect(&mut self, last_block: u64) {
+        for (&number, log) in self.logs.iter().filter(|(_, log)| !log.is_cursor()) {
+            let is_end_known = last_block <= self.covered && self.ends.contains_key(&number);
             let met = self.met.get(&number).copied().unwrap_or(0);
-            self.suspects.entry(number).or_insert(met.max(log.start));
+            let new = Suspect { expected: met.max(log.start), is_end_known };
+            let suspect = self.suspects.entry(number).or_insert(new);
+            suspect.is_end_known &= is_end_known;
         }
     }
 
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        let Some(expected) = self.suspects.remove(&number).filter(|&expected| base > expected)
-        else {
+        let Some(Suspect { expected, .. }) = self.suspects.remove(&number) else { return };
+        if base <= expected {
             return;
-        };
+        }
         self.lose(number, expected, base);
         let lost = LostRange { log: self.name_of(number), from: expected, to: base };
         if let Some(damage) = report.damage.last_mut() {
@@ -125,13 +140,29 @@ impl Replay {
         }
     }
 
+    /// What logs have lost whose end the checkpoint knows.
+    fn lose_known_ends(&mut self, report: &mut RecoveryReport) {
+        let known = self.suspects.extract_if(|_, suspect| suspect.is_end_known);
+        let mut lost: Vec<LostRange> = Vec::new();
+        for (number, Suspect { expected: from, .. }) in known {
+            let Some(log) = self.logs.get_mut(&number) else { continue };
+            let to = self.ends.get(&number).copied().unwrap_or(0);
+            if from < to {
+                log.damage.insert(from, to);
+                lost.push(LostRange { log: log.name.to_string(), from, to });
+            }
+        }
+        lost.sort_by(|one, two| one.log.cmp(&two.log));
+        report.damage.last_mut().into_iter().for_each(|damage| damage.lost.append(&mut lost));
+    }
+
     /// Closes the logs that may have lost their end: none may be written to before
     /// the loss is accepted, or offsets would be given twice.
     fn close_suspects(&mut self, report: &mut RecoveryReport) {
         let mut lost = Vec::new();
         for (number, log) in &mut self.logs {
-            let Some(&from) = self.suspects.get(number) else { continue };
-            let from = from.clamp(log.start, log.end);
+            let Some(suspect) = self.suspects.get(number) else { continue };
+            let from = suspect.expected.clamp(log.start, log.end);
             // A checkpoint may know of it.
             let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
             let to = if is_closed { log.end } else { log.end + 1 };
@@ -259,23 +290,25 @@ impl Replay {
     /// up.
     fn accept_end(&mut self, entry: &Entry, log: String, report: &mut RecoveryReport) {
         let (from, to) = (entry.a, entry.b);
-        let (Some(&expected), Some(log_now)) =
+        let (Some(&suspect), Some(log_now)) =
             (self.suspects.get(&entry.log), self.logs.get(&entry.log))
         else {
             return;
         };
-        // As it was closed when that was accepted.
-        let known = self.ends.get(&entry.log).copied().unwrap_or(0);
-        let end = log_now.end.max(known).max(log_now.start);
-        if !(from..to).contains(&expected.clamp(log_now.start, end)) {
-            return;
+        if !suspect.is_end_known {
+            // As it was closed when that was accepted.
+            let known = self.ends.get(&entry.log).copied().unwrap_or(0);
+            let end = log_now.end.max(known).max(log_now.start);
+            if !(from..to).contains(&suspect.expected.clamp(log_now.start, end)) {
+                return;
+            }
+            self.suspects.remove(&entry.log);
+            let end = self.ends.entry(entry.log).or_insert(0);
+            *end = (*end).max(to);
         }
-        self.suspects.remove(&entry.log);
         if let Some(damage) = report.damage.last_mut() {
             damage.lost.push(LostRange { log, from, to });
         }
-        let end = self.ends.entry(entry.log).or_insert(0);
-        *end = (*end).max(to);
     }
 
     fn append(&mut self, entry: &Entry, place: Place, report: &mut RecoveryReport) {
@@ -287,7 +320,7 @@ impl Replay {
             self.next_log = self.next_log.max(entry.log + 1);
             self.logs.insert(entry.log, Log::new(entry.log, name.into()));
             // And so may be its first records.
-            self.suspects.insert(entry.log, 0);
+            self.suspects.insert(entry.log, Suspect { expected: 0, is_end_known: false });
         }
         // From here on offsets are given again: what was settled is of others.
         self.settled_to.remove(&entry.log);
@@ -326,6 +359,7 @@ impl Replay {
         mut self,
         report: &mut RecoveryReport,
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
+        self.lose_known_ends(report);
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
             if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {

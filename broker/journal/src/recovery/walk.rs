@@ -180,7 +180,7 @@ impl Walk<'_> {
             what: "the file is missing".to_owned(),
             lost: Vec::new(),
         });
-        replay.suspect();
+        replay.suspect(self.durable);
         self.leave_gap();
     }
 
@@ -259,8 +259,10 @@ impl Walk<'_> {
             }
             damage.next_block = block.head.number;
         }
+        // A chain that begins behind a gap names the last block that was there before.
+        let new_chain = next.as_ref().filter(|(.., block)| block.head.previous_crc == 0);
+        replay.suspect(new_chain.map_or(damage.next_block - 1, |(.., block)| block.head.durable));
         report.damage.push(damage);
-        replay.suspect();
         Ok(match next {
             Some((file, at, block)) => Break::Resume(file, at, block),
             // It was synced, and nothing behind it can be read.

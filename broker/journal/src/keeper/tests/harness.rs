@@ -290,6 +290,10 @@ impl Rest for FakeRest {
         model.capture(model.unopened())
     }
 
+    fn durable_block(&self) -> u64 {
+        0
+    }
+
     fn capture_rest(&self, replay_from: u64) -> CheckpointContent {
         let (next_block, chain_crc) = self.model().chain[&replay_from];
         CheckpointContent { next_block, chain_crc, ..CheckpointContent::default() }

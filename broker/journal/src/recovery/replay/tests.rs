@@ -10,8 +10,9 @@ use weir_core::env::{Clock, Now};
 use weir_core::store::{Bounds, LogId, Stamp, Store, StoreError};
 use weir_message::BatchBuilder;
 
-use crate::format::FILE_HEAD_BYTES;
+use crate::format::{CheckpointContent, FILE_HEAD_BYTES};
 use crate::sim::SimFiles;
+use crate::tools::accept_all_losses;
 use crate::{Journal, JournalConfig, JournalStore};
 
 const QUEUE: &str = "queue/orders";
@@ -38,6 +39,11 @@ fn small_files() -> JournalConfig {
     config
 }
 
+/// Checkpoints that come so late that the damage of [`lost_end`] is still read.
+fn late_checkpoints() -> JournalConfig {
+    JournalConfig { kept_journal_files: 6, ..small_files() }
+}
+
 /// A process with one log open.
 struct Life {
     journal: Journal,
@@ -54,8 +60,17 @@ impl Life {
     }
 
     fn append_to(&mut self, log: LogId, level: Level) -> Result<(), StoreError> {
+        self.append_payload(log, level, b"payload")
+    }
+
+    fn append_payload(
+        &mut self,
+        log: LogId,
+        level: Level,
+        payload: &[u8],
+    ) -> Result<(), StoreError> {
         let mut message = Vec::new();
-        weir_message::encode(&mut message, "s", b"", &[], b"payload");
+        weir_message::encode(&mut message, "s", b"", &[], payload);
         let mut batch = BatchBuilder::default();
         batch.push(&message);
         let end = self.store.bounds(log).end;
@@ -79,6 +94,16 @@ impl Life {
     fn make_checkpoints(&mut self) {
         let other = self.store.open("queue/other").unwrap();
         for _ in 0..400 {
+            self.append_to(other, Level::Disk).unwrap();
+            self.write();
+        }
+    }
+
+    /// Lets the next checkpoint be made, by what is written to that log.
+    fn make_checkpoint(&mut self, files: &SimFiles, log: &str) {
+        let other = self.store.open(log).unwrap();
+        let newest = checkpoint(files);
+        while checkpoint(files) == newest {
             self.append_to(other, Level::Disk).unwrap();
             self.write();
         }
@@ -216,4 +241,143 @@ fn what_a_group_has_settled_out_of_order_stays_so() {
         life.store.release(life.log, 3, 6 + start, Level::Os);
         life.end();
     }
+}
+
+/// The newest checkpoint.
+fn checkpoint(files: &SimFiles) -> CheckpointContent {
+    let paths = files.paths().into_iter();
+    let newest = paths.filter(|path| path.starts_with("checkpoint-")).max();
+    newest.map_or_else(CheckpointContent::default, |path| {
+        CheckpointContent::decode(&files.bytes(&path).unwrap()).unwrap().1
+    })
+}
+
+/// Makes the block that holds this record unreadable. Number of its journal file.
+fn damage_block_of(files: &SimFiles, payload: &[u8]) -> u64 {
+    let mut paths = files.paths().into_iter().filter(|path| path.starts_with("journal/j-"));
+    let found = paths.find_map(|path| {
+        let bytes = files.bytes(&path).unwrap();
+        let at = bytes.windows(payload.len()).position(|part| part == payload)?;
+        Some((path, at as u64 / 512 * 512))
+    });
+    let (path, at) = found.unwrap();
+    files.damage(&path, &[0; 512], at);
+    u64::from_str_radix(&path["journal/j-".len()..][..16], 16).unwrap()
+}
+
+/// A log that has lost its last record, in a late journal file. Before that it had these
+/// records; a checkpoint has seen that those of memory are gone, where one `passes_over`
+/// them. Number of that file.
+fn lost_end(files: &Arc<SimFiles>, before: &[Level], passes_over: bool) -> u64 {
+    let mut life = Life::of(files, late_checkpoints(), QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    while life.write() < 100 << 10 {
+        life.append_to(other, Level::Disk).unwrap();
+    }
+    life.append(before);
+    if passes_over {
+        // Only so is anything of them written down.
+        life.store.release(life.log, 1, 3, Level::Os);
+        life.end();
+        life = Life::of(files, late_checkpoints(), QUEUE);
+        life.make_checkpoint(files, "queue/other");
+    }
+    life.write();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.end();
+    damage_block_of(files, b"lost")
+}
+
+/// Whatever a checkpoint had seen when one was made: missing blocks, or that they are
+/// given up.
+#[test]
+fn an_end_that_was_given_up_is_no_loss_any_more() {
+    let disk: &[Level] = &[Level::Disk; 3];
+    let with_memory: &[Level] = &[Level::Disk, Level::Memory, Level::Memory];
+    for (before, passes_over, sees_damage) in [
+        (&[][..], false, false),
+        (&[], false, true),
+        (disk, false, false),
+        (disk, false, true),
+        (with_memory, false, false),
+        (with_memory, false, true),
+        (with_memory, true, false),
+        (with_memory, true, true),
+    ] {
+        let case = format!("behind {before:?}, {passes_over}, {sees_damage}");
+        let files = Arc::new(SimFiles::new(1));
+        let damaged = lost_end(&files, before, passes_over);
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost(), "{case}");
+        if sees_damage {
+            life.make_checkpoint(&files, "queue/later");
+        }
+        let end = life.bounds().1;
+        life.end();
+        accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+        for _ in 0..3 {
+            let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+            let report = life.journal.report();
+            assert!(report.damage.is_empty(), "{case}: {report:?}");
+            assert_eq!(life.bounds().1, end, "{case}");
+            assert!(checkpoint(&files).replay_from <= damaged, "{case}: too late");
+            life.make_checkpoint(&files, "queue/later");
+            life.end();
+        }
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert_eq!(life.append_to(life.log, Level::Disk), Ok(()), "{case}");
+    }
+}
+
+/// Giving up what is lost would have it pass over messages that are there.
+#[test]
+fn a_group_has_no_end_to_lose() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), "group/flights/audit/0");
+    life.store.release(life.log, 0, 3, Level::Disk);
+    let queue = life.store.open(QUEUE).unwrap();
+    life.write();
+    life.append_payload(queue, Level::Disk, b"lost").unwrap();
+    life.end();
+    damage_block_of(&files, b"lost");
+    let life = Life::of(&files, config(), "group/flights/audit/0");
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.clone()).collect();
+    assert_eq!(lost, [QUEUE]);
+    life.end();
+    accept_all_losses(files.clone(), Arc::new(Still), config()).unwrap();
+    let life = Life::of(&files, config(), "group/flights/audit/0");
+    assert_eq!(life.bounds().0, 3);
+}
+
+/// No more is closed than has lost something.
+#[test]
+fn where_a_checkpoint_knows_the_end_only_what_was_there_is_lost() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    life.append_to(other, Level::Disk).unwrap();
+    life.end();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    while life.write() < 100 << 10 {
+        life.append(&[Level::Disk]);
+    }
+    let from = life.bounds().1;
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/later");
+    life.end();
+    let damaged = damage_block_of(&files, b"lost");
+    assert!(checkpoint(&files).replay_from <= damaged, "too late");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost = life.journal.report().lost().map(|lost| (lost.log.clone(), lost.from, lost.to));
+    assert_eq!(lost.collect::<Vec<_>>(), [(QUEUE.to_owned(), from, from + 1)]);
+    let other = life.store.open("queue/other").unwrap();
+    assert_eq!(life.append_to(other, Level::Disk), Ok(()));
+    let refused = Err(StoreError::Damaged { from, to: from + 1 });
+    assert_eq!(life.append_to(life.log, Level::Disk), refused);
+    life.end();
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert_eq!(life.append_to(life.log, Level::Disk), Ok(()));
+    assert_eq!(life.bounds().1, from + 2);
 }
