@@ -160,8 +160,8 @@ pub(crate) trait Rest: Send + Sync {
     /// the stores are asked.
     fn capture_unopened(&self) -> Vec<(LogState, Vec<SegmentState>)>;
 
-    /// Number of the last block that is known synced.
-    fn durable_block(&self) -> u64;
+    /// As [`CheckpointContent::covered`], of a checkpoint whose logs are captured after it.
+    fn covered_block(&self) -> u64;
 
     /// All that a checkpoint holds but for logs. Called after `sync_through`.
     fn capture_rest(&self, replay_from: u64) -> CheckpointContent;

@@ -89,7 +89,8 @@ impl Rest for Link {
         Shared::lock(&self.shared.recovered).values().map(Log::capture).collect()
     }
 
-    fn durable_block(&self) -> u64 {
+    fn covered_block(&self) -> u64 {
+        // Logs change before what changes them is handed over.
         self.shared.durable_block()
     }
 

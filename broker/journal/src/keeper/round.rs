@@ -51,6 +51,13 @@ pub(crate) struct KeeperStart {
 /// All logs of one who was asked to capture.
 type Captured = Vec<(LogState, Vec<SegmentState>)>;
 
+/// What of a checkpoint is known before its logs are captured.
+#[derive(Clone, Copy)]
+struct Begun {
+    covered: u64,
+    replay_from: u64,
+}
+
 /// Where a round is.
 enum Phase {
     Idle,
@@ -62,9 +69,7 @@ enum Phase {
     },
     /// Waits for what a checkpoint is to hold.
     Capturing {
-        /// As [`CheckpointContent::covered`].
-        covered: u64,
-        replay_from: u64,
+        begun: Begun,
         unopened: Captured,
         answers: Vec<Option<(u64, Captured)>>,
     },
@@ -172,11 +177,11 @@ impl Keeper {
                     }
                 }
             }
-            Phase::Capturing { covered, replay_from, unopened, answers } => {
+            Phase::Capturing { begun, unopened, answers } => {
                 match answers.iter().all(Option::is_some) {
-                    true => self.conclude((covered, replay_from), unopened, answers, now_ms)?,
+                    true => self.conclude(begun, unopened, answers, now_ms)?,
                     false => {
-                        self.phase = Phase::Capturing { covered, replay_from, unopened, answers };
+                        self.phase = Phase::Capturing { begun, unopened, answers };
                         false
                     }
                 }
@@ -330,12 +335,12 @@ impl Keeper {
     /// Asks for what a checkpoint is to hold.
     fn capture(&mut self, replay_from: u64) {
         self.gone.begin_capture();
-        // Before any log is looked at: what was synced by now is in all of them.
-        let covered = self.rest.durable_block();
+        // Before any log is looked at: all that was synced by now is in what they answer.
+        let begun = Begun { covered: self.rest.covered_block(), replay_from };
         let unopened = self.rest.capture_unopened();
         let stores = self.rest.stores();
         let answers = (0..stores).map(|_| None).collect();
-        self.phase = Phase::Capturing { covered, replay_from, unopened, answers };
+        self.phase = Phase::Capturing { begun, unopened, answers };
         for store in 0..stores {
             self.rest.ask(store, Ask::Capture { round: self.round });
         }
@@ -344,7 +349,7 @@ impl Keeper {
     /// All have answered: makes the checkpoint, and frees what it does not need.
     fn conclude(
         &mut self,
-        (covered, replay_from): (u64, u64),
+        Begun { covered, replay_from }: Begun,
         unopened: Captured,
         answers: Vec<Option<(u64, Captured)>>,
         now_ms: u64,

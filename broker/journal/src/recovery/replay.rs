@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_core::store::Stamp;
@@ -28,21 +29,27 @@ pub(super) struct Replay {
     /// One past the last offset that settlements name behind a log's end: those were kept in
     /// memory only, or are lost.
     settled_to: HashMap<u64, u64>,
-    /// Logs of which blocks may be missing: their next append tells what was lost.
-    suspects: HashMap<u64, Suspect>,
+    /// Where each log must go on, since blocks are missing: its next append tells
+    /// what was lost.
+    suspects: HashMap<u64, u64>,
     /// Number of the last block of which the checkpoint has all.
     covered: u64,
+    /// Logs that were closed when the checkpoint was made: what it says is not their end.
+    closed: HashSet<u64>,
+    /// Holes of which the checkpoint has all but the records.
+    holes: Vec<Hole>,
+    /// First and last block that somebody has decided to go on without.
+    accepted: Vec<(u64, u64)>,
     /// Names of logs that were removed: what they had lost is no loss any more.
     removed: HashSet<String>,
 }
 
-/// A log that may have been in blocks that are missing.
-#[derive(Clone, Copy)]
-struct Suspect {
-    /// Where it must go on.
-    expected: u64,
-    /// Whether the checkpoint has seen all the missing blocks: it tells where the log ended.
-    is_end_known: bool,
+/// Missing blocks, all of which the checkpoint has seen.
+struct Hole {
+    /// Which damage of the report.
+    damage: usize,
+    /// Log, first offset and end of what is lost, but for records that are met behind it.
+    parts: Vec<(u64, u64, u64)>,
 }
 
 impl Replay {
@@ -61,6 +68,9 @@ impl Replay {
             settled_to: HashMap::new(),
             suspects: HashMap::new(),
             covered: content.covered,
+            closed: HashSet::new(),
+            holes: Vec::new(),
+            accepted: Vec::new(),
             removed: HashSet::new(),
         };
         for state in &content.logs {
@@ -70,6 +80,9 @@ impl Replay {
             log.damage = state.damage.iter().copied().collect::<Ranges>();
             log.time_max_ms = state.time_max_ms;
             replay.ends.insert(state.log, state.end);
+            if log.damage.end() >= state.end && !state.damage.is_empty() {
+                replay.closed.insert(state.log);
+            }
             replay.logs.insert(state.log, log);
         }
         replay
@@ -113,26 +126,60 @@ impl Replay {
         }
     }
 
-    /// Blocks are missing here, the last of them `last_block`: each log's next append tells
-    /// what it has lost. One that has no next append may have lost its end. Logs of cursors
-    /// have no records to lose: what a group had settled comes once more.
-    pub(super) fn suspect(&mut self, last_block: u64) {
-        for (&number, log) in self.logs.iter().filter(|(_, log)| !log.is_cursor()) {
-            let is_end_known = last_block <= self.covered && self.ends.contains_key(&number);
-            let met = self.met.get(&number).copied().unwrap_or(0);
-            let new = Suspect { expected: met.max(log.start), is_end_known };
-            let suspect = self.suspects.entry(number).or_insert(new);
-            suspect.is_end_known &= is_end_known;
+    /// Blocks are missing here, the last of them `last_block`; it is to be damage number
+    /// `damage` of the report. Of logs whose end the checkpoint knows all up to there is lost
+    /// that is not met later. Any other's next append tells; one that has no next append may
+    /// have lost its end. Logs of cursors have no records to lose: what a group had settled
+    /// comes once more.
+    pub(super) fn suspect(&mut self, last_block: u64, damage: usize) {
+        let is_covered = last_block <= self.covered;
+        let mut parts = Vec::new();
+        for (&number, log) in self.logs.iter_mut().filter(|(_, log)| !log.is_cursor()) {
+            let from = self.met.get(&number).copied().unwrap_or(0).max(log.start);
+            let end = self.ends.get(&number).filter(|_| is_covered);
+            let Some(&end) = end.filter(|_| !self.closed.contains(&number)) else {
+                self.suspects.entry(number).or_insert(from);
+                continue;
+            };
+            if from < end {
+                log.damage.insert(from, end);
+                log.end = log.end.max(end);
+                parts.push((number, from, end));
+            }
+        }
+        self.holes.push(Hole { damage, parts });
+    }
+
+    /// What the holes have cost: to be called before anything counts as settled.
+    fn tell_holes(&self, report: &mut RecoveryReport) {
+        // Where a later hole begins for a log.
+        let mut later: HashMap<u64, u64> = HashMap::new();
+        for Hole { damage, parts } in self.holes.iter().rev() {
+            let mut lost = Vec::new();
+            for &(number, from, end) in parts {
+                let to = later.insert(number, from).map_or(end, |later| later.min(end));
+                let Some(log) = self.logs.get(&number).filter(|_| from < to) else { continue };
+                let name = log.name.to_string();
+                lost.extend(log.damage.within(from, to).into_iter().map(|(from, to)| LostRange {
+                    log: name.clone(),
+                    from,
+                    to,
+                }));
+            }
+            lost.sort_by(|one, two| (&one.log, one.from).cmp(&(&two.log, two.from)));
+            if let Some(damage) = report.damage.get_mut(*damage) {
+                damage.lost.append(&mut lost);
+            }
         }
     }
 
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        let Some(Suspect { expected, .. }) = self.suspects.remove(&number) else { return };
-        if base <= expected {
+        let Some(expected) = self.suspects.remove(&number).filter(|&expected| base > expected)
+        else {
             return;
-        }
+        };
         self.lose(number, expected, base);
         let lost = LostRange { log: self.name_of(number), from: expected, to: base };
         if let Some(damage) = report.damage.last_mut() {
@@ -140,29 +187,14 @@ impl Replay {
         }
     }
 
-    /// What logs have lost whose end the checkpoint knows.
-    fn lose_known_ends(&mut self, report: &mut RecoveryReport) {
-        let known = self.suspects.extract_if(|_, suspect| suspect.is_end_known);
-        let mut lost: Vec<LostRange> = Vec::new();
-        for (number, Suspect { expected: from, .. }) in known {
-            let Some(log) = self.logs.get_mut(&number) else { continue };
-            let to = self.ends.get(&number).copied().unwrap_or(0);
-            if from < to {
-                log.damage.insert(from, to);
-                lost.push(LostRange { log: log.name.to_string(), from, to });
-            }
-        }
-        lost.sort_by(|one, two| one.log.cmp(&two.log));
-        report.damage.last_mut().into_iter().for_each(|damage| damage.lost.append(&mut lost));
-    }
-
     /// Closes the logs that may have lost their end: none may be written to before
     /// the loss is accepted, or offsets would be given twice.
     fn close_suspects(&mut self, report: &mut RecoveryReport) {
         let mut lost = Vec::new();
         for (number, log) in &mut self.logs {
-            let Some(suspect) = self.suspects.get(number) else { continue };
-            let from = suspect.expected.clamp(log.start, log.end);
+            let Some(&from) = self.suspects.get(number) else { continue };
+            let from = from.clamp(log.start, log.end);
+            let from = log.released.end_of(from).unwrap_or(from);
             // A checkpoint may know of it.
             let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
             let to = if is_closed { log.end } else { log.end + 1 };
@@ -232,14 +264,7 @@ impl Replay {
                 }
             }
             // Of no log: damage by which no record is known to be lost.
-            EntryKind::LossAccepted if entry.log == 0 => {
-                let accepted = entry.a..=entry.b;
-                report.damage.retain(|damage| {
-                    let is_accepted = accepted.contains(&damage.first_block)
-                        && accepted.contains(&damage.next_block);
-                    !(is_accepted && damage.lost.is_empty())
-                });
-            }
+            EntryKind::LossAccepted if entry.log == 0 => self.accepted.push((entry.a, entry.b)),
             EntryKind::Unput => {
                 let key = String::from_utf8_lossy(&body).into_owned();
                 self.catalogue.apply(&key, None, entry.a);
@@ -290,25 +315,24 @@ impl Replay {
     /// up.
     fn accept_end(&mut self, entry: &Entry, log: String, report: &mut RecoveryReport) {
         let (from, to) = (entry.a, entry.b);
-        let (Some(&suspect), Some(log_now)) =
+        let (Some(&expected), Some(log_now)) =
             (self.suspects.get(&entry.log), self.logs.get(&entry.log))
         else {
             return;
         };
-        if !suspect.is_end_known {
-            // As it was closed when that was accepted.
-            let known = self.ends.get(&entry.log).copied().unwrap_or(0);
-            let end = log_now.end.max(known).max(log_now.start);
-            if !(from..to).contains(&suspect.expected.clamp(log_now.start, end)) {
-                return;
-            }
-            self.suspects.remove(&entry.log);
-            let end = self.ends.entry(entry.log).or_insert(0);
-            *end = (*end).max(to);
+        // As it was closed when that was accepted, behind what was settled.
+        let known = self.ends.get(&entry.log).copied().unwrap_or(0);
+        let end = log_now.end.max(known).max(log_now.start);
+        let expected = expected.clamp(log_now.start, end);
+        if !(from..to).contains(&log_now.released.end_of(expected).unwrap_or(expected)) {
+            return;
         }
+        self.suspects.remove(&entry.log);
         if let Some(damage) = report.damage.last_mut() {
             damage.lost.push(LostRange { log, from, to });
         }
+        let end = self.ends.entry(entry.log).or_insert(0);
+        *end = (*end).max(to);
     }
 
     fn append(&mut self, entry: &Entry, place: Place, report: &mut RecoveryReport) {
@@ -320,7 +344,7 @@ impl Replay {
             self.next_log = self.next_log.max(entry.log + 1);
             self.logs.insert(entry.log, Log::new(entry.log, name.into()));
             // And so may be its first records.
-            self.suspects.insert(entry.log, Suspect { expected: 0, is_end_known: false });
+            self.suspects.insert(entry.log, 0);
         }
         // From here on offsets are given again: what was settled is of others.
         self.settled_to.remove(&entry.log);
@@ -359,7 +383,8 @@ impl Replay {
         mut self,
         report: &mut RecoveryReport,
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
-        self.lose_known_ends(report);
+        self.forget_replaced();
+        self.tell_holes(report);
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
             if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {
@@ -375,17 +400,53 @@ impl Replay {
             // What was settled or removed later is no loss.
             log.damage = unsettled_damage(log);
         }
-        let (logs, removed) = (&self.logs, &self.removed);
+        self.tell(report);
+        (self.logs, self.catalogue, self.snapshots, self.next_log)
+    }
+
+    /// Where a log was removed in a block that is missing, one of the same name came later.
+    fn forget_replaced(&mut self) {
+        let mut newest: HashMap<Arc<str>, u64> = HashMap::with_capacity(self.logs.len());
+        for log in self.logs.values() {
+            let number = newest.entry(log.name.clone()).or_insert(log.number);
+            *number = log.number.max(*number);
+        }
+        self.logs.retain(|number, log| newest[&log.name] == *number);
+    }
+
+    /// Leaves of what was found what is a loss in the end.
+    fn tell(&self, report: &mut RecoveryReport) {
+        if report.damage.is_empty() {
+            return;
+        }
+        let by_name: HashMap<&str, &Log> =
+            self.logs.values().map(|log| (&*log.name, log)).collect();
         report.damage.retain_mut(|damage| {
             let is_of_records = !damage.lost.is_empty();
-            damage.lost.retain(|lost| match logs.values().find(|log| *log.name == *lost.log) {
-                Some(log) => !log.damage.within(lost.from, lost.to).is_empty(),
-                None => !removed.contains(&lost.log),
-            });
+            let blocks = [damage.first_block, damage.next_block];
+            let is_accepted = |&(first, last): &(u64, u64)| {
+                blocks.iter().all(|block| (first..=last).contains(block))
+            };
+            damage.lost = std::mem::take(&mut damage.lost)
+                .into_iter()
+                .flat_map(|lost| {
+                    match by_name.get(&*lost.log) {
+                        Some(log) => log.damage.within(lost.from, lost.to),
+                        None if self.removed.contains(&lost.log) => Vec::new(),
+                        None => vec![(lost.from, lost.to)],
+                    }
+                    .into_iter()
+                    .map(move |(from, to)| LostRange {
+                        log: lost.log.clone(),
+                        from,
+                        to,
+                    })
+                })
+                .collect();
             // All that it has cost is accepted, settled or removed.
-            !is_of_records || !damage.lost.is_empty()
+            let is_over = is_of_records || self.accepted.iter().any(is_accepted);
+            !(damage.lost.is_empty() && is_over)
         });
-        (self.logs, self.catalogue, self.snapshots, self.next_log)
     }
 }
 

@@ -171,22 +171,26 @@ impl Walk<'_> {
         if self.number > self.durable || is_out(Guard::DurableMark) {
             return;
         }
+        replay.suspect(u64::MAX, report.damage.len());
         report.damage.push(Damage {
             file: writer::path(sequence),
             from: 0,
             to: 0,
             first_block: self.number,
-            next_block: self.durable + 1,
+            next_block: self.behind_gap(),
             what: "the file is missing".to_owned(),
             lost: Vec::new(),
         });
-        replay.suspect(self.durable);
         self.leave_gap();
+    }
+
+    fn behind_gap(&self) -> u64 {
+        self.number.max(self.synced) + GAP_BLOCKS
     }
 
     /// The next block begins another chain, behind all that may be put back.
     fn leave_gap(&mut self) {
-        (self.number, self.chain_crc) = (self.number.max(self.synced) + GAP_BLOCKS, 0);
+        (self.number, self.chain_crc) = (self.behind_gap(), 0);
         self.is_broken = true;
         let behind = (self.file + 1).min(self.sources.files.len());
         for file in &mut self.sources.files[behind..] {
@@ -248,7 +252,7 @@ impl Walk<'_> {
             from: self.at as u64,
             to: len.max(self.at as u64),
             first_block: self.number,
-            next_block: witness + 1,
+            next_block: self.behind_gap(),
             what: words(found),
             lost: Vec::new(),
         };
@@ -259,9 +263,10 @@ impl Walk<'_> {
             }
             damage.next_block = block.head.number;
         }
-        // A chain that begins behind a gap names the last block that was there before.
-        let new_chain = next.as_ref().filter(|(.., block)| block.head.previous_crc == 0);
-        replay.suspect(new_chain.map_or(damage.next_block - 1, |(.., block)| block.head.durable));
+        // Where nothing is sound behind it nothing tells how many blocks are missing: more
+        // may have been synced than the witness knows of.
+        let last_block = next.as_ref().map_or(u64::MAX, |(.., block)| block.head.number - 1);
+        replay.suspect(last_block, report.damage.len());
         report.damage.push(damage);
         Ok(match next {
             Some((file, at, block)) => Break::Resume(file, at, block),

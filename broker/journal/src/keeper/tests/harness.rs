@@ -290,8 +290,8 @@ impl Rest for FakeRest {
         model.capture(model.unopened())
     }
 
-    fn durable_block(&self) -> u64 {
-        0
+    fn covered_block(&self) -> u64 {
+        self.model().synced
     }
 
     fn capture_rest(&self, replay_from: u64) -> CheckpointContent {

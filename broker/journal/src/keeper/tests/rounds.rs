@@ -2,7 +2,7 @@
 
 use super::harness::{Harness, STORE, journal_path, place_of, policy, record, recover};
 use crate::files::Files;
-use crate::format::SegmentState;
+use crate::format::{CheckpointContent, SegmentState};
 use crate::keeper::{Idle, KeeperEvent, Told};
 use crate::segment;
 
@@ -46,6 +46,20 @@ fn a_round_files_exactly_what_is_alive() {
         .sum();
     assert_eq!(filed, live_of_first, "released records are not copied");
     assert!(matches!(model.events[1], KeeperEvent::Checkpoint { number: 1, replay_from: 2 }));
+}
+
+/// What is synced while its logs are captured may not be in it.
+#[test]
+fn a_checkpoint_answers_for_what_was_synced_before_it_looked() {
+    let mut harness = Harness::new(policy());
+    harness.fill(3);
+    let synced = harness.rest.model().synced;
+    harness.settle().unwrap();
+    assert!(harness.rest.model().synced > synced);
+    let paths = harness.files.paths().into_iter();
+    let checkpoint = paths.filter(|path| path.starts_with("checkpoint-")).max().unwrap();
+    let bytes = harness.files.bytes(&checkpoint).unwrap();
+    assert_eq!(CheckpointContent::decode(&bytes).unwrap().1.covered, synced);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use weir_message::BatchBuilder;
 
 use crate::format::{CheckpointContent, FILE_HEAD_BYTES};
 use crate::sim::SimFiles;
-use crate::tools::accept_all_losses;
 use crate::{Journal, JournalConfig, JournalStore};
+
+mod missing;
 
 const QUEUE: &str = "queue/orders";
 
@@ -39,9 +40,18 @@ fn small_files() -> JournalConfig {
     config
 }
 
-/// Checkpoints that come so late that the damage of [`lost_end`] is still read.
+/// Checkpoints that come so late that blocks behind the first 100 KiB are still read.
 fn late_checkpoints() -> JournalConfig {
     JournalConfig { kept_journal_files: 6, ..small_files() }
+}
+
+/// The newest checkpoint.
+fn checkpoint(files: &SimFiles) -> CheckpointContent {
+    let paths = files.paths().into_iter();
+    let newest = paths.filter(|path| path.starts_with("checkpoint-")).max();
+    newest.map_or_else(CheckpointContent::default, |path| {
+        CheckpointContent::decode(&files.bytes(&path).unwrap()).unwrap().1
+    })
 }
 
 /// A process with one log open.
@@ -49,6 +59,8 @@ struct Life {
     journal: Journal,
     store: JournalStore,
     log: LogId,
+    /// What [`Self::make_checkpoint`] wrote last.
+    last_payload: Vec<u8>,
 }
 
 impl Life {
@@ -56,7 +68,7 @@ impl Life {
         let journal = Journal::open_stepped(files.clone(), Arc::new(Still), config, 1).unwrap();
         let mut store = journal.store(Box::new(|| {}));
         let log = store.open(log).unwrap();
-        Self { journal, store, log }
+        Self { journal, store, log, last_payload: Vec::new() }
     }
 
     fn append_to(&mut self, log: LogId, level: Level) -> Result<(), StoreError> {
@@ -104,9 +116,28 @@ impl Life {
         let other = self.store.open(log).unwrap();
         let newest = checkpoint(files);
         while checkpoint(files) == newest {
-            self.append_to(other, Level::Disk).unwrap();
-            self.write();
+            let end = self.store.bounds(other).end;
+            self.last_payload = format!("{log} has {end}.").into_bytes();
+            self.append_payload(other, Level::Disk, &self.last_payload.clone()).unwrap();
+            // It is made of this state: nothing is appended meanwhile.
+            for _ in 0..4 {
+                self.write();
+            }
         }
+    }
+
+    /// Whether its log takes a record.
+    fn takes_more(&mut self) -> bool {
+        match self.append_to(self.log, Level::Disk) {
+            Ok(()) => true,
+            Err(StoreError::Damaged { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Without a goodbye.
+    fn kill(self) {
+        drop(self);
     }
 
     fn end(mut self) {
@@ -202,35 +233,6 @@ fn what_was_settled_before_offsets_were_given_again_is_not_said_of_them() {
     assert_eq!(Life::of(&files, config(), QUEUE).count(), 5);
 }
 
-/// Makes a part of the first journal file unreadable.
-fn damage(files: &SimFiles, part: Range<u64>) {
-    let path = files.paths().into_iter().find(|path| path.starts_with("journal/j-")).unwrap();
-    files.damage(&path, &vec![0; (part.end - part.start) as usize], part.start);
-}
-
-/// The rest is lost all the same, and must be told.
-#[test]
-fn what_was_settled_of_a_lost_block_does_not_hide_the_rest() {
-    for kept in [0, 3] {
-        let files = Arc::new(SimFiles::new(1));
-        let mut life = Life::of(&files, config(), QUEUE);
-        life.append(&vec![Level::Disk; kept]);
-        let from = life.write();
-        life.append(&[Level::Disk; 5]);
-        let to = life.write();
-        life.store.release(life.log, kept as u64, kept as u64 + 2, Level::Disk);
-        life.end();
-        damage(&files, from..to);
-        for _ in 0..2 {
-            let mut life = Life::of(&files, config(), QUEUE);
-            assert!(life.has_lost(), "{kept}: {:?}", life.journal.report().damage);
-            let taken = life.append_to(life.log, Level::Disk);
-            assert!(matches!(taken, Err(StoreError::Damaged { .. })), "{kept}: {taken:?}");
-            life.end();
-        }
-    }
-}
-
 /// A group's log has no records, and its settlements say nothing of its end.
 #[test]
 fn what_a_group_has_settled_out_of_order_stays_so() {
@@ -241,143 +243,4 @@ fn what_a_group_has_settled_out_of_order_stays_so() {
         life.store.release(life.log, 3, 6 + start, Level::Os);
         life.end();
     }
-}
-
-/// The newest checkpoint.
-fn checkpoint(files: &SimFiles) -> CheckpointContent {
-    let paths = files.paths().into_iter();
-    let newest = paths.filter(|path| path.starts_with("checkpoint-")).max();
-    newest.map_or_else(CheckpointContent::default, |path| {
-        CheckpointContent::decode(&files.bytes(&path).unwrap()).unwrap().1
-    })
-}
-
-/// Makes the block that holds this record unreadable. Number of its journal file.
-fn damage_block_of(files: &SimFiles, payload: &[u8]) -> u64 {
-    let mut paths = files.paths().into_iter().filter(|path| path.starts_with("journal/j-"));
-    let found = paths.find_map(|path| {
-        let bytes = files.bytes(&path).unwrap();
-        let at = bytes.windows(payload.len()).position(|part| part == payload)?;
-        Some((path, at as u64 / 512 * 512))
-    });
-    let (path, at) = found.unwrap();
-    files.damage(&path, &[0; 512], at);
-    u64::from_str_radix(&path["journal/j-".len()..][..16], 16).unwrap()
-}
-
-/// A log that has lost its last record, in a late journal file. Before that it had these
-/// records; a checkpoint has seen that those of memory are gone, where one `passes_over`
-/// them. Number of that file.
-fn lost_end(files: &Arc<SimFiles>, before: &[Level], passes_over: bool) -> u64 {
-    let mut life = Life::of(files, late_checkpoints(), QUEUE);
-    let other = life.store.open("queue/other").unwrap();
-    while life.write() < 100 << 10 {
-        life.append_to(other, Level::Disk).unwrap();
-    }
-    life.append(before);
-    if passes_over {
-        // Only so is anything of them written down.
-        life.store.release(life.log, 1, 3, Level::Os);
-        life.end();
-        life = Life::of(files, late_checkpoints(), QUEUE);
-        life.make_checkpoint(files, "queue/other");
-    }
-    life.write();
-    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
-    life.end();
-    damage_block_of(files, b"lost")
-}
-
-/// Whatever a checkpoint had seen when one was made: missing blocks, or that they are
-/// given up.
-#[test]
-fn an_end_that_was_given_up_is_no_loss_any_more() {
-    let disk: &[Level] = &[Level::Disk; 3];
-    let with_memory: &[Level] = &[Level::Disk, Level::Memory, Level::Memory];
-    for (before, passes_over, sees_damage) in [
-        (&[][..], false, false),
-        (&[], false, true),
-        (disk, false, false),
-        (disk, false, true),
-        (with_memory, false, false),
-        (with_memory, false, true),
-        (with_memory, true, false),
-        (with_memory, true, true),
-    ] {
-        let case = format!("behind {before:?}, {passes_over}, {sees_damage}");
-        let files = Arc::new(SimFiles::new(1));
-        let damaged = lost_end(&files, before, passes_over);
-        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-        assert!(life.has_lost(), "{case}");
-        if sees_damage {
-            life.make_checkpoint(&files, "queue/later");
-        }
-        let end = life.bounds().1;
-        life.end();
-        accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
-        for _ in 0..3 {
-            let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-            let report = life.journal.report();
-            assert!(report.damage.is_empty(), "{case}: {report:?}");
-            assert_eq!(life.bounds().1, end, "{case}");
-            assert!(checkpoint(&files).replay_from <= damaged, "{case}: too late");
-            life.make_checkpoint(&files, "queue/later");
-            life.end();
-        }
-        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-        assert_eq!(life.append_to(life.log, Level::Disk), Ok(()), "{case}");
-    }
-}
-
-/// Giving up what is lost would have it pass over messages that are there.
-#[test]
-fn a_group_has_no_end_to_lose() {
-    let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), "group/flights/audit/0");
-    life.store.release(life.log, 0, 3, Level::Disk);
-    let queue = life.store.open(QUEUE).unwrap();
-    life.write();
-    life.append_payload(queue, Level::Disk, b"lost").unwrap();
-    life.end();
-    damage_block_of(&files, b"lost");
-    let life = Life::of(&files, config(), "group/flights/audit/0");
-    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.clone()).collect();
-    assert_eq!(lost, [QUEUE]);
-    life.end();
-    accept_all_losses(files.clone(), Arc::new(Still), config()).unwrap();
-    let life = Life::of(&files, config(), "group/flights/audit/0");
-    assert_eq!(life.bounds().0, 3);
-}
-
-/// No more is closed than has lost something.
-#[test]
-fn where_a_checkpoint_knows_the_end_only_what_was_there_is_lost() {
-    let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), QUEUE);
-    let other = life.store.open("queue/other").unwrap();
-    life.append_to(other, Level::Disk).unwrap();
-    life.end();
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    while life.write() < 100 << 10 {
-        life.append(&[Level::Disk]);
-    }
-    let from = life.bounds().1;
-    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
-    life.write();
-    life.make_checkpoint(&files, "queue/later");
-    life.end();
-    let damaged = damage_block_of(&files, b"lost");
-    assert!(checkpoint(&files).replay_from <= damaged, "too late");
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    let lost = life.journal.report().lost().map(|lost| (lost.log.clone(), lost.from, lost.to));
-    assert_eq!(lost.collect::<Vec<_>>(), [(QUEUE.to_owned(), from, from + 1)]);
-    let other = life.store.open("queue/other").unwrap();
-    assert_eq!(life.append_to(other, Level::Disk), Ok(()));
-    let refused = Err(StoreError::Damaged { from, to: from + 1 });
-    assert_eq!(life.append_to(life.log, Level::Disk), refused);
-    life.end();
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    assert_eq!(life.append_to(life.log, Level::Disk), Ok(()));
-    assert_eq!(life.bounds().1, from + 2);
 }

@@ -1,0 +1,306 @@
+//! Blocks that are missing: what of it is lost is told, no more than that is closed, and
+//! what was given up stays so.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use weir_core::command::Level;
+use weir_core::store::{Store, StoreError};
+
+use super::{Life, QUEUE, Still, checkpoint, config, late_checkpoints};
+use crate::sim::SimFiles;
+use crate::tools::accept_all_losses;
+
+/// Makes a part of the first journal file unreadable.
+fn damage(files: &SimFiles, part: Range<u64>) {
+    let path = files.paths().into_iter().find(|path| path.starts_with("journal/j-")).unwrap();
+    files.damage(&path, &vec![0; (part.end - part.start) as usize], part.start);
+}
+
+/// The rest is lost all the same, and must be told.
+#[test]
+fn what_was_settled_of_a_lost_block_does_not_hide_the_rest() {
+    for kept in [0, 3] {
+        let files = Arc::new(SimFiles::new(1));
+        let mut life = Life::of(&files, config(), QUEUE);
+        life.append(&vec![Level::Disk; kept]);
+        let from = life.write();
+        life.append(&[Level::Disk; 5]);
+        let to = life.write();
+        life.store.release(life.log, kept as u64, kept as u64 + 2, Level::Disk);
+        life.end();
+        damage(&files, from..to);
+        for _ in 0..2 {
+            let mut life = Life::of(&files, config(), QUEUE);
+            assert!(life.has_lost(), "{kept}: {:?}", life.journal.report().damage);
+            let taken = life.append_to(life.log, Level::Disk);
+            assert!(matches!(taken, Err(StoreError::Damaged { .. })), "{kept}: {taken:?}");
+            life.end();
+        }
+    }
+}
+
+/// Where the last block that holds such a record begins: path, byte.
+fn block_of(files: &SimFiles, payload: &[u8]) -> (String, u64) {
+    let paths = files.paths().into_iter().filter(|path| path.starts_with("journal/j-"));
+    let found = paths.filter_map(|path| {
+        let bytes = files.bytes(&path).unwrap();
+        let at = bytes.windows(payload.len()).rposition(|part| part == payload)?;
+        Some((path, at as u64 / 512 * 512))
+    });
+    found.max().unwrap()
+}
+
+/// Makes the block that holds this record unreadable. Number of its journal file.
+fn damage_block_of(files: &SimFiles, payload: &[u8]) -> u64 {
+    let (path, at) = block_of(files, payload);
+    files.damage(&path, &[0; 512], at);
+    u64::from_str_radix(&path["journal/j-".len()..][..16], 16).unwrap()
+}
+
+/// Makes all from that block on unreadable, which must be in the last file. Its path, and
+/// what it held.
+fn damage_from(files: &SimFiles, payload: &[u8]) -> (String, Vec<u8>) {
+    let (path, at) = block_of(files, payload);
+    let held = files.bytes(&path).unwrap();
+    files.damage(&path, &vec![0; held.len() - at as usize], at);
+    (path, held)
+}
+
+/// A process that has written 100 KiB to `queue/other`.
+fn filled(files: &Arc<SimFiles>) -> Life {
+    let mut life = Life::of(files, late_checkpoints(), QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    while life.write() < 100 << 10 {
+        life.append_to(other, Level::Disk).unwrap();
+    }
+    life
+}
+
+/// A log that has lost its last record, in a late journal file. Before that it had these
+/// records; a checkpoint has seen that those of memory are gone, where one `passes_over`
+/// them. Number of that file.
+fn lost_end(files: &Arc<SimFiles>, before: &[Level], passes_over: bool) -> u64 {
+    let mut life = filled(files);
+    life.append(before);
+    if passes_over {
+        // Only so is anything of them written down.
+        life.store.release(life.log, 1, 3, Level::Os);
+        life.end();
+        life = Life::of(files, late_checkpoints(), QUEUE);
+        life.make_checkpoint(files, "queue/other");
+    }
+    life.write();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.end();
+    damage_block_of(files, b"lost")
+}
+
+/// Whatever a checkpoint had seen when one was made: missing blocks, or that they are
+/// given up.
+#[test]
+fn an_end_that_was_given_up_is_no_loss_any_more() {
+    let disk: &[Level] = &[Level::Disk; 3];
+    let with_memory: &[Level] = &[Level::Disk, Level::Memory, Level::Memory];
+    for (before, passes_over, sees_damage) in [
+        (&[][..], false, false),
+        (&[], false, true),
+        (disk, false, false),
+        (disk, false, true),
+        (with_memory, false, false),
+        (with_memory, false, true),
+        (with_memory, true, false),
+        (with_memory, true, true),
+    ] {
+        let case = format!("behind {before:?}, {passes_over}, {sees_damage}");
+        let files = Arc::new(SimFiles::new(1));
+        let damaged = lost_end(&files, before, passes_over);
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost(), "{case}");
+        if sees_damage {
+            life.make_checkpoint(&files, "queue/later");
+        }
+        let end = life.bounds().1;
+        life.end();
+        accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+        for _ in 0..3 {
+            let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+            let report = life.journal.report();
+            assert!(report.damage.is_empty(), "{case}: {report:?}");
+            assert_eq!(life.bounds().1, end, "{case}");
+            assert!(checkpoint(&files).replay_from <= damaged, "{case}: too late");
+            life.make_checkpoint(&files, "queue/later");
+            life.end();
+        }
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert_eq!(life.append_to(life.log, Level::Disk), Ok(()), "{case}");
+    }
+}
+
+/// Giving up what is lost would have it pass over messages that are there.
+#[test]
+fn a_group_has_no_end_to_lose() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), "group/flights/audit/0");
+    life.store.release(life.log, 0, 3, Level::Disk);
+    let queue = life.store.open(QUEUE).unwrap();
+    life.write();
+    life.append_payload(queue, Level::Disk, b"lost").unwrap();
+    life.end();
+    damage_block_of(&files, b"lost");
+    let life = Life::of(&files, config(), "group/flights/audit/0");
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.clone()).collect();
+    assert_eq!(lost, [QUEUE]);
+    life.end();
+    accept_all_losses(files.clone(), Arc::new(Still), config()).unwrap();
+    let life = Life::of(&files, config(), "group/flights/audit/0");
+    assert_eq!(life.bounds().0, 3);
+}
+
+/// No more is closed than has lost something.
+#[test]
+fn where_a_checkpoint_knows_the_end_only_what_was_there_is_lost() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    life.append_to(other, Level::Disk).unwrap();
+    life.end();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    while life.write() < 100 << 10 {
+        life.append(&[Level::Disk]);
+    }
+    let from = life.bounds().1;
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/later");
+    life.end();
+    let damaged = damage_block_of(&files, b"lost");
+    assert!(checkpoint(&files).replay_from <= damaged, "too late");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost = life.journal.report().lost().map(|lost| (lost.log.clone(), lost.from, lost.to));
+    assert_eq!(lost.collect::<Vec<_>>(), [(QUEUE.to_owned(), from, from + 1)]);
+    let other = life.store.open("queue/other").unwrap();
+    assert_eq!(life.append_to(other, Level::Disk), Ok(()));
+    let refused = Err(StoreError::Damaged { from, to: from + 1 });
+    assert_eq!(life.append_to(life.log, Level::Disk), refused);
+    life.end();
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert_eq!(life.append_to(life.log, Level::Disk), Ok(()));
+    assert_eq!(life.bounds().1, from + 2);
+}
+
+/// How many blocks there were behind it nothing tells: those that are known may be all that
+/// a checkpoint has.
+#[test]
+fn what_nothing_speaks_for_behind_the_damage_may_be_lost_too() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    life.append(&[Level::Disk]);
+    life.make_checkpoint(&files, "queue/other");
+    let last_covered = life.last_payload.clone();
+    for _ in 0..3 {
+        life.append(&[Level::Disk]);
+        life.write();
+    }
+    life.kill();
+    damage_from(&files, &last_covered);
+    for _ in 0..3 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost(), "{:?}", life.journal.report());
+        assert!(!life.takes_more(), "offsets would be given again");
+        life.make_checkpoint(&files, "queue/later");
+        life.end();
+    }
+}
+
+/// What a checkpoint says of a log that was closed then is not its end.
+#[test]
+fn an_end_that_comes_back_in_part_is_lost_in_part() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    for payload in [b"rec-0", b"rec-1", b"rec-2", b"rec-3"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
+    life.end();
+    let (path, held) = damage_from(&files, b"rec-0");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(!life.takes_more());
+    life.make_checkpoint(&files, "queue/later");
+    life.end();
+    files.damage(&path, &held, 0);
+    for payload in [b"rec-2", b"rec-3"] {
+        damage_block_of(&files, payload);
+    }
+    for _ in 0..3 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost(), "{:?}", life.journal.report());
+        assert_eq!((life.bounds().0, life.count()), (0, 2));
+        assert!(!life.takes_more(), "offsets would be given again");
+        life.end();
+    }
+}
+
+#[test]
+fn what_was_settled_behind_a_checkpoint_is_no_loss() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/other");
+    life.store.release(life.log, 0, 1, Level::Disk);
+    life.end();
+    damage_block_of(&files, b"lost");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(!life.has_lost(), "{:?}", life.journal.report());
+    assert!(life.takes_more());
+    assert_eq!(life.bounds(), (1, 2));
+}
+
+/// The older one must not take its place.
+#[test]
+fn a_log_whose_removal_is_lost_is_not_the_next_of_its_name() {
+    for _ in 0..8 {
+        let files = Arc::new(SimFiles::new(1));
+        let mut life = Life::of(&files, config(), "queue/other");
+        let old = life.store.open(QUEUE).unwrap();
+        life.append_to(old, Level::Disk).unwrap();
+        life.write();
+        life.store.remove(old).unwrap();
+        life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+        life.write();
+        let new = life.store.open(QUEUE).unwrap();
+        for _ in 0..2 {
+            life.append_to(new, Level::Disk).unwrap();
+        }
+        life.end();
+        damage_block_of(&files, b"lost");
+        let life = Life::of(&files, config(), QUEUE);
+        assert_eq!((life.bounds(), life.count()), ((0, 2), 2));
+    }
+}
+
+/// An older checkpoint knows less: what nobody has given up must be told.
+#[test]
+fn no_log_is_closed_without_a_word() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    life.make_checkpoint(&files, "queue/other");
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.store.release(life.log, 0, 1, Level::Disk);
+    life.write();
+    life.make_checkpoint(&files, "queue/other");
+    life.end();
+    damage_block_of(&files, b"lost");
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+    life.end();
+    let newest = files.paths().into_iter().filter(|path| path.starts_with("checkpoint-")).max();
+    files.damage(&newest.unwrap(), &[0; 4096], 0);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().checkpoint_fallback.is_some());
+    assert_eq!(life.takes_more(), !life.has_lost());
+}
