@@ -446,6 +446,12 @@ impl Log {
         })
     }
 
+    /// One past the last record that is not in memory only.
+    fn kept_end(&self) -> u64 {
+        let is_kept = |chunk: &&Chunk| chunk.live > 0 && chunk.level != Level::Memory;
+        self.chunks.iter().rev().find(is_kept).map_or(self.filed_end(), Chunk::end)
+    }
+
     /// What a checkpoint keeps of it.
     pub(crate) fn capture(&self) -> (LogState, Vec<SegmentState>) {
         let segment = |segment: &Segment| SegmentState {
@@ -461,6 +467,7 @@ impl Log {
             name: self.name.to_string(),
             start: self.start,
             end: self.end,
+            kept_end: self.kept_end(),
             segments: self.segments.len() as u64,
             time_max_ms: self.time_max_ms,
             released: self.released.iter().collect(),

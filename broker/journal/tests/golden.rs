@@ -147,6 +147,7 @@ fn checkpoint() {
         name: name.to_owned(),
         start: 100,
         end: 200,
+        kept_end: 200,
         segments: 2,
         time_max_ms: CREATED_MS,
         released,

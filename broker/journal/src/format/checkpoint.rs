@@ -23,6 +23,8 @@ pub struct LogState {
     pub start: u64,
     /// One past the last offset.
     pub end: u64,
+    /// One past the last record that the disk has: those behind it are in memory only.
+    pub kept_end: u64,
     /// Segments it has.
     pub segments: u64,
     /// Latest time of an append, ms since the epoch.
@@ -130,7 +132,9 @@ impl CheckpointContent {
         };
         let mut pages = Pages { bytes: head.encode(), builder: BlockBuilder::new(), next };
         for log in &self.logs {
-            let numbers = [log.start, log.end, log.segments, log.time_max_ms];
+            let in_memory = log.end.saturating_sub(log.kept_end).min(u64::from(u32::MAX));
+            let counts = log.segments & u64::from(u32::MAX) | in_memory << 32;
+            let numbers = [log.start, log.end, counts, log.time_max_ms];
             let (first, rest) = log.released.split_at(log.released.len().min(RANGES_PER_ENTRY_MAX));
             pages.push(EntryKind::LogState, log.log, numbers, &ranges_body(&log.name, first));
             for more in rest.chunks(RANGES_PER_ENTRY_MAX) {
@@ -284,7 +288,8 @@ fn take_log(logs: &mut Vec<LogState>, entry: &Entry, body: &[u8]) -> Option<()> 
         name: name.to_owned(),
         start: entry.a,
         end: entry.b,
-        segments: entry.c,
+        kept_end: entry.b.saturating_sub(entry.c >> 32),
+        segments: entry.c & u64::from(u32::MAX),
         time_max_ms: entry.d,
         released: ranges.collect(),
         damage: Vec::new(),

@@ -375,6 +375,7 @@ fn checkpoint(random: &mut Seeded, logs: u64, ranges: u64, value_len: usize) -> 
                 name: format!("stream/s/{log}"),
                 start: log,
                 end: log + 1_000_000,
+                kept_end: log + 1_000_000 - log % 7,
                 segments: 2,
                 time_max_ms: 99,
                 released: (0..ranges).map(|at| (2 * at, 2 * at + 1)).collect(),

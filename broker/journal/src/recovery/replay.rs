@@ -1,6 +1,6 @@
 //! The state that entries build up, one after the other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +15,13 @@ use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
 use crate::log::{Body, Log, Place};
 use crate::ranges::Ranges;
 use crate::segment::{BlockIndex, Segment};
+
+mod losses;
+
+use losses::Hole;
+
+/// Numbers of logs left out behind missing blocks, which may have named new ones.
+const GAP_LOGS: u64 = 1 << 32;
 
 /// Logs and catalogue as far as they are known.
 pub(super) struct Replay {
@@ -34,22 +41,16 @@ pub(super) struct Replay {
     suspects: HashMap<u64, u64>,
     /// Number of the last block of which the checkpoint has all.
     covered: u64,
-    /// Logs that were closed when the checkpoint was made: what it says is not their end.
-    closed: HashSet<u64>,
-    /// Holes of which the checkpoint has all but the records.
+    /// Ends of the records that logs had on the disk then. Not of those that were closed:
+    /// nothing knows how many they had lost.
+    kept_ends: HashMap<u64, u64>,
+    /// What is lost by holes of which the checkpoint has all but the records, where it is
+    /// not met behind them.
     holes: Vec<Hole>,
     /// First and last block that somebody has decided to go on without.
     accepted: Vec<(u64, u64)>,
     /// Names of logs that were removed: what they had lost is no loss any more.
     removed: HashSet<String>,
-}
-
-/// Missing blocks, all of which the checkpoint has seen.
-struct Hole {
-    /// Which damage of the report.
-    damage: usize,
-    /// Log, first offset and end of what is lost, but for records that are met behind it.
-    parts: Vec<(u64, u64, u64)>,
 }
 
 impl Replay {
@@ -68,7 +69,7 @@ impl Replay {
             settled_to: HashMap::new(),
             suspects: HashMap::new(),
             covered: content.covered,
-            closed: HashSet::new(),
+            kept_ends: HashMap::new(),
             holes: Vec::new(),
             accepted: Vec::new(),
             removed: HashSet::new(),
@@ -77,11 +78,13 @@ impl Replay {
             let mut log = Log::new(state.log, state.name.as_str().into());
             log.start = state.start;
             log.released = state.released.iter().copied().collect::<Ranges>();
-            log.damage = state.damage.iter().copied().collect::<Ranges>();
+            if !log.is_cursor() {
+                log.damage = state.damage.iter().copied().collect::<Ranges>();
+            }
             log.time_max_ms = state.time_max_ms;
             replay.ends.insert(state.log, state.end);
-            if log.damage.end() >= state.end && !state.damage.is_empty() {
-                replay.closed.insert(state.log);
+            if state.damage.is_empty() || log.damage.end() < state.end {
+                replay.kept_ends.insert(state.log, state.kept_end);
             }
             replay.logs.insert(state.log, log);
         }
@@ -132,44 +135,19 @@ impl Replay {
     /// have lost its end. Logs of cursors have no records to lose: what a group had settled
     /// comes once more.
     pub(super) fn suspect(&mut self, last_block: u64, damage: usize) {
+        // Numbers of logs that were opened there are not given again.
+        self.next_log += GAP_LOGS;
         let is_covered = last_block <= self.covered;
-        let mut parts = Vec::new();
         for (&number, log) in self.logs.iter_mut().filter(|(_, log)| !log.is_cursor()) {
             let from = self.met.get(&number).copied().unwrap_or(0).max(log.start);
-            let end = self.ends.get(&number).filter(|_| is_covered);
-            let Some(&end) = end.filter(|_| !self.closed.contains(&number)) else {
+            let Some(&to) = self.kept_ends.get(&number).filter(|_| is_covered) else {
                 self.suspects.entry(number).or_insert(from);
                 continue;
             };
-            if from < end {
-                log.damage.insert(from, end);
-                log.end = log.end.max(end);
-                parts.push((number, from, end));
+            for Range { start: from, end: to } in log.damage.insert(from, to) {
+                self.holes.push(Hole { damage, log: number, from, to });
             }
-        }
-        self.holes.push(Hole { damage, parts });
-    }
-
-    /// What the holes have cost: to be called before anything counts as settled.
-    fn tell_holes(&self, report: &mut RecoveryReport) {
-        // Where a later hole begins for a log.
-        let mut later: HashMap<u64, u64> = HashMap::new();
-        for Hole { damage, parts } in self.holes.iter().rev() {
-            let mut lost = Vec::new();
-            for &(number, from, end) in parts {
-                let to = later.insert(number, from).map_or(end, |later| later.min(end));
-                let Some(log) = self.logs.get(&number).filter(|_| from < to) else { continue };
-                let name = log.name.to_string();
-                lost.extend(log.damage.within(from, to).into_iter().map(|(from, to)| LostRange {
-                    log: name.clone(),
-                    from,
-                    to,
-                }));
-            }
-            lost.sort_by(|one, two| (&one.log, one.from).cmp(&(&two.log, two.from)));
-            if let Some(damage) = report.damage.get_mut(*damage) {
-                damage.lost.append(&mut lost);
-            }
+            log.end = log.end.max(to);
         }
     }
 
@@ -196,7 +174,9 @@ impl Replay {
             let from = from.clamp(log.start, log.end);
             let from = log.released.end_of(from).unwrap_or(from);
             // A checkpoint may know of it.
-            let is_closed = from < log.end && log.damage.end_of(from) == Some(log.end);
+            let was_closed = self.ends.contains_key(number) && !self.kept_ends.contains_key(number);
+            let is_closed =
+                was_closed && from < log.end && log.damage.end_of(from) == Some(log.end);
             let to = if is_closed { log.end } else { log.end + 1 };
             log.damage.insert(from, to);
             (log.end, log.stable) = (to, to);
@@ -218,6 +198,8 @@ impl Replay {
         report: &mut RecoveryReport,
     ) {
         for entry in &block.entries {
+            // Whatever it says of a log, its number is taken.
+            self.next_log = self.next_log.max(entry.log.saturating_add(1));
             let place = Place { sequence: file.sequence, at: at as u32 };
             if entry.body_is_sound(bytes) {
                 self.entry(entry, bytes, place, report);
@@ -249,7 +231,6 @@ impl Replay {
             EntryKind::Append => self.append(entry, place, report),
             EntryKind::OpenLog => {
                 let name = String::from_utf8_lossy(&body).into_owned();
-                self.next_log = self.next_log.max(entry.log + 1);
                 self.logs.entry(entry.log).or_insert_with(|| Log::new(entry.log, name.into()));
             }
             EntryKind::RemoveLog => {
@@ -295,11 +276,19 @@ impl Replay {
         }
     }
 
+    /// Whether the log was closed when the checkpoint was made.
+    fn was_closed(&self, log: u64) -> bool {
+        self.ends.contains_key(&log) && !self.kept_ends.contains_key(&log)
+    }
+
     /// Settles a stretch as far as the log has it. What lies behind its end is noted: the
     /// log's next append tells which offsets of it were given again.
     fn settle(&mut self, entry: &Entry, run: Range<u64>) {
+        // What stands for lost records of which nobody knows how many is none of them.
+        let placeholder = u64::from(self.was_closed(entry.log));
         let Some(log) = self.logs.get_mut(&entry.log) else { return };
-        let (is_cursor, end) = (log.is_cursor(), log.end.max(log.damage.end()));
+        let end = log.end.max(log.damage.end().saturating_sub(placeholder));
+        let is_cursor = log.is_cursor();
         let to = if is_cursor { run.end } else { run.end.min(end) };
         match entry.kind {
             EntryKind::Trim => drop(log.trim(to)),
@@ -338,11 +327,9 @@ impl Replay {
     fn append(&mut self, entry: &Entry, place: Place, report: &mut RecoveryReport) {
         report.records += entry.b;
         let (base, end) = (entry.a, entry.a + entry.b);
-        if !self.logs.contains_key(&entry.log) {
+        if let hash_map::Entry::Vacant(unknown) = self.logs.entry(entry.log) {
             // Its name was in a block that is lost.
-            let name = format!("lost+found/{}", entry.log);
-            self.next_log = self.next_log.max(entry.log + 1);
-            self.logs.insert(entry.log, Log::new(entry.log, name.into()));
+            unknown.insert(Log::new(entry.log, found_name(entry.log)));
             // And so may be its first records.
             self.suspects.insert(entry.log, 0);
         }
@@ -383,7 +370,7 @@ impl Replay {
         mut self,
         report: &mut RecoveryReport,
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
-        self.forget_replaced();
+        self.set_replaced_aside();
         self.tell_holes(report);
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
@@ -404,50 +391,25 @@ impl Replay {
         (self.logs, self.catalogue, self.snapshots, self.next_log)
     }
 
-    /// Where a log was removed in a block that is missing, one of the same name came later.
-    fn forget_replaced(&mut self) {
+    /// A log that was removed in a block that is missing, or whose name was: one of that name
+    /// came later and keeps it.
+    fn set_replaced_aside(&mut self) {
         let mut newest: HashMap<Arc<str>, u64> = HashMap::with_capacity(self.logs.len());
         for log in self.logs.values() {
             let number = newest.entry(log.name.clone()).or_insert(log.number);
             *number = log.number.max(*number);
         }
-        self.logs.retain(|number, log| newest[&log.name] == *number);
-    }
-
-    /// Leaves of what was found what is a loss in the end.
-    fn tell(&self, report: &mut RecoveryReport) {
-        if report.damage.is_empty() {
-            return;
+        for (number, log) in &mut self.logs {
+            if newest[&log.name] != *number {
+                log.name = found_name(*number);
+            }
         }
-        let by_name: HashMap<&str, &Log> =
-            self.logs.values().map(|log| (&*log.name, log)).collect();
-        report.damage.retain_mut(|damage| {
-            let is_of_records = !damage.lost.is_empty();
-            let blocks = [damage.first_block, damage.next_block];
-            let is_accepted = |&(first, last): &(u64, u64)| {
-                blocks.iter().all(|block| (first..=last).contains(block))
-            };
-            damage.lost = std::mem::take(&mut damage.lost)
-                .into_iter()
-                .flat_map(|lost| {
-                    match by_name.get(&*lost.log) {
-                        Some(log) => log.damage.within(lost.from, lost.to),
-                        None if self.removed.contains(&lost.log) => Vec::new(),
-                        None => vec![(lost.from, lost.to)],
-                    }
-                    .into_iter()
-                    .map(move |(from, to)| LostRange {
-                        log: lost.log.clone(),
-                        from,
-                        to,
-                    })
-                })
-                .collect();
-            // All that it has cost is accepted, settled or removed.
-            let is_over = is_of_records || self.accepted.iter().any(is_accepted);
-            !(damage.lost.is_empty() && is_over)
-        });
     }
+}
+
+/// Of a log whose own name nobody knows, or another has.
+fn found_name(log: u64) -> Arc<str> {
+    format!("lost+found/{log}").into()
 }
 
 /// What of a log is lost and was not settled or removed later.

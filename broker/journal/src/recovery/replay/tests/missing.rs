@@ -304,3 +304,92 @@ fn no_log_is_closed_without_a_word() {
     assert!(life.journal.report().checkpoint_fallback.is_some());
     assert_eq!(life.takes_more(), !life.has_lost());
 }
+
+/// What is still said of it must not be said of another.
+#[test]
+fn the_number_of_a_log_whose_name_is_lost_is_not_given_again() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    let log = life.store.open("queue/new").unwrap();
+    life.append_payload(log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.store.release(log, 0, 1, Level::Disk);
+    life.end();
+    let (path, at) = block_of(&files, b"lost");
+    let held = files.bytes(&path).unwrap();
+    files.damage(&path, &[0; 512], at);
+    let mut life = Life::of(&files, late_checkpoints(), "queue/new");
+    life.append(&[Level::Disk; 2]);
+    life.make_checkpoint(&files, "queue/later");
+    life.end();
+    for is_put_back in [false, true] {
+        if is_put_back {
+            files.damage(&path, &held, 0);
+        }
+        let life = Life::of(&files, late_checkpoints(), "queue/new");
+        assert_eq!((life.bounds(), life.count()), ((0, 2), 2), "put back: {is_put_back}");
+        life.end();
+    }
+}
+
+#[test]
+fn messages_in_memory_behind_a_hole_are_no_loss() {
+    let files = Arc::new(SimFiles::new(1));
+    lost_end(&files, &[Level::Disk], false);
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    for _ in 0..3 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+        assert!(life.takes_more());
+        life.append(&[Level::Memory; 2]);
+        let new = life.store.open("queue/new").unwrap();
+        life.append_to(new, Level::Memory).unwrap();
+        life.make_checkpoint(&files, "queue/later");
+        life.end();
+    }
+}
+
+/// Those of them that were lost and settled are not given again either.
+#[test]
+fn what_was_settled_of_an_end_that_was_given_up_is_not_said_of_others() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.append(&[Level::Disk; 2]);
+    life.write();
+    life.store.release(life.log, 0, 3, Level::Disk);
+    life.end();
+    let (path, at) = block_of(&files, b"lost");
+    files.damage(&path, &[0; 512], at);
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    for count in 1..4 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.takes_more(), "{count}: {:?}", life.journal.report());
+        life.make_checkpoint(&files, "queue/later");
+        assert_eq!((life.bounds().1, life.count()), (3 + count, count as usize));
+        life.end();
+    }
+}
+
+/// Until it is given up, whatever has become of the file.
+#[test]
+fn a_loss_is_told_when_its_file_is_gone() {
+    let files = Arc::new(SimFiles::new(1));
+    let damaged = lost_end(&files, &[Level::Disk], false);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    while checkpoint(&files).replay_from <= damaged {
+        life.make_checkpoint(&files, "queue/later");
+    }
+    life.end();
+    for _ in 0..2 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost() && !life.takes_more(), "{:?}", life.journal.report());
+        life.end();
+    }
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+    assert!(life.takes_more());
+}
