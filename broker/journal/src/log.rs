@@ -1,10 +1,9 @@
 //! One log: what is still in the journal as chunks, what outlived it as segments,
 //! and what of both is settled.
 //!
-//! Owned by the store that opened it. Offsets rise: first those in segments, then
-//! those in chunks. Invariants: `start` only rises, but for a reset; nothing below
-//! it is kept; a released record is never read again; `stable` never passes a
-//! record that is less safe than it was asked to be.
+//! Owned by the store that opened it. Offsets rise: first those in segments, then those in
+//! chunks. Invariants: `start` only rises, but for a reset; nothing below it is kept; a released
+//! record is never read again; `stable` never passes a record less safe than it was asked to be.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -446,10 +445,11 @@ impl Log {
         })
     }
 
-    /// One past the last record that is not in memory only.
+    /// One past the last record that the disk has, or has lost, and that is not settled.
     fn kept_end(&self) -> u64 {
-        let is_kept = |chunk: &&Chunk| chunk.live > 0 && chunk.level != Level::Memory;
-        self.chunks.iter().rev().find(is_kept).map_or(self.filed_end(), Chunk::end)
+        let is_kept = |chunk: &&Chunk| chunk.live > 0 && chunk.level > Level::Memory;
+        let kept = self.chunks.iter().rev().find(is_kept).map_or(0, Chunk::end);
+        kept.max(self.filed_end()).max(self.damage.end())
     }
 
     /// What a checkpoint keeps of it.

@@ -280,7 +280,9 @@ fn give_up(
         }
     }
     if is_all {
-        let blocks = journal.report().damage.iter();
+        // What only a checkpoint knows of has no blocks.
+        let damage = journal.report().damage.iter();
+        let blocks = damage.filter(|damage| damage.first_block > 0 || damage.lost.is_empty());
         orders.extend(blocks.map(|damage| accepted(0, damage.first_block, damage.next_block)));
     }
     let done = journal.hand_over(orders);

@@ -23,7 +23,8 @@ pub struct LogState {
     pub start: u64,
     /// One past the last offset.
     pub end: u64,
-    /// One past the last record that the disk has: those behind it are in memory only.
+    /// One past the last record that the disk has, or has lost, and that is not settled: what
+    /// is behind it is in memory only, or settled.
     pub kept_end: u64,
     /// Segments it has.
     pub segments: u64,

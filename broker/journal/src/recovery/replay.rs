@@ -85,6 +85,12 @@ impl Replay {
             replay.ends.insert(state.log, state.end);
             if state.damage.is_empty() || log.damage.end() < state.end {
                 replay.kept_ends.insert(state.log, state.kept_end);
+            } else {
+                // What stands for an unknown number of records is not settled with others.
+                let last = state.end - 1;
+                log.start = log.start.min(last);
+                let placeholder = Ranges::from_iter([(last, state.end)]);
+                log.released = log.released.minus(&placeholder, 0);
             }
             replay.logs.insert(state.log, log);
         }
@@ -138,16 +144,24 @@ impl Replay {
         // Numbers of logs that were opened there are not given again.
         self.next_log += GAP_LOGS;
         let is_covered = last_block <= self.covered;
+        if is_covered {
+            // Opened before these blocks and not in the checkpoint: removed in them.
+            for (_, log) in self.logs.extract_if(|number, _| !self.ends.contains_key(number)) {
+                self.suspects.remove(&log.number);
+                self.removed.insert(log.name.to_string());
+            }
+        }
         for (&number, log) in self.logs.iter_mut().filter(|(_, log)| !log.is_cursor()) {
             let from = self.met.get(&number).copied().unwrap_or(0).max(log.start);
             let Some(&to) = self.kept_ends.get(&number).filter(|_| is_covered) else {
                 self.suspects.entry(number).or_insert(from);
                 continue;
             };
-            for Range { start: from, end: to } in log.damage.insert(from, to) {
+            if from < to {
+                log.damage.insert(from, to);
+                log.end = log.end.max(to);
                 self.holes.push(Hole { damage, log: number, from, to });
             }
-            log.end = log.end.max(to);
         }
     }
 
@@ -399,6 +413,7 @@ impl Replay {
             let number = newest.entry(log.name.clone()).or_insert(log.number);
             *number = log.number.max(*number);
         }
+        self.logs.retain(|number, log| !log.is_cursor() || newest[&log.name] == *number);
         for (number, log) in &mut self.logs {
             if newest[&log.name] != *number {
                 log.name = found_name(*number);

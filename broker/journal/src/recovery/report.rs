@@ -58,7 +58,8 @@ pub struct Damage {
     pub from: u64,
     /// One past the last.
     pub to: u64,
-    /// Number of the first block concerned, 0 in a segment.
+    /// Number of the first block concerned, 0 in a segment or where only a checkpoint knows
+    /// of the loss: then it is the `file`.
     pub first_block: u64,
     /// Number of the first block behind it that is sound.
     pub next_block: u64,

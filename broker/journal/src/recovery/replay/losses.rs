@@ -20,10 +20,13 @@ pub(super) struct Hole {
 impl Replay {
     /// What the holes have cost: to be called before anything counts as settled.
     pub(super) fn tell_holes(&self, report: &mut RecoveryReport) {
-        for hole in &self.holes {
+        // Where a later hole begins for a log.
+        let mut later: HashMap<u64, u64> = HashMap::new();
+        for hole in self.holes.iter().rev() {
+            let to = later.insert(hole.log, hole.from).map_or(hole.to, |from| from.min(hole.to));
             let Some(log) = self.logs.get(&hole.log) else { continue };
             let Some(damage) = report.damage.get_mut(hole.damage) else { continue };
-            for (from, to) in log.damage.within(hole.from, hole.to) {
+            for (from, to) in log.damage.within(hole.from, to.max(hole.from)) {
                 damage.lost.push(LostRange { log: log.name.to_string(), from, to });
             }
         }

@@ -8,6 +8,7 @@ use weir_core::command::Level;
 use weir_core::store::{Store, StoreError};
 
 use super::{Life, QUEUE, Still, checkpoint, config, late_checkpoints};
+use crate::recovery::Damage;
 use crate::sim::SimFiles;
 use crate::tools::accept_all_losses;
 
@@ -386,10 +387,60 @@ fn a_loss_is_told_when_its_file_is_gone() {
     for _ in 0..2 {
         let mut life = Life::of(&files, late_checkpoints(), QUEUE);
         assert!(life.has_lost() && !life.takes_more(), "{:?}", life.journal.report());
+        // As retention would.
+        life.store.trim(life.log, life.bounds().1);
+        life.make_checkpoint(&files, "queue/later");
         life.end();
     }
     accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
     assert!(life.takes_more());
+}
+
+#[test]
+fn each_hole_is_told_with_what_it_has_cost() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    for payload in [b"rec-0", b"rec-1", b"rec-2"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
+    life.append(&[Level::Memory]);
+    life.make_checkpoint(&files, "queue/other");
+    life.end();
+    for payload in [b"rec-0", b"rec-2"] {
+        damage_block_of(&files, payload);
+    }
+    for _ in 0..3 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        let damage = life.journal.report().damage.iter();
+        let lost = |damage: &Damage| {
+            damage.lost.iter().map(|lost| (lost.from, lost.to)).collect::<Vec<_>>()
+        };
+        let told: Vec<_> = damage.map(lost).collect();
+        assert_eq!(told, [[(0, 1)], [(2, 3)]], "{:?}", life.journal.report());
+        life.make_checkpoint(&files, "queue/later");
+        life.end();
+    }
+}
+
+/// The checkpoint knows that it is not there any more.
+#[test]
+fn a_log_that_was_removed_in_a_hole_does_not_come_back() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    life.append(&[Level::Disk]);
+    life.write();
+    life.store.remove(life.log).unwrap();
+    let other = life.store.open("queue/other").unwrap();
+    life.append_payload(other, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/other");
+    life.end();
+    damage_block_of(&files, b"lost");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.clone()).collect();
+    assert_eq!(lost, ["queue/other"]);
+    assert_eq!((life.bounds(), life.takes_more()), ((0, 0), true));
 }
