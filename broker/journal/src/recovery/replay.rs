@@ -18,8 +18,6 @@ use crate::segment::{BlockIndex, Segment};
 
 mod losses;
 
-use losses::Hole;
-
 /// Numbers of logs left out behind missing blocks, which may have named new ones.
 const GAP_LOGS: u64 = 1 << 32;
 
@@ -36,21 +34,31 @@ pub(super) struct Replay {
     /// One past the last offset that settlements name behind a log's end: those were kept in
     /// memory only, or are lost.
     settled_to: HashMap<u64, u64>,
-    /// Where each log must go on, since blocks are missing: its next append tells
-    /// what was lost.
-    suspects: HashMap<u64, u64>,
+    /// Logs that may have been in missing blocks: the next append tells what was lost.
+    suspects: HashMap<u64, Suspect>,
     /// Number of the last block of which the checkpoint has all.
     covered: u64,
     /// Ends of the records that logs had on the disk then. Not of those that were closed:
     /// nothing knows how many they had lost.
     kept_ends: HashMap<u64, u64>,
-    /// What is lost by holes of which the checkpoint has all but the records, where it is
-    /// not met behind them.
-    holes: Vec<Hole>,
+    /// What may be lost by holes of which the checkpoint has all but the records: log and
+    /// first offset, number of the last such damage and end.
+    holes: BTreeMap<(u64, u64), (usize, u64)>,
+    /// Which damage of the report such holes are.
+    covered_holes: HashSet<usize>,
     /// First and last block that somebody has decided to go on without.
     accepted: Vec<(u64, u64)>,
     /// Names of logs that were removed: what they had lost is no loss any more.
     removed: HashSet<String>,
+}
+
+/// A log that may have been in missing blocks.
+#[derive(Clone, Copy)]
+struct Suspect {
+    /// Where it must go on.
+    expected: u64,
+    /// Which damage of the report they are, the last of them.
+    damage: usize,
 }
 
 impl Replay {
@@ -70,7 +78,8 @@ impl Replay {
             suspects: HashMap::new(),
             covered: content.covered,
             kept_ends: HashMap::new(),
-            holes: Vec::new(),
+            holes: BTreeMap::new(),
+            covered_holes: HashSet::new(),
             accepted: Vec::new(),
             removed: HashSet::new(),
         };
@@ -87,7 +96,7 @@ impl Replay {
                 replay.kept_ends.insert(state.log, state.kept_end);
             } else {
                 // What stands for an unknown number of records is not settled with others.
-                let last = state.end - 1;
+                let last = state.end.saturating_sub(1);
                 log.start = log.start.min(last);
                 let placeholder = Ranges::from_iter([(last, state.end)]);
                 log.released = log.released.minus(&placeholder, 0);
@@ -145,22 +154,21 @@ impl Replay {
         self.next_log += GAP_LOGS;
         let is_covered = last_block <= self.covered;
         if is_covered {
-            // Opened before these blocks and not in the checkpoint: removed in them.
-            for (_, log) in self.logs.extract_if(|number, _| !self.ends.contains_key(number)) {
-                self.suspects.remove(&log.number);
-                self.removed.insert(log.name.to_string());
-            }
+            self.covered_holes.insert(damage);
+            // Removed in these blocks, or not known of since: as if nothing had been settled.
+            self.logs.retain(|number, log| !log.is_cursor() || self.ends.contains_key(number));
         }
         for (&number, log) in self.logs.iter_mut().filter(|(_, log)| !log.is_cursor()) {
             let from = self.met.get(&number).copied().unwrap_or(0).max(log.start);
             let Some(&to) = self.kept_ends.get(&number).filter(|_| is_covered) else {
-                self.suspects.entry(number).or_insert(from);
+                let new = Suspect { expected: from, damage };
+                self.suspects.entry(number).or_insert(new).damage = damage;
                 continue;
             };
             if from < to {
                 log.damage.insert(from, to);
                 log.end = log.end.max(to);
-                self.holes.push(Hole { damage, log: number, from, to });
+                self.holes.insert((number, from), (damage, to));
             }
         }
     }
@@ -168,24 +176,22 @@ impl Replay {
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        let Some(expected) = self.suspects.remove(&number).filter(|&expected| base > expected)
-        else {
+        let suspect = self.suspects.remove(&number);
+        let Some(Suspect { expected, damage }) = suspect.filter(|it| base > it.expected) else {
             return;
         };
         self.lose(number, expected, base);
-        let lost = LostRange { log: self.name_of(number), from: expected, to: base };
-        if let Some(damage) = report.damage.last_mut() {
-            damage.lost.push(lost);
-        }
+        let log = self.name_of(number);
+        report.lose(damage, LostRange { log, from: expected, to: base });
     }
 
     /// Closes the logs that may have lost their end: none may be written to before
     /// the loss is accepted, or offsets would be given twice.
     fn close_suspects(&mut self, report: &mut RecoveryReport) {
-        let mut lost = Vec::new();
+        let mut unsure = HashSet::new();
         for (number, log) in &mut self.logs {
-            let Some(&from) = self.suspects.get(number) else { continue };
-            let from = from.clamp(log.start, log.end);
+            let Some(&Suspect { expected, damage }) = self.suspects.get(number) else { continue };
+            let from = expected.clamp(log.start, log.end);
             let from = log.released.end_of(from).unwrap_or(from);
             // A checkpoint may know of it.
             let was_closed = self.ends.contains_key(number) && !self.kept_ends.contains_key(number);
@@ -194,12 +200,13 @@ impl Replay {
             let to = if is_closed { log.end } else { log.end + 1 };
             log.damage.insert(from, to);
             (log.end, log.stable) = (to, to);
-            lost.push(LostRange { log: log.name.to_string(), from, to });
+            unsure.insert(damage);
+            report.lose(damage, LostRange { log: log.name.to_string(), from, to });
         }
-        if let Some(damage) = report.damage.last_mut().filter(|_| !lost.is_empty()) {
-            damage.what.push_str("; how much is lost at the end of some logs is not known");
-            lost.sort_by(|one, two| one.log.cmp(&two.log));
-            damage.lost.extend(lost);
+        for (number, damage) in report.damage.iter_mut().enumerate() {
+            if unsure.contains(&number) {
+                damage.what.push_str("; how much is lost at the end of some logs is not known");
+            }
         }
     }
 
@@ -318,7 +325,7 @@ impl Replay {
     /// up.
     fn accept_end(&mut self, entry: &Entry, log: String, report: &mut RecoveryReport) {
         let (from, to) = (entry.a, entry.b);
-        let (Some(&expected), Some(log_now)) =
+        let (Some(&Suspect { expected, damage }), Some(log_now)) =
             (self.suspects.get(&entry.log), self.logs.get(&entry.log))
         else {
             return;
@@ -331,9 +338,7 @@ impl Replay {
             return;
         }
         self.suspects.remove(&entry.log);
-        if let Some(damage) = report.damage.last_mut() {
-            damage.lost.push(LostRange { log, from, to });
-        }
+        report.lose(damage, LostRange { log, from, to });
         let end = self.ends.entry(entry.log).or_insert(0);
         *end = (*end).max(to);
     }
@@ -345,7 +350,8 @@ impl Replay {
             // Its name was in a block that is lost.
             unknown.insert(Log::new(entry.log, found_name(entry.log)));
             // And so may be its first records.
-            self.suspects.insert(entry.log, 0);
+            let damage = report.damage.len().saturating_sub(1);
+            self.suspects.insert(entry.log, Suspect { expected: 0, damage });
         }
         // From here on offsets are given again: what was settled is of others.
         self.settled_to.remove(&entry.log);

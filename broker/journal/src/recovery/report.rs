@@ -82,6 +82,13 @@ pub struct LostRange {
 }
 
 impl RecoveryReport {
+    /// Notes what is lost by damage number `damage`.
+    pub(super) fn lose(&mut self, damage: usize, lost: LostRange) {
+        if let Some(damage) = self.damage.get_mut(damage) {
+            damage.lost.push(lost);
+        }
+    }
+
     /// Every stretch of records that is lost.
     pub fn lost(&self) -> impl Iterator<Item = &LostRange> {
         self.damage.iter().flat_map(|damage| &damage.lost)

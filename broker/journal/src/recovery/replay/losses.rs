@@ -1,6 +1,7 @@
 //! What the report says is lost, in the end.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::Replay;
 use crate::log::Log;
@@ -8,30 +9,14 @@ use crate::ranges::Ranges;
 use crate::recovery::report::LostRange;
 use crate::recovery::{Damage, RecoveryReport};
 
-/// A stretch of a log in missing blocks.
-pub(super) struct Hole {
-    /// Which damage of the report they are.
-    pub(super) damage: usize,
-    pub(super) log: u64,
-    pub(super) from: u64,
-    pub(super) to: u64,
-}
-
 impl Replay {
-    /// What the holes have cost: to be called before anything counts as settled.
+    /// What holes have cost: to be called before anything counts as settled.
     pub(super) fn tell_holes(&self, report: &mut RecoveryReport) {
-        // Where a later hole begins for a log.
-        let mut later: HashMap<u64, u64> = HashMap::new();
-        for hole in self.holes.iter().rev() {
-            let to = later.insert(hole.log, hole.from).map_or(hole.to, |from| from.min(hole.to));
-            let Some(log) = self.logs.get(&hole.log) else { continue };
-            let Some(damage) = report.damage.get_mut(hole.damage) else { continue };
-            for (from, to) in log.damage.within(hole.from, to.max(hole.from)) {
-                damage.lost.push(LostRange { log: log.name.to_string(), from, to });
+        for (&(number, from), &(damage, to)) in &self.holes {
+            let Some(log) = self.logs.get(&number) else { continue };
+            for (from, to) in log.damage.within(from, to) {
+                report.lose(damage, LostRange { log: log.name.to_string(), from, to });
             }
-        }
-        for damage in &mut report.damage {
-            damage.lost.sort_by(|one, two| (&one.log, one.from).cmp(&(&two.log, two.from)));
         }
     }
 
@@ -40,29 +25,39 @@ impl Replay {
         let by_name: HashMap<&str, &Log> =
             self.logs.values().map(|log| (&*log.name, log)).collect();
         let mut told: HashMap<&str, Ranges> = HashMap::new();
-        report.damage.retain_mut(|damage| {
-            let lost = std::mem::take(&mut damage.lost);
-            let mut is_of_records = false;
-            for LostRange { log, from, to } in lost {
+        let mut stays = Vec::with_capacity(report.damage.len());
+        // What may be lost in several places is told of the last: it tells most exactly.
+        for (number, damage) in report.damage.iter_mut().enumerate().rev() {
+            let mut is_settled = false;
+            for LostRange { log, from, to } in std::mem::take(&mut damage.lost) {
                 let Some((&name, log)) = by_name.get_key_value(&*log) else {
                     // One that is not there any more; it may have been removed.
-                    is_of_records |= self.removed.contains(&log);
+                    is_settled |= self.removed.contains(&log);
                     continue;
                 };
-                is_of_records = true;
-                for (from, to) in log.damage.within(from, to) {
-                    told.entry(name).or_default().insert(from, to);
-                    damage.lost.push(LostRange { log: name.to_owned(), from, to });
+                let lost = log.damage.within(from, to);
+                is_settled |= lost.iter().map(|(from, to)| to - from).sum::<u64>() < to - from;
+                for (from, to) in lost {
+                    for Range { start: from, end: to } in
+                        told.entry(name).or_default().insert(from, to)
+                    {
+                        damage.lost.push(LostRange { log: name.to_owned(), from, to });
+                    }
                 }
             }
+            damage.lost.sort_by(|one, two| (&one.log, one.from).cmp(&(&two.log, two.from)));
             let blocks = [damage.first_block, damage.next_block];
             let is_accepted = |&(first, last): &(u64, u64)| {
                 blocks.iter().all(|block| (first..=last).contains(block))
             };
-            // All that it has cost is accepted, settled or removed.
-            let is_over = is_of_records || self.accepted.iter().any(is_accepted);
-            !(damage.lost.is_empty() && is_over)
-        });
+            // Else all that it has cost is accepted, settled or removed. A checkpoint that has
+            // seen it may not have anything of that: then its blocks must be accepted.
+            let is_settled = is_settled && !self.covered_holes.contains(&number);
+            let is_over = is_settled || self.accepted.iter().any(is_accepted);
+            stays.push(!damage.lost.is_empty() || !is_over);
+        }
+        let mut stays = stays.into_iter().rev();
+        report.damage.retain(|_| stays.next() == Some(true));
         let mut lost = Vec::new();
         for log in self.logs.values() {
             let left = match told.get(&*log.name) {

@@ -253,10 +253,15 @@ fn what_was_settled_behind_a_checkpoint_is_no_loss() {
     life.store.release(life.log, 0, 1, Level::Disk);
     life.end();
     damage_block_of(&files, b"lost");
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    assert!(!life.has_lost(), "{:?}", life.journal.report());
-    assert!(life.takes_more());
-    assert_eq!(life.bounds(), (1, 2));
+    for count in 1..4 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(!life.has_lost(), "{:?}", life.journal.report());
+        assert_eq!(life.journal.report().damage.len(), 1, "its blocks are missing all the same");
+        assert!(life.takes_more());
+        assert_eq!(life.bounds(), (1, 1 + count));
+        life.make_checkpoint(&files, "queue/later");
+        life.end();
+    }
 }
 
 /// The older one must not take its place.
@@ -425,22 +430,31 @@ fn each_hole_is_told_with_what_it_has_cost() {
     }
 }
 
-/// The checkpoint knows that it is not there any more.
+/// The checkpoint was made by a life that did not know of it.
 #[test]
-fn a_log_that_was_removed_in_a_hole_does_not_come_back() {
+fn a_log_of_which_a_checkpoint_does_not_know_is_kept() {
     let files = Arc::new(SimFiles::new(1));
     let mut life = filled(&files);
-    life.append(&[Level::Disk]);
+    let new = life.store.open("queue/new").unwrap();
+    life.append_payload(new, Level::Disk, b"rec-0").unwrap();
     life.write();
-    life.store.remove(life.log).unwrap();
-    let other = life.store.open("queue/other").unwrap();
-    life.append_payload(other, Level::Disk, b"lost").unwrap();
-    life.write();
-    life.make_checkpoint(&files, "queue/other");
+    for payload in [b"rec-1", b"rec-2"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
     life.end();
-    damage_block_of(&files, b"lost");
+    let (path, held) = damage_from(&files, b"rec-0");
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.clone()).collect();
-    assert_eq!(lost, ["queue/other"]);
-    assert_eq!((life.bounds(), life.takes_more()), ((0, 0), true));
+    life.make_checkpoint(&files, "queue/later");
+    life.end();
+    files.damage(&path, &held, 0);
+    damage_block_of(&files, b"rec-2");
+    for _ in 0..3 {
+        assert!(checkpoint(&files).logs.iter().all(|log| log.name != "queue/new"));
+        let mut life = Life::of(&files, late_checkpoints(), "queue/new");
+        assert_eq!(life.count(), 1, "{:?}", life.journal.report());
+        assert!(life.journal.report().lost().any(|lost| lost.log == "queue/new"));
+        assert!(!life.takes_more());
+        life.end();
+    }
 }
