@@ -458,3 +458,21 @@ fn a_log_of_which_a_checkpoint_does_not_know_is_kept() {
         life.end();
     }
 }
+
+/// What it had settled would be said of another stream.
+#[test]
+fn a_group_that_was_removed_in_a_hole_does_not_come_back() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    let cursor = life.store.open("group/flights/audit/0").unwrap();
+    life.store.release(cursor, 0, 3, Level::Disk);
+    life.write();
+    life.store.remove(cursor).unwrap();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/other");
+    life.end();
+    damage_block_of(&files, b"lost");
+    let life = Life::of(&files, late_checkpoints(), "group/flights/audit/0");
+    assert_eq!(life.bounds().0, 0);
+}
