@@ -8,7 +8,7 @@
 //! for when two are; a checkpoint holds only what is synced.
 
 mod bodies;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod filing;
 mod gone;
 mod policy;

@@ -21,6 +21,7 @@ use weir_core::env::Clock;
 use crate::catalogue::CatalogueState;
 use crate::files::Files;
 use crate::format::{self, CheckpointContent, HeadError};
+use crate::keeper::checkpoint;
 use crate::log::Log;
 use crate::segment::{self, Segment};
 use crate::shared::JournalFile;
@@ -279,7 +280,7 @@ fn choose(
                 return Ok(Some((*number, *store, content.clone())));
             }
             Err(error) => {
-                why.get_or_insert(format!("checkpoint-{number:016x}.wc is damaged: {error}"));
+                why.get_or_insert(format!("{} is damaged: {error}", checkpoint::path(*number)));
             }
         }
     }

@@ -133,8 +133,8 @@ impl CheckpointContent {
         };
         let mut pages = Pages { bytes: head.encode(), builder: BlockBuilder::new(), next };
         for log in &self.logs {
-            let in_memory = log.end.saturating_sub(log.kept_end).min(u64::from(u32::MAX));
-            let counts = log.segments & u64::from(u32::MAX) | in_memory << 32;
+            let unkept = log.end.saturating_sub(log.kept_end).min(u64::from(u32::MAX));
+            let counts = log.segments & u64::from(u32::MAX) | unkept << 32;
             let numbers = [log.start, log.end, counts, log.time_max_ms];
             let (first, rest) = log.released.split_at(log.released.len().min(RANGES_PER_ENTRY_MAX));
             pages.push(EntryKind::LogState, log.log, numbers, &ranges_body(&log.name, first));

@@ -34,17 +34,17 @@ pub enum EntryKind {
     Snapshot = 9,
     /// The loss of `a..b` is accepted.
     LossAccepted = 10,
-    /// Checkpoint: a log. `a` start, `b` end, `c` its segments, and in the upper half how many offsets
-    /// before the end are of no record on the disk, `d` latest time ms. Body: name, count, released stretches.
+    /// Checkpoint: a log. `a` start, `b` end, `c` its segments, and in the upper half
+    /// how many offsets before the end are of no record on the disk, `d` latest time
+    /// ms. Body: name, count, released stretches.
     LogState = 11,
     /// Checkpoint: a segment. `a` base, `b` end, `c` bytes to trust, `d` flags.
     SegmentState = 12,
     /// Checkpoint: the last entry. `a` first journal file to replay, `b` last
     /// block known synced, `c` next log number, `d` revision of the catalogue.
     CheckpointEnd = 13,
-    /// Checkpoint: where the chain of blocks goes on. `a` last block of which all is in it,
-    /// `c` number of the next
-    /// block, `d` header checksum of the one before it.
+    /// Checkpoint: where the chain of blocks goes on. `a` last block of which all is
+    /// in it, `c` number of the next block, `d` header checksum of the one before it.
     CheckpointChain = 14,
     /// Checkpoint: records `a..b` of the log are lost, and nobody has accepted it.
     LogDamage = 15,

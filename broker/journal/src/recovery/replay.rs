@@ -189,12 +189,12 @@ impl Replay {
     /// the loss is accepted, or offsets would be given twice.
     fn close_suspects(&mut self, report: &mut RecoveryReport) {
         let mut unsure = HashSet::new();
-        for (number, log) in &mut self.logs {
-            let Some(&Suspect { expected, damage }) = self.suspects.get(number) else { continue };
+        for (number, Suspect { expected, damage }) in std::mem::take(&mut self.suspects) {
+            let was_closed = self.was_closed(number);
+            let Some(log) = self.logs.get_mut(&number) else { continue };
             let from = expected.clamp(log.start, log.end);
             let from = log.released.end_of(from).unwrap_or(from);
             // A checkpoint may know of it.
-            let was_closed = self.ends.contains_key(number) && !self.kept_ends.contains_key(number);
             let is_closed =
                 was_closed && from < log.end && log.damage.end_of(from) == Some(log.end);
             let to = if is_closed { log.end } else { log.end + 1 };

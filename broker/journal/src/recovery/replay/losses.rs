@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Replay;
+use crate::keeper::checkpoint;
 use crate::log::Log;
 use crate::ranges::Ranges;
 use crate::recovery::report::LostRange;
@@ -20,8 +21,18 @@ impl Replay {
         }
     }
 
-    /// Leaves of what was found what is a loss in the end.
+    /// Leaves of what was found what is a loss in the end, and adds what only the checkpoint
+    /// knows of.
     pub(super) fn tell(&self, report: &mut RecoveryReport) {
+        let told = match report.damage.is_empty() {
+            true => HashMap::new(),
+            false => self.tell_found(report),
+        };
+        self.tell_rest(&told, report);
+    }
+
+    /// Returns what is told, by the log's name.
+    fn tell_found(&self, report: &mut RecoveryReport) -> HashMap<&str, Ranges> {
         let by_name: HashMap<&str, &Log> =
             self.logs.values().map(|log| (&*log.name, log)).collect();
         let mut told: HashMap<&str, Ranges> = HashMap::new();
@@ -58,6 +69,10 @@ impl Replay {
         }
         let mut stays = stays.into_iter().rev();
         report.damage.retain(|_| stays.next() == Some(true));
+        told
+    }
+
+    fn tell_rest(&self, told: &HashMap<&str, Ranges>, report: &mut RecoveryReport) {
         let mut lost = Vec::new();
         for log in self.logs.values() {
             let left = match told.get(&*log.name) {
@@ -72,7 +87,7 @@ impl Replay {
         }
         lost.sort_by(|one, two| (&one.log, one.from).cmp(&(&two.log, two.from)));
         report.damage.push(Damage {
-            file: format!("checkpoint-{:016x}.wc", report.checkpoint),
+            file: checkpoint::path(report.checkpoint),
             from: 0,
             to: 0,
             first_block: 0,
