@@ -15,6 +15,7 @@ use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
 use crate::log::{Body, Log, Place};
 use crate::ranges::Ranges;
 use crate::segment::{BlockIndex, Segment};
+use crate::writer;
 
 mod losses;
 
@@ -44,8 +45,10 @@ pub(super) struct Replay {
     /// What may be lost by holes of which the checkpoint has all but the records: log and
     /// first offset, number of the last such damage and end.
     holes: BTreeMap<(u64, u64), (usize, u64)>,
-    /// Which damage of the report such holes are.
-    covered_holes: HashSet<usize>,
+    /// Which damage of the report is missing blocks: more than records may have been in them.
+    missing: HashSet<usize>,
+    /// The last damage of the report that may have cost a log its name.
+    unnamed: Option<usize>,
     /// First and last block that somebody has decided to go on without.
     accepted: Vec<(u64, u64)>,
     /// Names of logs that were removed: what they had lost is no loss any more.
@@ -79,7 +82,8 @@ impl Replay {
             covered: content.covered,
             kept_ends: HashMap::new(),
             holes: BTreeMap::new(),
-            covered_holes: HashSet::new(),
+            missing: HashSet::new(),
+            unnamed: None,
             accepted: Vec::new(),
             removed: HashSet::new(),
         };
@@ -152,9 +156,10 @@ impl Replay {
     pub(super) fn suspect(&mut self, last_block: u64, damage: usize) {
         // Numbers of logs that were opened there are not given again.
         self.next_log += GAP_LOGS;
+        self.missing.insert(damage);
+        self.unnamed = Some(damage);
         let is_covered = last_block <= self.covered;
         if is_covered {
-            self.covered_holes.insert(damage);
             // Removed in these blocks, or not known of since: as if nothing had been settled.
             self.logs.retain(|number, log| !log.is_cursor() || self.ends.contains_key(number));
         }
@@ -227,6 +232,9 @@ impl Replay {
                 continue;
             }
             let mut lost = Vec::new();
+            if entry.kind == EntryKind::OpenLog {
+                self.unnamed = Some(report.damage.len());
+            }
             if entry.kind == EntryKind::Append {
                 let (from, to) = (entry.a, entry.a + entry.b);
                 self.meet(entry.log, from, report);
@@ -347,10 +355,10 @@ impl Replay {
         report.records += entry.b;
         let (base, end) = (entry.a, entry.a + entry.b);
         if let hash_map::Entry::Vacant(unknown) = self.logs.entry(entry.log) {
-            // Its name was in a block that is lost.
+            // Its removal follows, or its name was in a block that is lost.
+            let Some(damage) = self.unnamed else { return };
             unknown.insert(Log::new(entry.log, found_name(entry.log)));
             // And so may be its first records.
-            let damage = report.damage.len().saturating_sub(1);
             self.suspects.insert(entry.log, Suspect { expected: 0, damage });
         }
         // From here on offsets are given again: what was settled is of others.
@@ -372,8 +380,23 @@ impl Replay {
         log.damage = log.damage.minus(&Ranges::from_iter([(base, end)]), 0);
         log.time_max_ms = log.time_max_ms.max(entry.c);
         let known_end = log.end.max(end);
-        // A record met twice would be one too many.
-        if live > 0 && base >= met {
+        let filed_end = log.filed_end();
+        if live > 0 && base < met && end > filed_end {
+            // What was given up as lost can be read again, and its offsets were given again.
+            let (from, to) = (base.max(filed_end), end);
+            log.damage.insert(from, to);
+            let lost = vec![LostRange { log: log.name.to_string(), from, to }];
+            report.damage.push(Damage {
+                file: writer::path(place.sequence),
+                from: place.at.into(),
+                to: place.at.into(),
+                first_block: 0,
+                next_block: 0,
+                what: "records whose offsets others have, which were given up and are back".into(),
+                lost,
+            });
+        } else if live > 0 && base >= met {
+            // A record met twice would be one too many.
             let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
             log.end = base;
             log.append(stamp, entry.level, entry.b as u32, bytes_live, Body::Journal(place));
@@ -449,6 +472,8 @@ fn accept(log: &mut Log, from: u64, to: u64) {
     let left: Ranges = log.damage.iter().filter(|&(start, end)| start < from || end > to).collect();
     log.damage = left;
     log.give_up(from, to);
+    // They are not given again.
+    log.end = log.end.max(to);
 }
 
 /// A copy: a slice would keep the whole journal file in memory.

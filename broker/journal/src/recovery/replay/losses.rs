@@ -61,9 +61,8 @@ impl Replay {
             let is_accepted = |&(first, last): &(u64, u64)| {
                 blocks.iter().all(|block| (first..=last).contains(block))
             };
-            // Else all that it has cost is accepted, settled or removed. A checkpoint that has
-            // seen it may not have anything of that: then its blocks must be accepted.
-            let is_settled = is_settled && !self.covered_holes.contains(&number);
+            // Of missing blocks records may be all that is known: they must be accepted.
+            let is_settled = is_settled && !self.missing.contains(&number);
             let is_over = is_settled || self.accepted.iter().any(is_accepted);
             stays.push(!damage.lost.is_empty() || !is_over);
         }

@@ -40,6 +40,82 @@ fn what_was_settled_of_a_lost_block_does_not_hide_the_rest() {
     }
 }
 
+/// It may have named logs, and said what the catalogue says.
+#[test]
+fn a_lost_block_is_told_when_its_records_are_settled() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    life.append(&[Level::Disk]);
+    life.write();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.append(&[Level::Disk]);
+    life.store.release(life.log, 0, 3, Level::Disk);
+    life.end();
+    damage_block_of(&files, b"lost");
+    for _ in 0..2 {
+        let mut life = Life::of(&files, config(), QUEUE);
+        assert_eq!(life.journal.report().damage.len(), 1);
+        assert!(!life.has_lost() && life.takes_more(), "{:?}", life.journal.report());
+        life.end();
+    }
+    accept_all_losses(files.clone(), Arc::new(Still), config()).unwrap();
+    let life = Life::of(&files, config(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+}
+
+/// Nothing of these records can be told from those that took their place.
+#[test]
+fn records_that_come_back_behind_their_successors_are_told() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    life.append(&[Level::Disk; 3]);
+    life.write();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.append(&[Level::Disk]);
+    life.end();
+    let (path, held) = damage_block_of(&files, b"lost");
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.takes_more());
+    life.end();
+    files.damage(&path, &held, 0);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| (lost.from, lost.to)).collect();
+    assert_eq!((lost, life.takes_more()), (vec![(4, 5)], false));
+    life.end();
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+    assert!(life.takes_more());
+}
+
+/// Also where it was closed for a block that had nothing of it.
+#[test]
+fn an_offset_that_was_given_up_is_not_given_again() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    life.append(&[Level::Disk; 3]);
+    life.write();
+    life.append_payload(other, Level::Disk, b"lost").unwrap();
+    life.end();
+    let (path, held) = damage_block_of(&files, b"lost");
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    life.append_payload(life.log, Level::Disk, b"next").unwrap();
+    life.write();
+    let other = life.store.open("queue/other").unwrap();
+    life.append_to(other, Level::Disk).unwrap();
+    life.end();
+    files.damage(&path, &held, 0);
+    damage_block_of(&files, b"next");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(!life.takes_more(), "{:?}", life.journal.report());
+}
+
 /// Where the last block that holds such a record begins: path, byte.
 fn block_of(files: &SimFiles, payload: &[u8]) -> (String, u64) {
     let paths = files.paths().into_iter().filter(|path| path.starts_with("journal/j-"));
@@ -459,6 +535,33 @@ fn a_log_of_which_a_checkpoint_does_not_know_is_kept() {
         assert!(!life.takes_more());
         life.end();
     }
+}
+
+/// Its records may be in blocks that are read.
+#[test]
+fn a_queue_that_was_removed_in_a_hole_does_not_come_back() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = filled(&files);
+    let removed = life.store.open("queue/removed").unwrap();
+    life.append_payload(removed, Level::Disk, b"opened").unwrap();
+    life.write();
+    let opened = block_of(&files, b"opened").0;
+    while is_replayed(&files, &opened) {
+        life.append_to(removed, Level::Disk).unwrap();
+        life.make_checkpoint(&files, "queue/other");
+    }
+    life.append_payload(removed, Level::Disk, b"read").unwrap();
+    life.write();
+    life.store.remove(removed).unwrap();
+    life.append_payload(life.log, Level::Disk, b"lost").unwrap();
+    life.write();
+    life.make_checkpoint(&files, "queue/other");
+    life.end();
+    assert!(is_replayed(&files, &block_of(&files, b"read").0), "too late");
+    damage_block_of(&files, b"lost");
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| lost.log.as_str()).collect();
+    assert_eq!(lost, [QUEUE]);
 }
 
 /// What it had settled would be said of another stream.
