@@ -170,7 +170,7 @@ async fn a_lease_that_runs_out_gives_the_message_to_another() {
     // The first holder is too late: its word does not count.
     held.ack();
     let late = stuck.flush().await.unwrap();
-    assert_eq!(late.done, 0, "a lease that ran out cannot be settled");
+    assert!(late.unknown >= 1, "a lease that ran out cannot be settled: {late:?}");
     again.ack();
     until("it is settled", async || {
         let figures = two.queue_info("orders").await.unwrap().delivery;

@@ -359,8 +359,6 @@ async fn settle(
         } else {
             batch.ack();
         }
-        // The only thread has not gone elsewhere, so the settlements are still here
-        // and leave with the request that asks for their answer.
         if manners.confirm && confirmed(&mut consumer, batch.len()).await? {
             let time_ms = unix_ms();
             (&*log)

@@ -51,11 +51,26 @@ struct Queue {
     waker: Option<Waker>,
 }
 
+/// Settlements of which nobody knows yet what became of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Untold {
+    pub(crate) epoch: u32,
+    noted: u64,
+    /// Some of them were of a connection that is lost.
+    pub(crate) lost: bool,
+}
+
 #[derive(Debug, Default)]
 struct Settlements {
     epoch: u32,
     /// In the writer's list.
     queued: bool,
+    /// Settlements noted in this epoch, counted by calls, and those of them that a
+    /// flush has told of.
+    noted: u64,
+    told: u64,
+    /// The connection before this one took settlements along that no flush has told of.
+    lost: bool,
     verbs: Vec<(Verb, Vec<TagRange>)>,
 }
 
@@ -296,7 +311,9 @@ impl Inbox {
         }
         let epoch = queue.epoch;
         drop(queue);
-        *lock(&self.settlements) = Settlements { epoch, ..Settlements::default() };
+        let mut settlements = lock(&self.settlements);
+        let lost = settlements.lost || settlements.noted > settlements.told;
+        *settlements = Settlements { epoch, lost, ..Settlements::default() };
     }
 
     /// Notes a settlement for the writer.
@@ -316,6 +333,7 @@ impl Inbox {
             let at = *at.get_or_insert_with(|| place_of(verbs, verb));
             push_range(&mut verbs[at].1, run);
         }
+        settlements.noted += u64::from(at.is_some());
         if at.is_none() || std::mem::replace(&mut settlements.queued, true) {
             return;
         }
@@ -334,13 +352,24 @@ impl Inbox {
         }
     }
 
-    /// Whether something was noted and not taken.
-    pub(crate) fn has_settlements(&self) -> bool {
-        !lock(&self.settlements).verbs.is_empty()
+    /// What a flush has to ask for; `None` when all is told.
+    pub(crate) fn untold(&self) -> Option<Untold> {
+        let Settlements { epoch, noted, told, lost, .. } = *lock(&self.settlements);
+        (lost || noted > told).then_some(Untold { epoch, noted, lost })
+    }
+
+    /// A flush knows what became of it, or that nobody does.
+    pub(crate) fn told(&self, of: Untold) {
+        let mut settlements = lock(&self.settlements);
+        if of.lost || settlements.epoch != of.epoch {
+            settlements.lost = false;
+        } else {
+            settlements.told = of.noted;
+        }
     }
 
     /// What was noted, ordered and joined, in portions that fit a frame.
-    pub(crate) fn take_settlements(&self) -> Vec<(Verb, Vec<TagRange>)> {
+    fn take_settlements(&self) -> Vec<(Verb, Vec<TagRange>)> {
         let mut settlements = lock(&self.settlements);
         settlements.queued = false;
         let verbs = std::mem::take(&mut settlements.verbs);

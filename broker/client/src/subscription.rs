@@ -13,12 +13,12 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 use weir_protocol::{
     Consume, DeliveredCount, Pull, Request, RequestId, SettleCount, Subscribe, SubscriptionId,
-    TagRange, Unsubscribe, Verb, encode_request, encode_settle,
+    Unsubscribe, Verb, encode_request, encode_settle,
 };
 
 use crate::client::{Asked, Handle};
 use crate::delivery::BatchIntoIter;
-use crate::inbox::{Inbox, Source, TagRun};
+use crate::inbox::{Inbox, Source, TagRun, Untold};
 use crate::shared::{Pending, Reply};
 use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, SubscribeOptions};
 
@@ -321,57 +321,56 @@ impl Consumer {
         shared.wake_writer(state);
     }
 
-    /// Writes what was settled so far and waits until the broker has done it.
-    /// `unknown` counts deliveries that the broker no longer knew: their lease had
-    /// run out.
+    /// Waits until the broker has done, and kept, everything that was settled so far. The
+    /// answer counts what was settled since the last one; `unknown` are deliveries that
+    /// the broker no longer knew: their lease had run out. Settlements leave by
+    /// themselves, flushed or not, as soon as the writer looks.
     ///
-    /// Counts only what had not been written when this was called: settlements
-    /// leave by themselves, as soon as the writer looks. When the connection breaks
-    /// before the answer, what was not done comes again: a settlement is never
-    /// carried over to the next connection.
+    /// When the connection breaks before the answer, nobody knows what was done, and what
+    /// was not comes again: a settlement is never carried over to the next connection.
+    /// The first flush behind it says so.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`],
     /// [`Error::Closed`].
     pub async fn flush(&mut self) -> Result<SettleCount, Error> {
-        let mut total = SettleCount::default();
-        for asked in self.ask_to_settle()? {
-            let Reply::Ok(body) = asked.answer("settle", Duration::ZERO).await? else {
-                return Err(Error::Protocol("records answer a settlement".into()));
-            };
-            let count: SettleCount = body.decode()?;
-            total.done += count.done;
-            total.unknown += count.unknown;
+        let Some(untold) = self.receiver.inbox.untold() else {
+            return Ok(SettleCount::default());
+        };
+        let told = self.ask_for(untold).await;
+        // After a timeout the broker may still answer: the next flush asks again.
+        if !matches!(told, Err(Error::Timeout { .. })) {
+            self.receiver.inbox.told(untold);
         }
-        Ok(total)
+        told
     }
 
-    /// Asks, all at once, for everything that was noted. Under the lock a connection
-    /// that stands is the one whose deliveries the noted tags are: a loss is seen here
-    /// first, and what was noted before it is void before the next one stands.
-    fn ask_to_settle(&self) -> Result<Vec<Asked<'_>>, Error> {
+    async fn ask_for(&self, untold: Untold) -> Result<SettleCount, Error> {
+        match self.ask_behind(untold)?.answer("settle", Duration::ZERO).await? {
+            Reply::Ok(body) => Ok(body.decode()?),
+            Reply::Records(_) => Err(Error::Protocol("records answer a settlement".into())),
+        }
+    }
+
+    /// Asks behind everything that was noted, on the connection that it is for: a loss is
+    /// seen under the lock first, and what was noted before it is void before the next
+    /// connection stands.
+    fn ask_behind(&self, untold: Untold) -> Result<Asked<'_>, Error> {
         let inbox = &self.receiver.inbox;
         let shared = &self.receiver.handle.shared;
         let mut state = shared.lock();
-        if !inbox.has_settlements() {
-            return Ok(Vec::new());
-        }
         if state.closing {
             return Err(Error::Closed);
         }
-        if !state.connected {
+        if untold.lost || !state.connected || inbox.is_void(untold.epoch) {
             return Err(Error::ConnectionLost { unconfirmed: 0 });
         }
-        let ask = |(verb, ranges): (Verb, Vec<TagRange>)| {
-            let (caller, answer) = oneshot::channel();
-            let id = state.ask_bound(Pending::Caller(caller, None), |out, id| {
-                encode_settle(out, RequestId(id), inbox.id, verb, &ranges);
-            });
-            Asked::new(shared, id, answer)
-        };
-        let asked = inbox.take_settlements().into_iter().map(ask).collect();
+        let (caller, answer) = oneshot::channel();
+        let id = state.ask_bound(Pending::Caller(caller, None), |out, id| {
+            encode_settle(out, RequestId(id), inbox.id, Verb::Ack, &[]);
+        });
         shared.wake_writer(state);
-        Ok(asked)
+        Ok(Asked::new(shared, id, answer))
     }
 
     /// How often the connection was lost.

@@ -289,7 +289,8 @@ pub enum Command {
         /// Longest wait, ms.
         wait_ms: u32,
     },
-    /// Settle deliveries. Answered only when `request` is there.
+    /// Settle deliveries. Answered only when `request` is there; with one and no
+    /// settlements it asks for those before, since it last asked, that had none.
     Settle {
         /// Who.
         connection: ConnectionId,

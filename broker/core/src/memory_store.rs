@@ -213,6 +213,8 @@ impl Store for MemoryStore {
         self.bytes_held -= freed;
     }
 
+    fn sync(&mut self, _log: LogId, _level: Level) {}
+
     fn reset(&mut self, log: LogId, to: u64) {
         self.log_mut(log).reset(to);
     }

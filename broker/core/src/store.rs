@@ -155,6 +155,10 @@ pub trait Store: Send {
     /// outlive the process.
     fn release(&mut self, log: LogId, from: u64, to: u64, level: Level);
 
+    /// What was settled of the log so far is as safe as `level` with the next commit,
+    /// whatever was asked for when it was.
+    fn sync(&mut self, log: LogId, level: Level);
+
     /// Makes it a cursor log in which everything below `to` is settled and
     /// nothing above. As safe as the store can make it.
     fn reset(&mut self, log: LogId, to: u64);

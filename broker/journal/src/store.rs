@@ -418,6 +418,16 @@ impl Store for JournalStore {
         self.book(number, freed);
     }
 
+    fn sync(&mut self, log: LogId, level: Level) {
+        let asked = self.turn.iter().map(Order::level).max();
+        let is_safe = self.safe(level) >= self.position && self.turn.is_empty();
+        if level != Level::Memory && !is_safe && asked < Some(level) {
+            // Says nothing new; what lies before it in the journal is synced with it.
+            let Log { number, start, .. } = *self.log(log);
+            self.order(EntryKind::Trim, level, number, [start, 0, 0, 0], Vec::new());
+        }
+    }
+
     fn reset(&mut self, log: LogId, to: u64) {
         let target = self.log_mut(log);
         target.reset(to);

@@ -121,8 +121,11 @@ pub(crate) fn decode_settle(
         _ => return Err(field("`verb` must be 0 ack, 1 nack, 2 extend or 3 reject")),
     };
     let len = cursor.array_len().ok_or_else(|| field("`tags` must be an array"))? as usize;
-    if !len.is_multiple_of(2) || len == 0 {
+    if !len.is_multiple_of(2) {
         return Err(field("`tags` must hold pairs of first and last tag"));
+    }
+    if len == 0 && id.0 == 0 {
+        return Err(field("without `tags` it asks what was settled, and needs an id"));
     }
     if len / 2 > limits::SETTLE_RANGES_MAX {
         let limit = limits::SETTLE_RANGES_MAX as u64;

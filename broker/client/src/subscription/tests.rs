@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use weir_protocol::{HelloAnswer, TagRange, decode_request, limits, next_frame};
+use weir_protocol::{
+    HelloAnswer, Response, TagRange, decode_request, decode_response, limits, next_frame,
+};
 
 use super::*;
 use crate::ConnectOptions;
@@ -74,10 +76,58 @@ async fn a_settlement_the_writer_never_took_is_not_for_the_next_connection() {
     let mut flush = pin!(consumer.flush());
     assert!(flush.as_mut().poll(&mut context).is_pending());
     let requests = written(&shared);
-    let [(id, Request::Settle(settle))] = &requests[..] else { panic!("{requests:?}") };
+    let [(RequestId(0), Request::Settle(settle)), (id, Request::Settle(asked))] = &requests[..]
+    else {
+        panic!("{requests:?}")
+    };
     assert_eq!(settle.ranges, [TagRange { first: 7, last: 7 }]);
+    assert!(id.0 != 0 && asked.ranges.is_empty());
     shared.connection_lost();
-    assert!(id.0 != 0 && flush.as_mut().poll(&mut context).is_ready(), "told of the loss");
+    assert!(flush.as_mut().poll(&mut context).is_ready(), "told of the loss");
+}
+
+#[tokio::test]
+async fn a_flush_asks_for_what_the_writer_took_before() {
+    let (mut consumer, shared) = consumer();
+    let mut context = Context::from_waker(Waker::noop());
+    note(&consumer, Verb::Ack, 1);
+    assert_eq!(written(&shared).len(), 1, "it leaves by itself");
+    {
+        // A caller that gives up has been told nothing: the next one asks again.
+        let mut flush = pin!(consumer.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+    }
+    let mut flush = Box::pin(consumer.flush());
+    assert!(flush.as_mut().poll(&mut context).is_pending());
+    let requests = written(&shared);
+    let [_, (id, Request::Settle(asked))] = &requests[..] else { panic!("{requests:?}") };
+    assert!(asked.ranges.is_empty());
+    let count = SettleCount { done: 1, unknown: 0 };
+    let mut frame = Vec::new();
+    weir_protocol::answer::encode_ok(&mut frame, *id, &count);
+    let frame = next_frame(&mut BytesMut::from(&frame[..]), limits::FRAME_BYTES_MAX);
+    let answer = decode_response(&frame.expect("whole").expect("one"));
+    let Ok(Response::Ok { id, body }) = answer else { panic!("no answer: {answer:?}") };
+    shared.answered(id.0, Ok(Reply::Ok(body)));
+    assert!(matches!(flush.as_mut().poll(&mut context), Poll::Ready(Ok(told)) if told == count));
+    drop(flush);
+    let told = pin!(consumer.flush()).poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Ok(count)) if count == SettleCount::default()));
+    assert!(written(&shared).is_empty(), "all is told");
+}
+
+#[tokio::test]
+async fn the_first_flush_behind_a_loss_says_so() {
+    let (mut consumer, shared) = consumer();
+    let mut context = Context::from_waker(Waker::noop());
+    note(&consumer, Verb::Ack, 1);
+    assert_eq!(written(&shared).len(), 1, "it leaves by itself");
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), 3);
+    note(&consumer, Verb::Ack, 7);
+    let told = pin!(consumer.flush()).poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Err(Error::ConnectionLost { .. }))), "{told:?}");
+    assert!(pin!(consumer.flush()).poll(&mut context).is_pending(), "of the new one's");
 }
 
 #[tokio::test]

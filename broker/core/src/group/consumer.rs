@@ -59,6 +59,22 @@ pub(crate) struct Pull {
     pub(crate) until_ms: u64,
 }
 
+/// What became of deliveries that a consumer has settled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) done: u64,
+    /// Settled before, expired, or never handed out.
+    pub(crate) unknown: u64,
+}
+
+impl Told {
+    /// Consumers may name any tags: the sum ends at the largest number.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.done = self.done.saturating_add(more.done);
+        self.unknown = self.unknown.saturating_add(more.unknown);
+    }
+}
+
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -92,6 +108,8 @@ pub(crate) struct Consumer {
     /// Failed tries of its own copies, where every consumer gets one.
     pub(crate) tries: BTreeMap<MessageId, u16>,
     pub(crate) pulls: VecDeque<Pull>,
+    /// Of what it has settled without asking, since it last asked for all of that.
+    pub(crate) untold: Told,
     /// Runs of this turn, on their way out.
     pub(crate) outgoing: Vec<Run>,
 }
@@ -123,6 +141,7 @@ impl Consumer {
             waiting: BTreeSet::new(),
             tries: BTreeMap::new(),
             pulls: VecDeque::new(),
+            untold: Told::default(),
             outgoing: Vec::new(),
         }
     }

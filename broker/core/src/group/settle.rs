@@ -1,7 +1,7 @@
 //! What consumers say of their deliveries.
 
 use super::Group;
-use super::consumer::{ConsumerId, Delivery};
+use super::consumer::{ConsumerId, Delivery, Told};
 use super::failure::Ending;
 use super::slot::{Fate, MessageId};
 use crate::command::{Settlement, Verb};
@@ -9,15 +9,14 @@ use crate::limits;
 use crate::policy::{Event, event};
 
 impl Group {
-    /// Settles deliveries of one consumer. Returns how many were known and how
-    /// many were not (settled before, expired, or never handed out).
+    /// Settles deliveries of one consumer.
     pub(crate) fn settle(
         &mut self,
         now_ms: u64,
         id: ConsumerId,
         settlements: &[Settlement],
-    ) -> (u64, u64) {
-        let (mut done, mut unknown) = (0, 0);
+    ) -> Told {
+        let mut told = Told::default();
         for settlement in settlements {
             let known = match settlement.verb {
                 Verb::Extend { by_ms } => self.extend_leases(now_ms, id, settlement, by_ms),
@@ -25,11 +24,20 @@ impl Group {
             };
             let named = settlement.last.saturating_sub(settlement.first).saturating_add(1);
             let named = if settlement.last < settlement.first { 0 } else { named };
-            done += known;
-            unknown += named.saturating_sub(known);
+            told.add(Told { done: known, unknown: named.saturating_sub(known) });
+        }
+        if let (false, Some(consumer)) = (self.asked, self.consumers.get_mut(&id)) {
+            consumer.untold.add(told);
         }
         self.open(now_ms, id);
-        (done, unknown)
+        told
+    }
+
+    /// What became of all that a consumer has settled without asking, since it last
+    /// asked for that. What is not done yet is done as if it had asked.
+    pub(crate) fn flush(&mut self, id: ConsumerId) -> Told {
+        self.dying.iter_mut().for_each(|dying| dying.asked = true);
+        self.consumers.get_mut(&id).map(|it| std::mem::take(&mut it.untold)).unwrap_or_default()
     }
 
     fn settle_range(&mut self, now_ms: u64, id: ConsumerId, range: &Settlement, verb: Verb) -> u64 {

@@ -8,7 +8,7 @@ use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::GroupId;
-use crate::group::consumer::Consumer;
+use crate::group::consumer::{Consumer, Told};
 use crate::group::line::Line;
 use crate::limits;
 use crate::rejection::{Limit, Rejection};
@@ -172,6 +172,8 @@ impl Shard {
         self.touch(group);
     }
 
+    /// Settles deliveries; without any, answers when all that the consumer has settled
+    /// before is done and kept.
     pub(super) fn settle(
         &mut self,
         now: Now,
@@ -188,8 +190,17 @@ impl Shard {
             return;
         };
         let found = self.groups.get_mut(&group).expect("a consumer's group exists");
+        if let ([], Some(request)) = (settlements, request) {
+            let Told { done, unknown } = found.flush(id);
+            let level = found.level;
+            found.parts.iter().for_each(|part| self.store.sync(part.cursor, level));
+            self.answers.hand_over(level);
+            self.touch(group);
+            let reply = Reply::Count { done, unknown };
+            return self.answers.answer((key.0, request), reply, level, true);
+        }
         found.asked = request.is_some();
-        let (done, unknown) = found.settle(now.steady_ms, id, settlements);
+        let Told { done, unknown } = found.settle(now.steady_ms, id, settlements);
         found.asked = false;
         let level = found.level;
         self.touch(group);

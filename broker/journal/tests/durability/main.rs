@@ -15,6 +15,7 @@ mod crash_in_recovery;
 mod damaged_metadata;
 mod dead_letter_atomic;
 mod disk_full_simulated;
+mod flush_final;
 mod format_compat;
 mod fsync_fails_once_simulated;
 mod full_disk_roll;

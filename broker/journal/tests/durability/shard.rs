@@ -85,6 +85,10 @@ impl Store for Eager {
         self.store.release(log, from, to, level);
     }
 
+    fn sync(&mut self, log: LogId, level: Level) {
+        self.store.sync(log, level);
+    }
+
     fn reset(&mut self, log: LogId, to: u64) {
         self.store.reset(log, to);
     }
@@ -205,6 +209,16 @@ pub fn settle(connection: u64, first: u64, last: u64, verb: Verb) -> Command {
         subscription: SubscriptionId(1),
         request: None,
         settlements: vec![Settlement { first, last, verb }],
+    }
+}
+
+/// Asks for all that was settled without asking.
+pub fn flush(connection: u64, request: u32) -> Command {
+    Command::Settle {
+        connection: ConnectionId(connection),
+        subscription: SubscriptionId(1),
+        request: Some(RequestId(request)),
+        settlements: Vec::new(),
     }
 }
 

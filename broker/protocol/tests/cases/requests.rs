@@ -148,6 +148,13 @@ fn consumers() -> Vec<Case> {
             settle(Verb::Reject { code: 7 }, &[range(104, 300)]),
         ),
         case(
+            "settle-flush",
+            "What became of all that was settled without an answer so far?",
+            "[3, 11, 5, 0, 0, []]",
+            11,
+            settle(Verb::Ack, &[]),
+        ),
+        case(
             "credit-more",
             "64 more deliveries for consumer 5.",
             "[4, 0, 5, 64]",

@@ -99,6 +99,37 @@ fn unknown_settlements_are_counted() {
 }
 
 #[test]
+fn a_flush_tells_of_what_was_settled_without_asking() {
+    check(
+        "queue orders
+         ann: consume orders credit=4
+         eve: publish orders a b c d
+         ann: flush
+         ann: ack 1-2
+         ann: reject 3
+         ann: ack 1
+         ann: ack 9-18446744073709551615
+         ann: ack 9-18446744073709551615
+         ann: ack 4 asks
+         hold stable
+         ann: flush
+         ann: flush
+         free stable
+         joe: flush",
+        expect![[r#"
+            eve <- published 4: Ok(Memory)
+            ann <- deliver a#1 b#2 c#3 d#4
+            ann <- Count { done: 0, unknown: 0 }
+            broker makes orders/dead
+            ann <- Count { done: 1, unknown: 0 }
+            ann <- Count { done: 3, unknown: 18446744073709551615 }
+            ann <- Count { done: 0, unknown: 0 }
+            joe <- Rejected(NoSubscription)
+        "#]],
+    );
+}
+
+#[test]
 fn a_nack_backs_off_and_its_own_delay_wins() {
     check(
         "queue orders

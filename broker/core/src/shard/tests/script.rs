@@ -362,6 +362,10 @@ impl World {
             }
             ["extend", range] => settle(range, Verb::Extend { by_ms: number(options, "by", 0) }),
             ["reject", range] => settle(range, Verb::Reject { code: number(options, "code", 0) }),
+            ["flush"] => {
+                let (request, settlements) = (Some(request), Vec::new());
+                Command::Settle { connection, subscription, request, settlements }
+            }
             ["seek", group, to] => {
                 let (stream, group) = group.split_once('/').unwrap();
                 Command::Seek {

@@ -1,0 +1,157 @@
+//! What a consumer has settled without asking, and then flushed, never comes again once
+//! the flush is answered, whenever the power goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use weir_core::command::{Level, QueueConfig, Verb};
+use weir_core::effect::{Effect, Reply};
+use weir_core::env::Clock;
+use weir_core::shard::Shard;
+use weir_core::store::{Store, StoreError};
+use weir_journal::Journal;
+use weir_journal::sim::{Seeded, SimFiles};
+
+use crate::shard::{
+    Driven, Eager, Got, consume, create_queue, delivered, flush, message, publish, settle,
+};
+use crate::world::{TestClock, config, seeds};
+
+const ORDERS: u32 = 1;
+
+/// A broker over what is on the disk; `eager`: its writer writes at every chance.
+fn start(files: &SimFiles, eager: bool) -> Driven {
+    let clock = Arc::new(TestClock::default());
+    let now = clock.now();
+    let journal = Journal::open_stepped(Arc::new(files.clone()), clock, config(), 1).unwrap();
+    let store = journal.store(Box::new(|| {}));
+    let journal = Arc::new(Mutex::new(journal));
+    let has_dead = store.has("queue/orders/dead");
+    let store: Box<dyn Store> = match eager {
+        true => Box::new(Eager { store, journal: journal.clone() }),
+        false => Box::new(store),
+    };
+    let mut driven = Driven { shard: Shard::new(store, 10..20), journal: Some(journal), now };
+    let kept = QueueConfig { level: Level::Disk, ..QueueConfig::default() };
+    let mut commands = vec![create_queue(ORDERS, "orders", kept.clone())];
+    if has_dead {
+        commands.push(create_queue(ORDERS + 1, "orders/dead", kept));
+    }
+    driven.hasty_turn(commands).unwrap();
+    driven
+}
+
+#[derive(Default)]
+struct Seen {
+    published: u64,
+    /// Deliveries that wait for a word.
+    open: Vec<Got>,
+    /// Payloads settled and not yet flushed.
+    settled: Vec<String>,
+    /// By request: what its flush is to answer for.
+    asked: BTreeMap<u32, Vec<String>>,
+    requests: u32,
+    flushed: BTreeSet<String>,
+    /// Messages of the flushes that were answered.
+    done: u64,
+}
+
+impl Seen {
+    fn take(&mut self, effects: &[Effect], seed: u64) {
+        for effect in effects {
+            let Effect::Reply { request, reply: Reply::Count { done, unknown }, .. } = effect
+            else {
+                continue;
+            };
+            let flushed = self.asked.remove(&request.0).unwrap();
+            let expected = (flushed.len() as u64, 0);
+            assert_eq!((*done, *unknown), expected, "seed {seed}: of flush {}", request.0);
+            self.done += done;
+            self.flushed.extend(flushed);
+        }
+        let got = delivered(effects).remove(&(2, 1)).unwrap_or_default();
+        for again in got.iter().map(Got::payload).filter(|it| self.flushed.contains(it)) {
+            panic!("seed {seed}: {again} was flushed, and comes again");
+        }
+        self.open.extend(got);
+    }
+
+    fn flush(&mut self) -> weir_core::command::Command {
+        self.requests += 1;
+        self.asked.insert(self.requests, std::mem::take(&mut self.settled));
+        flush(2, self.requests)
+    }
+}
+
+fn busy(
+    driven: &mut Driven,
+    seen: &mut Seen,
+    random: &mut Seeded,
+    seed: u64,
+) -> Result<(), StoreError> {
+    let attached = driven.hasty_turn(vec![consume(2, ORDERS, 1_000)])?;
+    seen.take(&attached, seed);
+    for _ in 0..40 {
+        let mut commands = Vec::new();
+        if random.below(3) > 0 {
+            let numbers = seen.published..seen.published + 1 + random.below(5);
+            seen.published = numbers.end;
+            let messages: Vec<_> = numbers.map(|one| message("", &one.to_string())).collect();
+            commands.push(publish(ORDERS, 0, &messages, 0));
+        }
+        for _ in 0..random.below(6).min(seen.open.len() as u64) {
+            let got = seen.open.swap_remove(random.below(seen.open.len() as u64) as usize);
+            let rejected = random.below(5) == 0;
+            let verb = if rejected { Verb::Reject { code: 7 } } else { Verb::Ack };
+            commands.push(settle(2, got.tag, got.tag, verb));
+            seen.settled.push(got.payload());
+        }
+        if random.below(4) == 0 {
+            commands.push(seen.flush());
+        }
+        driven.now.steady_ms += 1;
+        let effects = match random.below(3) {
+            0 => driven.turn(commands)?,
+            _ => driven.hasty_turn(commands)?,
+        };
+        seen.take(&effects, seed);
+    }
+    Ok(())
+}
+
+#[test]
+fn flush_final() {
+    let (mut cuts, mut done) = (0, 0);
+    for seed in seeds(200, 2_000) {
+        let mut random = Seeded::new(seed);
+        let files = SimFiles::new(seed);
+        let mut seen = Seen::default();
+        for _life in 0..3 {
+            let mut driven = start(&files, random.below(2) == 0);
+            files.cut_power_at(1 + random.below(120));
+            let ended = busy(&mut driven, &mut seen, &mut random, seed);
+            assert!(ended.is_ok() || !files.has_power(), "seed {seed}: {ended:?}");
+            cuts += u64::from(!files.has_power());
+            drop(driven);
+            files.crash(random.number());
+            // What nobody was told of may come again, or not.
+            (seen.open.clear(), seen.settled.clear(), seen.asked.clear());
+        }
+        let mut driven = start(&files, false);
+        let left = driven.turn(vec![consume(2, ORDERS, 60_000)]).unwrap();
+        seen.take(&left, seed);
+        // With nobody else about, it waits for no sync of theirs.
+        let mut commands = Vec::new();
+        for got in std::mem::take(&mut seen.open) {
+            commands.push(settle(2, got.tag, got.tag, Verb::Ack));
+            seen.settled.push(got.payload());
+        }
+        seen.take(&driven.turn(commands).unwrap(), seed);
+        let asked = seen.flush();
+        seen.take(&driven.turn(vec![asked]).unwrap(), seed);
+        assert!(seen.asked.is_empty(), "seed {seed}: the last flush is not answered");
+        done += seen.done;
+    }
+    println!("flush_final: {cuts} power cuts, {done} settlements flushed");
+    assert!(cuts > 0 && done > 0);
+}
