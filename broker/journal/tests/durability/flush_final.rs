@@ -70,8 +70,8 @@ impl Seen {
             self.flushed.extend(flushed);
         }
         let got = delivered(effects).remove(&(2, 1)).unwrap_or_default();
-        for again in got.iter().map(Got::payload).filter(|it| self.flushed.contains(it)) {
-            panic!("seed {seed}: {again} was flushed, and comes again");
+        for payload in got.iter().map(Got::payload) {
+            assert!(!self.flushed.contains(&payload), "seed {seed}: {payload} comes again");
         }
         self.open.extend(got);
     }
@@ -135,7 +135,7 @@ fn flush_final() {
             drop(driven);
             files.crash(random.number());
             // What nobody was told of may come again, or not.
-            (seen.open.clear(), seen.settled.clear(), seen.asked.clear());
+            seen = Seen { open: Vec::new(), settled: Vec::new(), asked: BTreeMap::new(), ..seen };
         }
         let mut driven = start(&files, false);
         let left = driven.turn(vec![consume(2, ORDERS, 60_000)]).unwrap();
