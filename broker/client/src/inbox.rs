@@ -55,8 +55,9 @@ struct Queue {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Untold {
     pub(crate) epoch: u32,
-    noted: u64,
-    /// Some of them were of a connection that is lost.
+    /// The last of them, as they are counted.
+    last: u64,
+    /// Some of them were of a connection that is lost: of those alone the next flush tells.
     pub(crate) lost: bool,
 }
 
@@ -65,12 +66,12 @@ struct Settlements {
     epoch: u32,
     /// In the writer's list.
     queued: bool,
-    /// Settlements noted in this epoch, counted by calls, and those of them that a
-    /// flush has told of.
+    /// Settlements noted so far, counted by calls.
     noted: u64,
+    /// Those of them that went with connections that were lost.
+    void: u64,
+    /// Those of which a flush has told.
     told: u64,
-    /// The connection before this one took settlements along that no flush has told of.
-    lost: bool,
     verbs: Vec<(Verb, Vec<TagRange>)>,
 }
 
@@ -312,8 +313,8 @@ impl Inbox {
         let epoch = queue.epoch;
         drop(queue);
         let mut settlements = lock(&self.settlements);
-        let lost = settlements.lost || settlements.noted > settlements.told;
-        *settlements = Settlements { epoch, lost, ..Settlements::default() };
+        let Settlements { noted, told, .. } = *settlements;
+        *settlements = Settlements { epoch, noted, void: noted, told, ..Settlements::default() };
     }
 
     /// Notes a settlement for the writer.
@@ -354,18 +355,14 @@ impl Inbox {
 
     /// What a flush has to ask for; `None` when all is told.
     pub(crate) fn untold(&self) -> Option<Untold> {
-        let Settlements { epoch, noted, told, lost, .. } = *lock(&self.settlements);
-        (lost || noted > told).then_some(Untold { epoch, noted, lost })
+        let Settlements { epoch, noted, void, told, .. } = *lock(&self.settlements);
+        let lost = void > told;
+        (noted > told).then_some(Untold { epoch, last: if lost { void } else { noted }, lost })
     }
 
-    /// A flush knows what became of it, or that nobody does.
+    /// A flush knows what became of these, or that nobody does.
     pub(crate) fn told(&self, of: Untold) {
-        let mut settlements = lock(&self.settlements);
-        if of.lost || settlements.epoch != of.epoch {
-            settlements.lost = false;
-        } else {
-            settlements.told = of.noted;
-        }
+        lock(&self.settlements).told = of.last;
     }
 
     /// What was noted, ordered and joined, in portions that fit a frame.

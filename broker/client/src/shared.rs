@@ -347,17 +347,19 @@ impl Shared {
         let unsent = &state.outgoing.control_ids;
         let lost: Vec<u32> =
             state.pending.keys().filter(|id| !unsent.contains(id)).copied().collect();
-        for id in lost {
-            if let Some(Pending::Caller(caller, _)) = state.pending.remove(&id) {
-                // A caller that stopped waiting is no loss.
-                let _ = caller.send(Err(Error::ConnectionLost { unconfirmed: 0 }));
-            }
-        }
+        let lost: Vec<_> = lost.iter().filter_map(|id| state.pending.remove(id)).collect();
         state.settling.clear();
         let inboxes: Vec<_> = state.inboxes.values().cloned().collect();
         drop(guard);
         for inbox in inboxes {
             inbox.connection_lost();
+        }
+        // Whoever is told finds everything as it is now.
+        for pending in lost {
+            if let Pending::Caller(caller, _) = pending {
+                // A caller that stopped waiting is no loss.
+                let _ = caller.send(Err(Error::ConnectionLost { unconfirmed: 0 }));
+            }
         }
     }
 

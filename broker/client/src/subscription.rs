@@ -152,9 +152,11 @@ impl Drop for OpenGuard<'_> {
 
 /// Takes an inbox away. The broker is told if it may know of it; settlements that
 /// wait are written before.
-fn close_inbox(handle: &Handle, inbox: &Inbox) {
+fn close_inbox(handle: &Handle, inbox: &Arc<Inbox>) {
     let mut state = handle.shared.lock();
     if state.inboxes.remove(&inbox.id.0).is_some() && state.connected && !state.closing {
+        // Whoever noted the first of them may not have come to it.
+        state.settling.push(inbox.clone());
         let request = Request::Unsubscribe(Unsubscribe { sub: inbox.id });
         state.ask(Pending::Nobody, |out, id| encode_request(out, RequestId(id), &request));
         handle.shared.wake_writer(state);
@@ -366,6 +368,8 @@ impl Consumer {
             return Err(Error::ConnectionLost { unconfirmed: 0 });
         }
         let (caller, answer) = oneshot::channel();
+        // Whoever noted the first of them may not have come to it.
+        state.settling.push(inbox.clone());
         let id = state.ask_bound(Pending::Caller(caller, None), |out, id| {
             encode_settle(out, RequestId(id), inbox.id, Verb::Ack, &[]);
         });

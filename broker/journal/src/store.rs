@@ -419,10 +419,10 @@ impl Store for JournalStore {
     }
 
     fn sync(&mut self, log: LogId, level: Level) {
+        // Also where all is safe by now: more may be settled in this turn.
         let asked = self.turn.iter().map(Order::level).max();
-        let is_safe = self.safe(level) >= self.position && self.turn.is_empty();
-        if level != Level::Memory && !is_safe && asked < Some(level) {
-            // Says nothing new; what lies before it in the journal is synced with it.
+        if level != Level::Memory && asked < Some(level) {
+            // Says nothing new; what lies before it, and in its turn, is synced with it.
             let Log { number, start, .. } = *self.log(log);
             self.order(EntryKind::Trim, level, number, [start, 0, 0, 0], Vec::new());
         }

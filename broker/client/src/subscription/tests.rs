@@ -45,6 +45,15 @@ fn note(consumer: &Consumer, verb: Verb, tag: u64) {
     consumer.receiver.inbox.settle(epoch, verb, [TagRun { first: tag, count: 1 }]);
 }
 
+fn answer(shared: &Shared, id: RequestId, count: SettleCount) {
+    let mut frame = Vec::new();
+    weir_protocol::answer::encode_ok(&mut frame, id, &count);
+    let frame = next_frame(&mut BytesMut::from(&frame[..]), limits::FRAME_BYTES_MAX);
+    let answer = decode_response(&frame.expect("whole").expect("one"));
+    let Ok(Response::Ok { id, body }) = answer else { panic!("no answer: {answer:?}") };
+    shared.answered(id.0, Ok(Reply::Ok(body)));
+}
+
 fn reconnect(shared: &Shared) {
     shared.connection_lost();
     shared.connection_made(&HelloAnswer::default());
@@ -103,17 +112,46 @@ async fn a_flush_asks_for_what_the_writer_took_before() {
     let [_, (id, Request::Settle(asked))] = &requests[..] else { panic!("{requests:?}") };
     assert!(asked.ranges.is_empty());
     let count = SettleCount { done: 1, unknown: 0 };
-    let mut frame = Vec::new();
-    weir_protocol::answer::encode_ok(&mut frame, *id, &count);
-    let frame = next_frame(&mut BytesMut::from(&frame[..]), limits::FRAME_BYTES_MAX);
-    let answer = decode_response(&frame.expect("whole").expect("one"));
-    let Ok(Response::Ok { id, body }) = answer else { panic!("no answer: {answer:?}") };
-    shared.answered(id.0, Ok(Reply::Ok(body)));
+    answer(&shared, *id, count);
     assert!(matches!(flush.as_mut().poll(&mut context), Poll::Ready(Ok(told)) if told == count));
     drop(flush);
     let told = pin!(consumer.flush()).poll(&mut context);
     assert!(matches!(told, Poll::Ready(Ok(count)) if count == SettleCount::default()));
     assert!(written(&shared).is_empty(), "all is told");
+}
+
+#[tokio::test]
+async fn a_flush_writes_what_another_task_is_about_to_tell_the_writer() {
+    let (mut consumer, shared) = consumer();
+    note(&consumer, Verb::Ack, 1);
+    // As if the other had not come to it yet.
+    shared.lock().settling.clear();
+    let mut flush = pin!(consumer.flush());
+    assert!(flush.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let requests = written(&shared);
+    let [(_, Request::Settle(settle)), (_, Request::Settle(asked))] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!((settle.ranges.len(), asked.ranges.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_was_settled_while_a_flush_waited_is_not_forgotten() {
+    let (mut consumer, shared) = consumer();
+    let inbox = consumer.receiver.inbox.clone();
+    let mut context = Context::from_waker(Waker::noop());
+    note(&consumer, Verb::Ack, 1);
+    {
+        let mut flush = pin!(consumer.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+        inbox.settle(0, Verb::Ack, [TagRun { first: 2, count: 1 }]);
+        let requests = written(&shared);
+        answer(&shared, requests[1].0, SettleCount { done: 1, unknown: 0 });
+        reconnect(&shared);
+        assert!(matches!(flush.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+    }
+    let told = pin!(consumer.flush()).poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Err(Error::ConnectionLost { .. }))), "{told:?}");
 }
 
 #[tokio::test]

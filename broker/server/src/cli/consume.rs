@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::ctrl_c;
-use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch};
+use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch, Error};
 
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
@@ -106,10 +106,23 @@ pub(crate) async fn run(
         handle(batch, args, wanted, form, &mut out, &mut tally)?;
     }
     if !args.no_ack {
-        consumer.flush().await?;
+        flush(&mut consumer, out.json).await?;
     }
     drop(consumer);
     finish(args, &tally, out.json)
+}
+
+/// Waits until the broker has done what was settled.
+async fn flush(consumer: &mut Consumer, json: bool) -> Result<(), Failure> {
+    let before = consumer.interruptions();
+    match consumer.flush().await {
+        // One that was lost before: what had not arrived has come again since.
+        Err(Error::ConnectionLost { .. }) if consumer.interruptions() == before => {
+            note(json, "a connection was lost: what was settled on it may have come again");
+            Ok(consumer.flush().await.map(drop)?)
+        }
+        flushed => Ok(flushed.map(drop)?),
+    }
 }
 
 /// The next deliveries; `None` when nothing came for `wait`.
