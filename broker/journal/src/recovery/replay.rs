@@ -383,7 +383,7 @@ impl Replay {
         let filed_end = log.filed_end();
         if live > 0 && base < met && end > filed_end {
             // What was given up as lost can be read again, and its offsets were given again:
-            // the whole entry is told, as the one that it is.
+            // the whole entry is told, though only its first records may be doubled.
             let (from, to) = (base.max(filed_end), end);
             log.damage.insert(from, to);
             let lost = vec![LostRange { log: log.name.to_string(), from, to }];
