@@ -425,15 +425,14 @@ impl Log {
     fn collect_chunk(&self, chunk: &Chunk) -> Option<CollectedChunk> {
         let body = match &chunk.body {
             Body::Memory(batch, _) => CollectedBody::Memory(batch.clone()),
-            Body::Journal(place) => {
-                CollectedBody::Journal { sequence: place.sequence, at: place.at }
-            }
+            &Body::Journal(Place { sequence, at }) => CollectedBody::Journal { sequence, at },
             Body::Gone => return None,
         };
-        let mut released = self.released.within(chunk.base, chunk.end());
-        if chunk.base < self.start {
-            released.insert(0, (chunk.base, self.start.min(chunk.end())));
-        }
+        // Of what is lost and yet there, nobody knows whether it is the right one.
+        let mut released = self.damage.within(chunk.base, chunk.end());
+        released.extend(self.released.within(chunk.base, chunk.end()));
+        released.push((chunk.base, self.start.clamp(chunk.base, chunk.end())));
+        released.sort_unstable();
         Some(CollectedChunk {
             base: chunk.base,
             count: chunk.count,

@@ -61,13 +61,13 @@ pub(crate) struct Pull {
 
 /// What became of deliveries that a consumer has settled.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Tally {
     pub(crate) done: u64,
     /// Settled before, expired, or never handed out.
     pub(crate) unknown: u64,
 }
 
-impl Told {
+impl Tally {
     /// Consumers may name any tags: the sum ends at the largest number.
     pub(crate) fn add(&mut self, more: Self) {
         self.done = self.done.saturating_add(more.done);
@@ -109,7 +109,7 @@ pub(crate) struct Consumer {
     pub(crate) tries: BTreeMap<MessageId, u16>,
     pub(crate) pulls: VecDeque<Pull>,
     /// Of what it has settled without asking, since it last asked for all of that.
-    pub(crate) untold: Told,
+    pub(crate) untold: Tally,
     /// Runs of this turn, on their way out.
     pub(crate) outgoing: Vec<Run>,
 }
@@ -141,7 +141,7 @@ impl Consumer {
             waiting: BTreeSet::new(),
             tries: BTreeMap::new(),
             pulls: VecDeque::new(),
-            untold: Told::default(),
+            untold: Tally::default(),
             outgoing: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What consumers say of their deliveries.
 
 use super::Group;
-use super::consumer::{ConsumerId, Delivery, Told};
+use super::consumer::{ConsumerId, Delivery, Tally};
 use super::failure::Ending;
 use super::slot::{Fate, MessageId};
 use crate::command::{Settlement, Verb};
@@ -15,8 +15,8 @@ impl Group {
         now_ms: u64,
         id: ConsumerId,
         settlements: &[Settlement],
-    ) -> Told {
-        let mut told = Told::default();
+    ) -> Tally {
+        let mut told = Tally::default();
         for settlement in settlements {
             let known = match settlement.verb {
                 Verb::Extend { by_ms } => self.extend_leases(now_ms, id, settlement, by_ms),
@@ -24,7 +24,7 @@ impl Group {
             };
             let named = settlement.last.saturating_sub(settlement.first).saturating_add(1);
             let named = if settlement.last < settlement.first { 0 } else { named };
-            told.add(Told { done: known, unknown: named.saturating_sub(known) });
+            told.add(Tally { done: known, unknown: named.saturating_sub(known) });
         }
         if let (false, Some(consumer)) = (self.asked, self.consumers.get_mut(&id)) {
             consumer.untold.add(told);
@@ -35,7 +35,7 @@ impl Group {
 
     /// What became of all that a consumer has settled without asking, since it last
     /// asked for that. What is not done yet is done as if it had asked.
-    pub(crate) fn flush(&mut self, id: ConsumerId) -> Told {
+    pub(crate) fn flush(&mut self, id: ConsumerId) -> Tally {
         self.dying.iter_mut().for_each(|dying| dying.asked = true);
         self.consumers.get_mut(&id).map(|it| std::mem::take(&mut it.untold)).unwrap_or_default()
     }

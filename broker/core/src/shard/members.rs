@@ -8,7 +8,7 @@ use crate::command::{ConnectionId, RequestId, Settlement, Source, SubscriptionId
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::GroupId;
-use crate::group::consumer::{Consumer, Told};
+use crate::group::consumer::{Consumer, Tally};
 use crate::group::line::Line;
 use crate::limits;
 use crate::rejection::{Limit, Rejection};
@@ -191,7 +191,7 @@ impl Shard {
         };
         let found = self.groups.get_mut(&group).expect("a consumer's group exists");
         if let ([], Some(request)) = (settlements, request) {
-            let Told { done, unknown } = found.flush(id);
+            let Tally { done, unknown } = found.flush(id);
             let level = found.level;
             found.parts.iter().for_each(|part| self.store.sync(part.cursor, level));
             self.answers.hand_over(level);
@@ -200,7 +200,7 @@ impl Shard {
             return self.answers.answer((key.0, request), reply, level, true);
         }
         found.asked = request.is_some();
-        let Told { done, unknown } = found.settle(now.steady_ms, id, settlements);
+        let Tally { done, unknown } = found.settle(now.steady_ms, id, settlements);
         found.asked = false;
         let level = found.level;
         self.touch(group);

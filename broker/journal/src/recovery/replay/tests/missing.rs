@@ -64,23 +64,30 @@ fn a_lost_block_is_told_when_its_records_are_settled() {
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
 }
 
-/// Nothing of these records can be told from those that took their place.
-#[test]
-fn records_that_come_back_behind_their_successors_are_told() {
-    let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), QUEUE);
+/// A log whose records 3 and 4 were lost, given up and are back behind a successor of 4,
+/// which is "next". The file that they lie in.
+fn come_back(files: &Arc<SimFiles>) -> String {
+    let mut life = Life::of(files, config(), QUEUE);
     life.append(&[Level::Disk; 3]);
     life.write();
     life.append_payload(life.log, Level::Disk, b"lost").unwrap();
     life.append(&[Level::Disk]);
     life.end();
-    let (path, held) = damage_block_of(&files, b"lost");
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    let (path, held) = damage_block_of(files, b"lost");
+    drop(Life::of(files, late_checkpoints(), QUEUE));
     accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    assert!(life.takes_more());
+    let mut life = Life::of(files, late_checkpoints(), QUEUE);
+    life.append_payload(life.log, Level::Disk, b"next").unwrap();
     life.end();
     files.damage(&path, &held, 0);
+    path
+}
+
+/// Nothing tells these records from those that took their place.
+#[test]
+fn records_that_come_back_behind_their_successors_are_told() {
+    let files = Arc::new(SimFiles::new(1));
+    come_back(&files);
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
     let lost: Vec<_> = life.journal.report().lost().map(|lost| (lost.from, lost.to)).collect();
     assert_eq!((lost, life.takes_more()), (vec![(4, 5)], false));
@@ -89,6 +96,24 @@ fn records_that_come_back_behind_their_successors_are_told() {
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
     assert!(life.takes_more());
+}
+
+/// When they have left the journal, their successors are found again.
+#[test]
+fn records_that_come_back_are_not_filed_in_place_of_their_successors() {
+    let files = Arc::new(SimFiles::new(1));
+    let path = come_back(&files);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    while is_replayed(&files, &path) {
+        life.make_checkpoint(&files, "queue/later");
+    }
+    life.end();
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+    let mut records = Vec::new();
+    life.store.read(life.log, 4, 1 << 20, &mut records).unwrap();
+    let [record] = &records[..] else { panic!("not one: {records:?}") };
+    assert!(record.batch.bytes.windows(4).any(|part| part == b"next"), "{record:?}");
 }
 
 /// Also where it was closed for a block that had nothing of it.
