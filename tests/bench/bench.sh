@@ -29,4 +29,5 @@ export MIMALLOC_PURGE_DELAY=60000
 "$bench" run --weir "$weir" "$@"
 if [ $# -eq 0 ]; then
     "$bench" report results.json --plots "$root/docs/performance" >"$root/docs/performance.md"
+    cp results.json "$root/docs/performance/results.json"
 fi

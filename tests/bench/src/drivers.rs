@@ -27,7 +27,8 @@ pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
         ("nats", found(nats::Nats::find())),
         ("redis", found(redis::Redis::find(redis::Queues::Streams))),
         ("rabbitmq", found(rabbit::Rabbit::find())),
-        ("iggy", found(iggy::Iggy::find())),
+        ("iggy", found(iggy::Iggy::find(iggy::Manner::InOrder))),
+        ("iggy-4", found(iggy::Iggy::find(iggy::Manner::SideBySide))),
         ("redis-lists", found(redis::Redis::find(redis::Queues::Lists))),
     ]
 }

@@ -1,6 +1,6 @@
 //! What the machine says of itself, and the CPU time of processes: all from /proc.
 //!
-//! Times come in ticks of 10 ms, which is 0.3 % of a window of 3 s.
+//! Times come in ticks of 10 ms, which is 0.7 % of a window of 1.5 s.
 
 use std::collections::HashMap;
 use std::fs;

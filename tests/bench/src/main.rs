@@ -30,7 +30,7 @@ mod tally;
 mod targets;
 mod workloads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -75,7 +75,7 @@ struct RunArgs {
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Samples of each cell.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     repeats: usize,
     /// Length of a window, seconds.
     #[arg(long, default_value_t = 1.5)]
@@ -159,7 +159,7 @@ async fn run(args: RunArgs) -> Result<()> {
     let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
     let mut results = Results {
         started: date(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        command: command(),
         machine: Machine::read(&folder.canonicalize()?),
         repeats: args.repeats,
         seconds: args.seconds,
@@ -201,7 +201,7 @@ async fn run(args: RunArgs) -> Result<()> {
             _ => continue,
         }
         // After each workload, so that a run that is broken off is not lost.
-        std::fs::write(&args.out, serde_json::to_vec_pretty(&bench.results)?)?;
+        std::fs::write(&args.out, serde_json::to_vec(&bench.results)?)?;
         let title = if name == "limits" { name.to_owned() } else { name.to_uppercase() };
         say(&format!("\n{}", table::workload(&bench.results, &title)));
     }
@@ -222,6 +222,15 @@ fn report(args: &ReportArgs) -> Result<()> {
     }
     say(report::page(&results, &plots).trim_end());
     Ok(())
+}
+
+/// How this was called, without the folders of whoever called it.
+fn command() -> String {
+    let name = |arg: String| match Path::new(&arg).file_name() {
+        Some(name) if arg.starts_with('/') => name.to_string_lossy().into_owned(),
+        _ => arg,
+    };
+    std::env::args().skip(1).map(name).collect::<Vec<_>>().join(" ")
 }
 
 /// The time, as the system prints it.

@@ -2,13 +2,14 @@
 //! same run as the brokers, in turns with them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
+use rustix::io::ReadWriteFlags;
 
 /// Bytes of the file that is overwritten.
 const FILE_BYTES: u64 = 64 << 20;
@@ -24,13 +25,16 @@ pub(crate) enum Way {
     Overwrite,
     /// Over zeros, in a file opened with `O_DSYNC`.
     Dsync,
+    /// Over zeros, each write with `RWF_DSYNC`.
+    DsyncWrite,
 }
 
 /// Every way, with its name.
-pub(crate) const WAYS: [(Way, &str); 3] = [
+pub(crate) const WAYS: [(Way, &str); 4] = [
     (Way::Append, "append + fdatasync"),
     (Way::Overwrite, "overwrite + fdatasync"),
     (Way::Dsync, "overwrite, O_DSYNC"),
+    (Way::DsyncWrite, "overwrite, RWF_DSYNC"),
 ];
 
 fn create(path: &Path, flags: i32) -> Result<File> {
@@ -47,30 +51,51 @@ fn repeated(window: Duration, mut step: impl FnMut(u64) -> Result<()>) -> Result
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
+/// A file whose writes last, in one of the ways.
+struct Lasting {
+    file: File,
+    way: Way,
+    block: Vec<u8>,
+}
+
+impl Lasting {
+    /// With writes of `bytes`.
+    fn make(path: &Path, way: Way, bytes: usize) -> Result<Self> {
+        let block = vec![7; bytes];
+        if way == Way::Append {
+            return Ok(Self { file: create(path, 0)?, way, block });
+        }
+        let file = create(path, 0)?;
+        file.write_all_at(&vec![0; FILE_BYTES as usize], 0)?;
+        file.sync_all()?;
+        let flags = if way == Way::Dsync { libc::O_DSYNC } else { 0 };
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+        Ok(Self { file, way, block })
+    }
+
+    /// Makes the write with this number, counted from 0.
+    fn write(&self, number: u64) -> Result<()> {
+        let at = number * self.block.len() as u64;
+        let at = if self.way == Way::Append { at } else { at % FILE_BYTES };
+        if self.way == Way::DsyncWrite {
+            let (parts, flags) = ([IoSlice::new(&self.block)], ReadWriteFlags::DSYNC);
+            let written = rustix::io::pwritev2(&self.file, &parts, at, flags)?;
+            ensure!(written == self.block.len(), "a write was cut short");
+            return Ok(());
+        }
+        self.file.write_all_at(&self.block, at)?;
+        if self.way != Way::Dsync {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes of `bytes` that were made to last, a second.
 pub(crate) fn syncs(folder: &Path, way: Way, bytes: usize, window: Duration) -> Result<f64> {
     let path = folder.join("raw-sync");
-    let flags = if way == Way::Dsync { libc::O_DSYNC } else { 0 };
-    if way != Way::Append {
-        let file = create(&path, 0)?;
-        file.write_all_at(&vec![0; FILE_BYTES as usize], 0)?;
-        file.sync_all()?;
-    }
-    let file = if way == Way::Append {
-        create(&path, 0)?
-    } else {
-        OpenOptions::new().write(true).custom_flags(flags).open(&path)?
-    };
-    let block = vec![7; bytes];
-    let rate = repeated(window, |count| {
-        let at = count * bytes as u64;
-        let at = if way == Way::Append { at } else { at % FILE_BYTES };
-        file.write_all_at(&block, at)?;
-        if way != Way::Dsync {
-            file.sync_data()?;
-        }
-        Ok(())
-    })?;
+    let file = Lasting::make(&path, way, bytes)?;
+    let rate = repeated(window, |count| file.write(count))?;
     std::fs::remove_file(path)?;
     Ok(rate)
 }
@@ -101,10 +126,35 @@ fn pair() -> Result<(TcpStream, TcpStream)> {
 /// Round trips a second over the loopback, one at a time, `bytes` there and 50
 /// back, between two plain threads.
 pub(crate) fn round_trips(bytes: usize, window: Duration) -> Result<f64> {
+    trips(bytes, window, |_| Ok(()))
+}
+
+/// As [`round_trips`], where the other side makes a write of 512 bytes last before it
+/// answers: what one message in flight at a time comes to.
+pub(crate) fn synced_trips(folder: &Path, bytes: usize, window: Duration) -> Result<f64> {
+    let path = folder.join("raw-trips");
+    let file = Lasting::make(&path, Way::DsyncWrite, 512)?;
+    let rate = trips(bytes, window, move |count| file.write(count))?;
+    std::fs::remove_file(path)?;
+    Ok(rate)
+}
+
+fn trips(
+    bytes: usize,
+    window: Duration,
+    between: impl Fn(u64) -> Result<()> + Send + 'static,
+) -> Result<f64> {
     let (mut one, mut other) = pair()?;
-    let echo = std::thread::spawn(move || {
+    let echo = std::thread::spawn(move || -> Result<()> {
         let mut buffer = vec![0; bytes];
-        while other.read_exact(&mut buffer).is_ok() && other.write_all(&buffer[..50]).is_ok() {}
+        for count in 0.. {
+            if other.read_exact(&mut buffer).is_err() {
+                break;
+            }
+            between(count)?;
+            other.write_all(&buffer[..50])?;
+        }
+        Ok(())
     });
     let (there, mut back) = (vec![1; bytes], [0; 50]);
     let rate = repeated(window, |_| {
@@ -113,7 +163,7 @@ pub(crate) fn round_trips(bytes: usize, window: Duration) -> Result<f64> {
         Ok(())
     })?;
     drop(one);
-    drop(echo.join());
+    echo.join().map_err(|_| anyhow!("the other side panicked"))??;
     Ok(rate)
 }
 

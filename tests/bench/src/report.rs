@@ -8,18 +8,24 @@ use crate::targets;
 const HEAD: &str = "# Performance
 
 Weir and what a user would take instead, side by side in one run. This page is written by
-`weir-bench report`; the samples are in the JSON file of the run. To make it again:
+`weir-bench report`; the samples are in [performance/results.json](performance/results.json). To
+make it again:
 
 ```sh
 tests/bench/install-peers.sh    # once: redis-server, rabbitmq-server, nats-server
+export IGGY_SERVER=...          # Apache Iggy's server, which no registry has: left out without
 tests/bench/bench.sh            # everything; less with --only w1,w4 --peers weir,nats
 ```
 
-How to read it: a cell is the median (least–most over the repeats), then the ratio to the best
+How to read it: a cell is the median (least–most) of the repeats, then the ratio to the best
 peer of its row (`×`; for times, less is better), and for Weir the share of what the raw relay
 does. Every sample has a server of its own in a fresh folder, drivers take turns, clients and
 server **share the cores** of the machine: a slow client hides its broker, so CPU per message
-stands beside every rate. NOISY: other programs used more than 0.3 cores in the median sample.
+stands beside every rate. \"default\" means that the acknowledgement waits for no sync of its own
+(for Weir that is its level `os`, although `disk` is what it does unless told otherwise);
+\"synced\" means acknowledged when it is on the disk. What each broker promises is listed under
+Configurations. NOISY: other programs used more than 0.3 cores in the median sample. Lost:
+published and not received; told: the broker told the listener how many it skipped.
 ";
 
 /// What was counted and profiled beside the run: written by hand, and dated.
@@ -52,13 +58,13 @@ fn method(workload: &str) -> &'static str {
             "Two producers with confirmations, 512 in flight each, handed over 64 at a time; four consumers, credit 256, explicit acknowledgements. Producers wait while more than 20,000 messages wait in the queue. Redis: a receipt per pipeline; RabbitMQ, NATS: one per message; Weir: one per 64."
         }
         "W3" => {
-            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer."
+            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192."
         }
         "W4" => {
-            "Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second."
+            "For 10 s. Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second more: its times are its backlog."
         }
         "W5" => {
-            "One producer, messages of 128 B to a queue. The limit is 1 / (1/raw sync + 1/raw round trip), with the best way to sync 512 bytes."
+            "One producer, messages of 128 B to a queue. The yardstick is the time of one raw sync of 512 bytes (the quickest of four ways) and one raw round trip over the loopback, each measured alone by plain threads. It is no upper bound; that is the synced echo, a round trip to a plain thread that syncs before it answers."
         }
         "W6" => {
             "JSON payloads in all four. (a) nothing bound; (b) `subject-router`, remembered per subject; (c) `json-router` and `json-filter`, which look into every payload; (d) `tests/bench/dispatcher`, a delivery policy that hands out every message itself (`chooser` 0), for queue and stream."

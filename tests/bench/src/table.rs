@@ -3,6 +3,7 @@
 
 use crate::drivers::RELAY;
 use crate::results::{Cell, Results, Sample};
+use crate::workloads::durable::{ECHO, YARDSTICK};
 use crate::workloads::physical::LIMIT;
 
 /// Figures with three digits and a letter for thousands.
@@ -50,9 +51,9 @@ pub(crate) fn line(sample: &Sample) -> String {
     )
 }
 
-/// Whether a driver is a peer: neither Weir in any form nor the floor.
+/// Whether a driver is a peer: neither Weir in any form nor the machine by itself.
 pub(crate) fn is_peer(driver: &str) -> bool {
-    driver != RELAY && !driver.starts_with("weir") && driver != LIMIT
+    !driver.starts_with("weir") && ![RELAY, LIMIT, YARDSTICK, ECHO].contains(&driver)
 }
 
 /// What the variants of W6 are held against.
@@ -87,9 +88,9 @@ pub(crate) fn cell(cells: &[Cell<'_>], driver: &str, value: &str, lowest: bool) 
         text += &format!(" [{:.2} of the relay]", spread.median / floor.median);
     }
     if driver.starts_with("weir")
-        && let Some(limit) = find(LIMIT).and_then(|cell| cell.value(value))
+        && let Some(raw) = find(YARDSTICK).and_then(|cell| cell.value(value))
     {
-        text += &format!(" [{:.2} of the limit]", spread.median / limit.median);
+        text += &format!(" [{:.2} of raw sync + trip]", spread.median / raw.median);
     }
     if find(driver).is_some_and(Cell::noisy) {
         text += " NOISY";

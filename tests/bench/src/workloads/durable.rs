@@ -1,18 +1,24 @@
 //! W5: acknowledged and synced, one message in flight at a time and 64 of them.
 //!
-//! Beside them stands what one raw sync and one raw round trip allow: the best of
-//! the ways to sync 512 bytes, measured in turns with the brokers.
+//! Beside them stands a yardstick: one raw sync, the best of the ways to sync 512 bytes,
+//! and one raw round trip, measured in turns with the brokers. And what bounds them: a
+//! round trip to a plain thread that syncs before it answers.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 
-use super::{Bench, Figures, Stage, Timing, figures, physical::LIMIT};
+use super::{Bench, Figures, Stage, Timing, figures};
 use crate::driver::{Case, Pace, Sync};
 use crate::machine::{Meter, metered};
 use crate::raw;
 use crate::stamp::{Batch, Layout};
+
+/// Name of the yardstick's column.
+pub(crate) const YARDSTICK: &str = "raw sync + trip";
+/// And of what bounds it.
+pub(crate) const ECHO: &str = "raw synced echo";
 
 const CASE: Case = Case::Queue(Sync::Synced);
 /// Payload, bytes.
@@ -28,7 +34,7 @@ pub(crate) async fn run(bench: &mut Bench) {
         let row = format!("{window} in flight, {SIZE} B");
         for repeat in 0..bench.repeats {
             if window == 1 {
-                limit(bench, &row, repeat).await;
+                yardstick(bench, &row, repeat).await;
             }
             bench
                 .once(repeat, &drivers, ("W5", &row), CASE, |stage| {
@@ -42,27 +48,30 @@ pub(crate) async fn run(bench: &mut Bench) {
     bench.drivers = drivers;
 }
 
-async fn limit(bench: &mut Bench, row: &str, repeat: usize) {
+async fn yardstick(bench: &mut Bench, row: &str, repeat: usize) {
     let (folder, window) = (bench.folder.clone(), bench.window.min(Duration::from_secs(1)));
-    let work = move || -> Result<(f64, f64)> {
+    let work = move || -> Result<(f64, f64, f64)> {
         let folder = tempfile::tempdir_in(folder)?;
         let mut best: f64 = 0.0;
         for (way, _) in raw::WAYS {
             best = best.max(raw::syncs(folder.path(), way, 512, window)?);
         }
-        Ok((best, raw::round_trips(200, window)?))
+        let trips = raw::round_trips(200, window)?;
+        Ok((best, trips, raw::synced_trips(folder.path(), 200, window)?))
     };
     let found = tokio::task::spawn_blocking(move || metered(work)).await;
     let found = found.context("the thread ended").and_then(|(found, it)| Ok((found?, it)));
     match found {
-        Ok(((syncs, trips), resources)) => {
+        Ok(((syncs, trips, both), resources)) => {
             let bound = 1.0 / (1.0 / syncs + 1.0 / trips);
             let values = vec![("rate", bound), ("syncs", syncs), ("round_trips", trips)];
             let resources = Some(resources);
             let figures = Figures { values, resources, ..Figures::default() };
-            bench.keep(("W5", row), LIMIT.to_owned(), CASE, repeat, figures);
+            bench.keep(("W5", row), YARDSTICK.to_owned(), CASE, repeat, figures);
+            let figures = Figures { values: vec![("rate", both)], ..Figures::default() };
+            bench.keep(("W5", row), ECHO.to_owned(), CASE, repeat, figures);
         }
-        Err(error) => bench.results.failures.push(format!("W5 limit: {error:#}")),
+        Err(error) => bench.results.failures.push(format!("W5 yardstick: {error:#}")),
     }
 }
 

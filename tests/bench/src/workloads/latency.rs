@@ -19,8 +19,8 @@ use crate::tally::Tally;
 
 /// Messages a second.
 const RATE: u64 = 5_000;
-/// Windows of other workloads that one of these lasts: 10 s of the usual 3.
-const LONGER: f64 = 10.0 / 3.0;
+/// Windows of other workloads that one of these lasts: 10 s of the usual 1.5.
+const LONGER: f64 = 10.0 / 1.5;
 /// In flight at most: a tenth of a second's messages, so that none has to wait.
 const PACE: Pace = Pace { window: 512, batch: 1 };
 const CREDIT: usize = 256;

@@ -79,6 +79,10 @@ impl Broker for Clients {
             let mut arguments = FieldTable::default();
             let kind = if self.case == Case::Queue(Sync::Synced) { "quorum" } else { "classic" };
             arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+            if kind == "classic" {
+                // The newer way to keep its messages, which is the default from 4.0 on.
+                arguments.insert("x-queue-version".into(), AMQPValue::LongInt(2));
+            }
             channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
             Ok(())
         })
