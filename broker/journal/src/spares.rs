@@ -13,6 +13,9 @@ use crate::files::Files;
 use crate::limits;
 use crate::shared::Shared;
 
+/// Zeros that go to the disk at once, bytes.
+const SYNCED_AT_ONCE: u64 = 4 << 20;
+
 /// See the file's head.
 pub(crate) struct Spares {
     names: Mutex<Vec<String>>,
@@ -129,9 +132,12 @@ impl Spares {
             while at < self.len {
                 let part = (self.len - at).min(zeros.len() as u64);
                 file.write_at(&zeros[..part as usize], at)?;
-                // One sync of all of it would hold up the journal's own.
                 file.start_sync(at..at + part);
                 at += part;
+                // All of it at once would hold up the journal's own writes, for 24 ms.
+                if at.is_multiple_of(SYNCED_AT_ONCE) {
+                    file.sync_data()?;
+                }
             }
             file.sync_data()
         };
