@@ -2,43 +2,17 @@
 //! the flush is answered, whenever the power goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 
-use weir_core::command::{Level, QueueConfig, Verb};
+use weir_core::command::Verb;
 use weir_core::effect::{Effect, Reply};
-use weir_core::env::Clock;
-use weir_core::shard::Shard;
-use weir_core::store::{Store, StoreError};
-use weir_journal::Journal;
+use weir_core::store::StoreError;
 use weir_journal::sim::{Seeded, SimFiles};
 
-use crate::shard::{
-    Driven, Eager, Got, consume, create_queue, delivered, flush, message, publish, settle,
-};
-use crate::world::{TestClock, config, seeds};
+use crate::shard::{Driven, Got, ORDERS, consume, delivered, flush, message, publish, settle};
+use crate::world::{config, seeds};
 
-const ORDERS: u32 = 1;
-
-/// A broker over what is on the disk; `eager`: its writer writes at every chance.
 fn start(files: &SimFiles, eager: bool) -> Driven {
-    let clock = Arc::new(TestClock::default());
-    let now = clock.now();
-    let journal = Journal::open_stepped(Arc::new(files.clone()), clock, config(), 1).unwrap();
-    let store = journal.store(Box::new(|| {}));
-    let journal = Arc::new(Mutex::new(journal));
-    let has_dead = store.has("queue/orders/dead");
-    let store: Box<dyn Store> = match eager {
-        true => Box::new(Eager { store, journal: journal.clone() }),
-        false => Box::new(store),
-    };
-    let mut driven = Driven { shard: Shard::new(store, 10..20), journal: Some(journal), now };
-    let kept = QueueConfig { level: Level::Disk, ..QueueConfig::default() };
-    let mut commands = vec![create_queue(ORDERS, "orders", kept.clone())];
-    if has_dead {
-        commands.push(create_queue(ORDERS + 1, "orders/dead", kept));
-    }
-    driven.hasty_turn(commands).unwrap();
-    driven
+    Driven::start(files, config(), eager)
 }
 
 #[derive(Default)]

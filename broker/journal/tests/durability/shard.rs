@@ -11,11 +11,14 @@ use weir_core::command::{
     Settlement, Source, SubscriptionId, Verb,
 };
 use weir_core::effect::{Effect, Run};
-use weir_core::env::Now;
+use weir_core::env::{Clock, Now};
 use weir_core::shard::Shard;
 use weir_core::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
-use weir_journal::{Journal, JournalStore};
+use weir_journal::sim::SimFiles;
+use weir_journal::{Journal, JournalConfig, JournalStore};
 use weir_message::{Batch, BatchBuilder};
+
+use crate::world::TestClock;
 
 pub struct Driven {
     pub shard: Shard,
@@ -128,7 +131,34 @@ impl Store for Eager {
     }
 }
 
+/// The queue that [`Driven::start`] makes.
+pub const ORDERS: u32 = 1;
+/// Its dead-letter queue, once there is one.
+pub const DEAD: u32 = 2;
+
 impl Driven {
+    /// A broker over what is on the disk; `eager`: its writer writes at every chance.
+    pub fn start(files: &SimFiles, config: JournalConfig, eager: bool) -> Self {
+        let clock = Arc::new(TestClock::default());
+        let now = clock.now();
+        let journal = Journal::open_stepped(Arc::new(files.clone()), clock, config, 1).unwrap();
+        let store = journal.store(Box::new(|| {}));
+        let journal = Arc::new(Mutex::new(journal));
+        let has_dead = store.has("queue/orders/dead");
+        let store: Box<dyn Store> = match eager {
+            true => Box::new(Eager { store, journal: journal.clone() }),
+            false => Box::new(store),
+        };
+        let mut driven = Self { shard: Shard::new(store, 10..20), journal: Some(journal), now };
+        let kept = QueueConfig { level: Level::Disk, ..QueueConfig::default() };
+        let mut commands = vec![create_queue(ORDERS, "orders", kept.clone())];
+        if has_dead {
+            commands.push(create_queue(DEAD, "orders/dead", kept));
+        }
+        driven.hasty_turn(commands).unwrap();
+        driven
+    }
+
     /// Does what is asked, and goes on until nothing more comes of it.
     pub fn turn(&mut self, commands: Vec<Command>) -> Result<Vec<Effect>, StoreError> {
         let mut effects = Vec::new();
