@@ -198,6 +198,7 @@ impl Journal {
             chain_crc: found.chain_crc,
             durable: found.synced_block,
         };
+        shared.keep_spare();
         let writer =
             Writer::start(shared.clone(), first).map_err(io(&writer::path(found.next_sequence)))?;
         *Shared::lock(&shared.writer) = Some(writer);

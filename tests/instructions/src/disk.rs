@@ -142,6 +142,10 @@ impl File for MemoryFile {
         Ok(())
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.bytes).len() as u64)
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{File, FileEntry, Files, Space};
@@ -211,6 +211,17 @@ impl OsFile {
         }
         Ok(true)
     }
+
+    fn write_zeros(&self, len: u64) -> io::Result<()> {
+        let zeros = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < len {
+            let part = (len - at).min(zeros.len() as u64);
+            self.write_at(&zeros[..part as usize], at)?;
+            at += part;
+        }
+        Ok(())
+    }
 }
 
 impl File for OsFile {
@@ -274,6 +285,18 @@ impl File for OsFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len).map_err(|error| self.named("set the length of", &error))
+    }
+
+    /// Without writing them, where the file system can.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        loop {
+            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(len),
+                Err(error) => Err(self.named("take room for", &error.into())),
+                Ok(()) => Ok(()),
+            };
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

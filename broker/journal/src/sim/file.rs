@@ -136,6 +136,10 @@ impl File for SimFile {
         end
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state()?;
         if !state.has_power {
