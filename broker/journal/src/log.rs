@@ -428,11 +428,10 @@ impl Log {
             &Body::Journal(Place { sequence, at }) => CollectedBody::Journal { sequence, at },
             Body::Gone => return None,
         };
-        // Of what is lost and yet there, nobody knows whether it is the right one.
-        let mut released = self.damage.within(chunk.base, chunk.end());
-        released.extend(self.released.within(chunk.base, chunk.end()));
-        released.push((chunk.base, self.start.clamp(chunk.base, chunk.end())));
-        released.sort_unstable();
+        let mut released = self.released.within(chunk.base, chunk.end());
+        if chunk.base < self.start {
+            released.insert(0, (chunk.base, self.start.min(chunk.end())));
+        }
         Some(CollectedChunk {
             base: chunk.base,
             count: chunk.count,

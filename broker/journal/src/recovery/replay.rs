@@ -15,8 +15,8 @@ use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
 use crate::log::{Body, Log, Place};
 use crate::ranges::Ranges;
 use crate::segment::{BlockIndex, Segment};
-use crate::writer;
 
+mod again;
 mod losses;
 
 /// Numbers of logs left out behind missing blocks, which may have named new ones.
@@ -181,6 +181,7 @@ impl Replay {
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
+        self.give_again(number, base);
         let suspect = self.suspects.remove(&number);
         let Some(Suspect { expected, damage }) = suspect.filter(|it| base > it.expected) else {
             return;
@@ -376,28 +377,12 @@ impl Replay {
         // The lengths that precede the messages do not count.
         let all = (entry.body.len() as u64).saturating_sub(4 * entry.b);
         let bytes_live = all * live / entry.b.max(1);
-        let met = self.met.insert(entry.log, end).unwrap_or(0);
+        self.met.insert(entry.log, end);
         log.damage = log.damage.minus(&Ranges::from_iter([(base, end)]), 0);
         log.time_max_ms = log.time_max_ms.max(entry.c);
         let known_end = log.end.max(end);
-        let filed_end = log.filed_end();
-        if live > 0 && base < met && end > filed_end {
-            // What was given up as lost can be read again, and its offsets were given again:
-            // the whole entry is told, though only its first records may be doubled.
-            let (from, to) = (base.max(filed_end), end);
-            log.damage.insert(from, to);
-            let lost = vec![LostRange { log: log.name.to_string(), from, to }];
-            report.damage.push(Damage {
-                file: writer::path(place.sequence),
-                from: place.at.into(),
-                to: place.at.into(),
-                first_block: 0,
-                next_block: 0,
-                what: "records whose offsets others have, which were given up and are back".into(),
-                lost,
-            });
-        } else if live > 0 && base >= met {
-            // A record met twice would be one too many.
+        // What was filed is in segments already.
+        if live > 0 && base >= log.filed_end() {
             let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
             log.end = base;
             log.append(stamp, entry.level, entry.b as u32, bytes_live, Body::Journal(place));

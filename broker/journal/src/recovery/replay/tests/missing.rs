@@ -64,56 +64,85 @@ fn a_lost_block_is_told_when_its_records_are_settled() {
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
 }
 
-/// A log whose records 3 and 4 were lost, given up and are back behind a successor of 4,
-/// which is "next". The file that they lie in.
-fn come_back(files: &Arc<SimFiles>) -> String {
+/// A log whose records 3, 4 and 5 were lost, given up and are back behind successors of 4
+/// and 5, which are "next" and "last". The file that they lie in.
+fn come_back(files: &Arc<SimFiles>, is_settled: bool) -> String {
     let mut life = Life::of(files, config(), QUEUE);
     life.append(&[Level::Disk; 3]);
     life.write();
     life.append_payload(life.log, Level::Disk, b"lost").unwrap();
-    life.append(&[Level::Disk]);
+    life.append(&[Level::Disk; 2]);
+    if is_settled {
+        life.store.release(life.log, 0, 6, Level::Disk);
+    }
     life.end();
     let (path, held) = damage_block_of(files, b"lost");
     drop(Life::of(files, late_checkpoints(), QUEUE));
     accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
     let mut life = Life::of(files, late_checkpoints(), QUEUE);
-    life.append_payload(life.log, Level::Disk, b"next").unwrap();
+    for payload in [b"next", b"last"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
     life.end();
     files.damage(&path, &held, 0);
     path
 }
 
-/// Nothing tells these records from those that took their place.
-#[test]
-fn records_that_come_back_behind_their_successors_are_told() {
-    let files = Arc::new(SimFiles::new(1));
-    come_back(&files);
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    let lost: Vec<_> = life.journal.report().lost().map(|lost| (lost.from, lost.to)).collect();
-    assert_eq!((lost, life.takes_more()), (vec![(4, 5)], false));
-    life.end();
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
-    assert!(life.takes_more());
+/// The payloads of four bytes from `offset` on, one by one.
+fn payloads(life: &Life, mut offset: u64) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    while offset < life.bounds().1 {
+        let mut records = Vec::new();
+        life.store.read(life.log, offset, 1 << 20, &mut records).unwrap();
+        let Some(first) = records.first() else { break };
+        let payload = first.batch.bytes[..first.batch.ends[0] as usize].last_chunk::<4>();
+        found.push((first.offset, String::from_utf8_lossy(payload.unwrap()).into_owned()));
+        offset = first.offset + 1;
+    }
+    found
 }
 
-/// When they have left the journal, their successors are found again.
+/// They were given up, and their successors acknowledged after that: in the start that finds
+/// them, from segments, and when they have left the journal.
 #[test]
-fn records_that_come_back_are_not_filed_in_place_of_their_successors() {
-    let files = Arc::new(SimFiles::new(1));
-    let path = come_back(&files);
-    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-    while is_replayed(&files, &path) {
-        life.make_checkpoint(&files, "queue/later");
+fn records_that_come_back_behind_their_successors_stay_given_up() {
+    for is_settled in [false, true] {
+        let files = Arc::new(SimFiles::new(1));
+        let path = come_back(&files, is_settled);
+        let expected = [(4, "next".to_owned()), (5, "last".to_owned())];
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+        assert_eq!(payloads(&life, 3), expected, "{is_settled}");
+        assert_eq!(life.bounds().1, 6);
+        while is_replayed(&files, &path) {
+            life.make_checkpoint(&files, "queue/later");
+        }
+        assert_eq!(payloads(&life, 3), expected, "filed, {is_settled}");
+        life.end();
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+        assert_eq!(payloads(&life, 3), expected, "behind, {is_settled}");
+        assert!(life.takes_more());
     }
-    life.end();
+}
+
+/// What was settled of them stays so, whatever was settled of those that were there before.
+#[test]
+fn what_was_settled_of_successors_stays_so() {
+    let files = Arc::new(SimFiles::new(1));
+    come_back(&files, true);
     let life = Life::of(&files, late_checkpoints(), QUEUE);
-    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
-    let mut records = Vec::new();
-    life.store.read(life.log, 4, 1 << 20, &mut records).unwrap();
-    let [record] = &records[..] else { panic!("not one: {records:?}") };
-    assert!(record.batch.bytes.windows(4).any(|part| part == b"next"), "{record:?}");
+    life.end();
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    life.store.release(life.log, 4, 5, Level::Disk);
+    life.end();
+    for _ in 0..2 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert_eq!(payloads(&life, 3), [(5, "last".to_owned())]);
+        life.make_checkpoint(&files, "queue/later");
+        life.end();
+    }
 }
 
 /// Also where it was closed for a block that had nothing of it.
