@@ -211,3 +211,38 @@ impl Spares {
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pace, Spares};
+    use crate::files::Files;
+    use crate::sim::{Effect, Fault, Operation, SimFiles};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// A disk on which zeros cannot be written.
+    fn without_zeros() -> SimFiles {
+        let files = SimFiles::new(1);
+        files.make_folder("journal").unwrap();
+        files.arm(Fault::new(Operation::Write, 1, Effect::Error).under("journal/spare-"));
+        files
+    }
+
+    #[test]
+    fn zeros_are_for_short_syncs() {
+        for (bytes, syncs, zeros) in [(0, 0, true), (64 << 20, 9_000, true), (64 << 20, 90, false)]
+        {
+            let spares = Spares::new(Vec::new(), 1 << 20);
+            let made = spares.keep(&without_zeros(), Pace { bytes, syncs });
+            assert_eq!(made.is_err(), zeros, "{syncs} syncs");
+        }
+    }
+
+    #[test]
+    fn a_writer_waits_for_no_zeros() {
+        let spares = Spares::new(Vec::new(), 1 << 20);
+        assert!(spares.make_sure(&without_zeros()).unwrap());
+        let spares = Spares::new(Vec::new(), 1 << 20);
+        spares.is_wanted.store(true, Relaxed);
+        assert!(spares.keep(&without_zeros(), Pace::default()).unwrap());
+    }
+}
