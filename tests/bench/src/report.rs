@@ -58,13 +58,13 @@ fn method(workload: &str) -> &'static str {
             "Two producers with confirmations, 512 in flight each, handed over 64 at a time; four consumers, credit 256, explicit acknowledgements. Producers wait while more than 20,000 messages wait in the queue. Redis: a receipt per pipeline; RabbitMQ, NATS: one per message; Weir: one per 64."
         }
         "W3" => {
-            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192."
+            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192, four at a time."
         }
         "W4" => {
-            "For 10 s. Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second more: its times are its backlog."
+            "For nearly seven windows. Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second more: its times are its backlog."
         }
         "W5" => {
-            "One producer, messages of 128 B to a queue. The yardstick is the time of one raw sync of 512 bytes (the quickest of four ways) and one raw round trip over the loopback, each measured alone by plain threads. It is no upper bound; that is the synced echo, a round trip to a plain thread that syncs before it answers."
+            "One producer, messages of 128 B to a queue. The yardstick is the time of one raw sync of 512 bytes (the quickest of four ways) and one raw round trip over the loopback, each measured alone by plain threads. The synced echo is a round trip to a plain thread that syncs before it answers, in the quickest of these ways. Neither is an upper bound: they are measured at other moments than the brokers."
         }
         "W6" => {
             "JSON payloads in all four. (a) nothing bound; (b) `subject-router`, remembered per subject; (c) `json-router` and `json-filter`, which look into every payload; (d) `tests/bench/dispatcher`, a delivery policy that hands out every message itself (`chooser` 0), for queue and stream."

@@ -47,9 +47,10 @@ impl Driver for Rabbit {
 
     fn about(&self, case: Case) -> Option<String> {
         match case {
-            Case::PubSub => Some("transient exclusive queues, no acks".to_owned()),
+            Case::PubSub => Some("transient exclusive queues, version 2, no acks".to_owned()),
             Case::Queue(Sync::Default) => Some(
-                "durable classic queue, persistent messages: confirmed after a sync for many"
+                "durable classic queue, version 2, persistent messages: confirmed when handed to \
+                 the operating system"
                     .to_owned(),
             ),
             Case::Queue(Sync::Synced) => {

@@ -46,6 +46,20 @@ impl Clients {
     }
 }
 
+fn of_type(kind: &str) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    arguments
+}
+
+/// What a classic queue is declared with.
+fn classic() -> FieldTable {
+    let mut arguments = of_type("classic");
+    // The newer way to keep its messages, which is the default from 4.0 on.
+    arguments.insert("x-queue-version".into(), AMQPValue::LongInt(2));
+    arguments
+}
+
 impl Broker for Clients {
     fn publisher(&self, subject: String) -> Answer<'_, Box<dyn Publish>> {
         Box::pin(async move {
@@ -60,7 +74,7 @@ impl Broker for Clients {
             let (connection, channel) = self.channel().await?;
             let options =
                 QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-            let queue = channel.queue_declare("".into(), options, FieldTable::default()).await?;
+            let queue = channel.queue_declare("".into(), options, classic()).await?;
             let (name, none) = (queue.name().clone(), FieldTable::default());
             let bind = QueueBindOptions::default();
             channel.queue_bind(name.clone(), EXCHANGE.into(), subject.into(), bind, none).await?;
@@ -76,13 +90,10 @@ impl Broker for Clients {
     fn make_queue(&self, queue: String) -> Answer<'_, ()> {
         Box::pin(async move {
             let (_connection, channel) = self.channel().await?;
-            let mut arguments = FieldTable::default();
-            let kind = if self.case == Case::Queue(Sync::Synced) { "quorum" } else { "classic" };
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
-            if kind == "classic" {
-                // The newer way to keep its messages, which is the default from 4.0 on.
-                arguments.insert("x-queue-version".into(), AMQPValue::LongInt(2));
-            }
+            let arguments = match self.case {
+                Case::Queue(Sync::Synced) => of_type("quorum"),
+                _ => classic(),
+            };
             channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
             Ok(())
         })
