@@ -36,13 +36,14 @@ impl Part {
     /// settled.
     ///
     /// What the cursor says of offsets that the log does not have (they were
-    /// kept in memory only) is void: others will get them.
+    /// kept in memory only) is void: others will get them. Not where the log has lost
+    /// some: then those may be among them, and come back.
     pub(crate) fn resume(store: &mut dyn Store, log: LogId, cursor: LogId) -> Self {
         let bounds = store.bounds(log);
         let floor = store.bounds(cursor).start;
         let stretches = stretches(store, cursor, floor);
         let told = stretches.last().map_or(floor, |last| last.end);
-        if cursor != log && told > bounds.end {
+        if cursor != log && told > bounds.end && store.damage(log).is_none() {
             store.reset(cursor, floor.min(bounds.end));
             let level = Level::Disk.min(store.level_max());
             for Range { start, end } in stretches.iter().filter(|one| one.start < bounds.end) {

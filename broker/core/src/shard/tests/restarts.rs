@@ -6,6 +6,7 @@ use weir_message::{BatchBuilder, encode};
 
 use super::script::{check, check_over};
 use crate::command::Level;
+use crate::group::part::Part;
 use crate::memory_store::MemoryStore;
 use crate::store::{Stamp, Store};
 
@@ -529,4 +530,20 @@ fn a_cursor_says_nothing_of_messages_that_were_kept_in_memory_only() {
               [board] built-in g0 lag 6 ready 6 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
         "#]],
     );
+}
+
+/// The files may be put back, and with them what the group has settled.
+#[test]
+fn a_cursor_is_left_as_it_is_while_something_is_lost() {
+    for (lost, start) in [(None, 3), (Some(2..3), 6)] {
+        let mut store = filled("stream/flights/0", 3);
+        if let Some(lost) = lost {
+            store.damage_log("stream/flights/0", lost);
+        }
+        let log = store.open("stream/flights/0").unwrap();
+        let cursor = store.open("group/flights/audit/0").unwrap();
+        store.reset(cursor, 6);
+        let part = Part::resume(&mut store, log, cursor);
+        assert_eq!((store.bounds(cursor).start, part.slots.next()), (start, 3));
+    }
 }
