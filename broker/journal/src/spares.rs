@@ -51,7 +51,8 @@ pub(crate) struct Pace {
 impl Pace {
     /// Whether zeros were worth their while between `earlier` and now.
     fn wants_zeros(self, earlier: Self) -> bool {
-        let (bytes, syncs) = (self.bytes - earlier.bytes, self.syncs - earlier.syncs);
+        let bytes = self.bytes.saturating_sub(earlier.bytes);
+        let syncs = self.syncs.saturating_sub(earlier.syncs);
         bytes < (syncs + 1) * LONG_SYNC_BYTES
     }
 }
@@ -138,8 +139,11 @@ impl Spares {
         if !self.is_empty() {
             return Ok(true);
         }
-        let earlier = std::mem::replace(&mut *making, pace);
-        self.make_first(files, pace.wants_zeros(earlier))
+        let made = self.make_first(files, pace.wants_zeros(*making));
+        if let Ok(true) = made {
+            *making = pace;
+        }
+        made
     }
 
     /// Makes one if there is none; called by who holds `making`.
@@ -181,8 +185,7 @@ impl Spares {
             }
             other => other?,
         };
-        let made = file.allocate(self.len).and_then(|()| file.sync_data());
-        if let Err(error) = made.and_then(|()| if zeros { self.fill(&*file) } else { Ok(()) }) {
+        if let Err(error) = self.prepare(&*file, zeros) {
             // Half of one is of no use, and takes what others need.
             drop(files.remove(&name));
             return Err(error);
@@ -190,11 +193,28 @@ impl Spares {
         Ok(name)
     }
 
-    /// Writes zeros until the file is full of them, or wanted.
-    fn fill(&self, file: &dyn File) -> io::Result<()> {
+    /// Gives a new file its room.
+    fn prepare(&self, file: &dyn File, zeros: bool) -> io::Result<()> {
+        let is_allocated = file.allocate(self.len)?;
+        if !is_allocated {
+            return self.fill(file, || false);
+        }
+        file.sync_data()?;
+        match self.fill(file, || !zeros || self.is_wanted.load(Relaxed)) {
+            // It would do without, and what is written there later may fit.
+            Err(error) if is_full(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes zeros until the file is full of them, or they are not wanted.
+    fn fill(&self, file: &dyn File, is_over: impl Fn() -> bool) -> io::Result<()> {
+        if is_over() {
+            return Ok(());
+        }
         let zeros = vec![0; ZEROS_BYTES];
         let mut at = 0;
-        while at < self.len && !self.is_wanted.load(Relaxed) {
+        while at < self.len && !is_over() {
             let part = (self.len - at).min(zeros.len() as u64);
             file.write_at(&zeros[..part as usize], at)?;
             file.start_sync(at..at + part);

@@ -211,17 +211,6 @@ impl OsFile {
         }
         Ok(true)
     }
-
-    fn write_zeros(&self, len: u64) -> io::Result<()> {
-        let zeros = vec![0; 1 << 20];
-        let mut at = 0;
-        while at < len {
-            let part = (len - at).min(zeros.len() as u64);
-            self.write_at(&zeros[..part as usize], at)?;
-            at += part;
-        }
-        Ok(())
-    }
 }
 
 impl File for OsFile {
@@ -287,14 +276,14 @@ impl File for OsFile {
         self.file.set_len(len).map_err(|error| self.named("set the length of", &error))
     }
 
-    /// Without writing them, where the file system can.
-    fn allocate(&self, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<bool> {
         loop {
             return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
                 Err(Errno::INTR) => continue,
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(len),
+                // The last two by file systems of users and by filters of system calls.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(false),
                 Err(error) => Err(self.named("take room for", &error.into())),
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(true),
             };
         }
     }

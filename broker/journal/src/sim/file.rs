@@ -136,8 +136,8 @@ impl File for SimFile {
         end
     }
 
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.set_len(len).map(|()| true)
     }
 
     fn len(&self) -> io::Result<u64> {
