@@ -171,11 +171,19 @@ impl Journal {
         let now_ms = clock.now().wall_ms;
         mark::write(&*files, found.store_id, found.synced_block, now_ms).map_err(io("synced"))?;
         mark_unclean(&*files)?;
+        // Those of an earlier configuration may be shorter.
+        let is_whole = |path: &String| {
+            let len = files.open(path).and_then(|file| file.len());
+            len.is_ok_and(|len| len >= config.journal_file_bytes)
+        };
+        let (spares, short): (Vec<_>, Vec<_>) = found.spares.into_iter().partition(is_whole);
+        // One that cannot be removed now is found again by the next start.
+        short.iter().for_each(|path| drop(files.remove(path)));
         let start = Start {
             store_id: found.store_id,
             synced_block: found.synced_block,
             journal_files: found.journal_files,
-            spares: found.spares,
+            spares,
             recovered: found.logs,
             catalogue: found.catalogue,
             snapshots: found.snapshots,
@@ -324,10 +332,10 @@ impl Journal {
         self.shared.sync_through(self.shared.position())
     }
 
-    /// Number and lost stretches of a log that nobody has opened.
-    pub(crate) fn damage_of(&self, name: &str) -> Option<(u64, Vec<(u64, u64)>)> {
+    /// Number, end and lost stretches of a log that nobody has opened.
+    pub(crate) fn damage_of(&self, name: &str) -> Option<(u64, u64, Vec<(u64, u64)>)> {
         let unopened = Shared::lock(&self.shared.recovered);
-        unopened.get(name).map(|log| (log.number, log.damage.iter().collect()))
+        unopened.get(name).map(|log| (log.number, log.end, log.damage.iter().collect()))
     }
 
     pub(crate) fn hand_over(

@@ -269,13 +269,13 @@ fn give_up(
     let (mut given_up, mut orders) = (Vec::new(), Vec::new());
     let mut is_all = true;
     for name in journal.unopened() {
-        let Some((number, damage)) = journal.damage_of(&name) else { continue };
+        let Some((number, end, damage)) = journal.damage_of(&name) else { continue };
         for (from, to) in damage {
             if !is_meant(&name, (from, to)) {
                 is_all = false;
                 continue;
             }
-            orders.push(accepted(number, from, to));
+            orders.push(accepted(number, from..to, end));
             given_up.push(LostRange { log: name.clone(), from, to });
         }
     }
@@ -283,7 +283,7 @@ fn give_up(
         // What only a checkpoint knows of has no blocks.
         let damage = journal.report().damage.iter();
         let blocks = damage.filter(|damage| damage.first_block > 0 || damage.lost.is_empty());
-        orders.extend(blocks.map(|damage| accepted(0, damage.first_block, damage.next_block)));
+        orders.extend(blocks.map(|damage| accepted(0, damage.first_block..damage.next_block, 0)));
     }
     let done = journal.hand_over(orders);
     journal.close()?;
@@ -292,12 +292,13 @@ fn give_up(
 }
 
 /// Of log 0 the numbers are those of blocks.
-fn accepted(log: u64, from: u64, to: u64) -> Order {
+/// `end` is that of the log.
+fn accepted(log: u64, Range { start, end: to }: Range<u64>, end: u64) -> Order {
     Order::Plain {
         kind: EntryKind::LossAccepted,
         level: Level::Disk,
         log,
-        numbers: [from, to, 0, 0],
+        numbers: [start, to, end, 0],
         body: Vec::new(),
     }
 }

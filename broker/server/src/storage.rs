@@ -9,7 +9,7 @@ use weir_core::env::{Clock, Random};
 use weir_core::memory_store::{MemoryCatalogue, MemoryStore};
 use weir_core::store::{Catalogue, Store, StoreError};
 use weir_journal::files::OsFiles;
-use weir_journal::{Journal, JournalConfig, OpenError, RecoveryReport};
+use weir_journal::{Journal, JournalConfig, LostRange, OpenError, RecoveryReport};
 
 use crate::config::{Config, StoreKind};
 use crate::system::SystemRandom;
@@ -116,6 +116,9 @@ fn tell(report: &RecoveryReport) {
     }
     for head in &report.heads {
         warn!(%head, "the head of a file is damaged; nothing is lost by it");
+    }
+    for LostRange { log, from, to } in &report.set_aside {
+        warn!(%log, from, to, "messages that were given up as lost are back; the log went on without them");
     }
     if let Some(torn) = report.unfinished() {
         let (file, from, bytes) = (&torn.file, torn.at, torn.bytes);

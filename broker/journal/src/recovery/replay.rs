@@ -181,7 +181,7 @@ impl Replay {
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        self.give_again(number, base);
+        self.give_again(number, base, report);
         let suspect = self.suspects.remove(&number);
         let Some(Suspect { expected, damage }) = suspect.filter(|it| base > it.expected) else {
             return;
@@ -295,6 +295,7 @@ impl Replay {
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
                         let name = log.name.to_string();
+                        self.end_again(entry.log, entry.c, report);
                         self.accept_end(entry, name, report);
                         if let Some(log) = self.logs.get_mut(&entry.log) {
                             accept(log, entry.a, entry.b);
@@ -457,6 +458,8 @@ fn is_whole(log: &Log) -> bool {
 fn accept(log: &mut Log, from: u64, to: u64) {
     let left: Ranges = log.damage.iter().filter(|&(start, end)| start < from || end > to).collect();
     log.damage = left;
+    // What of it is there counts no more.
+    drop(log.release(from.max(log.filed_end()), to.min(log.end)));
     log.give_up(from, to);
     // They are not given again.
     log.end = log.end.max(to);

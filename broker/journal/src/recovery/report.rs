@@ -27,6 +27,10 @@ pub struct RecoveryReport {
     /// they say is known from elsewhere.
     #[serde(default)]
     pub heads: Vec<String>,
+    /// Records that were lost with the end of a log, were given up, and are back: the log
+    /// has gone on without them, so they are not read.
+    #[serde(default)]
+    pub set_aside: Vec<LostRange>,
     /// How long it took, ms.
     pub took_ms: u64,
 }

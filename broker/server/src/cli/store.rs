@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use weir_journal::RecoveryReport;
 use weir_journal::files::OsFiles;
 use weir_journal::tools::{self, FolderFigures};
+use weir_journal::{LostRange, RecoveryReport};
 
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
@@ -134,6 +134,7 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
         out.value(&json!({
             "sound": is_sound, "logs": logs, "messages": messages, "clean": report.clean,
             "torn": report.unfinished(), "damage": report.damage, "heads": report.heads, "lost": lost,
+            "set_aside": report.set_aside,
         }))?;
     } else {
         out.line(&format!("{logs} logs with {messages} messages were read"))?;
@@ -184,6 +185,12 @@ pub(super) fn explain(report: &RecoveryReport) -> Vec<String> {
     }
     for head in &report.heads {
         lines.push(format!("a damaged head, nothing is lost by that: {head}"));
+    }
+    for LostRange { log, from, to } in &report.set_aside {
+        lines.push(format!(
+            "given up as lost, and back: {log} {from}..{to}; it went on without them, so they are \
+             not read"
+        ));
     }
     if let Some(torn) = report.unfinished() {
         lines.push(format!(

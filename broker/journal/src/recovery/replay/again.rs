@@ -1,28 +1,71 @@
-//! Offsets that were given again. The end of a log was lost, somebody gave it up, the log
-//! went on there, and then the files that held its former end were put back.
+//! Records that were lost with the end of a log, were given up, and are back, for the files
+//! that held them were put back.
 //!
-//! Invariant: of two records with one offset the later one counts. Its publisher was told
-//! last, and the former one was given up by name.
+//! Invariant: the log went on without them, so none of them is in the way of what came after
+//! that, or has what is said of that said of itself.
 
 use super::Replay;
 use crate::log::Log;
 use crate::ranges::Ranges;
+use crate::recovery::report::LostRange;
+use crate::recovery::{Damage, RecoveryReport};
 
 impl Replay {
-    /// A record at `base` is next in the log: what was met from there on is none of its any
-    /// more. What segments hold was filed once that was known.
-    pub(super) fn give_again(&mut self, number: u64, base: u64) {
+    /// Somebody has given up a loss when the log ended at `end` (0: not noted). What was met
+    /// behind that was not there then: it is set aside, and told.
+    pub(super) fn end_again(&mut self, number: u64, end: u64, report: &mut RecoveryReport) {
+        if end == 0 || self.met.get(&number).is_none_or(|&met| met <= end) {
+            return;
+        }
+        let Some(log) = self.logs.get_mut(&number).filter(|log| end >= log.filed_end()) else {
+            return;
+        };
+        let name = log.name.to_string();
+        let gone = cut_off(log, end);
+        report.set_aside.extend(gone.iter().map(|(from, to)| LostRange {
+            log: name.clone(),
+            from,
+            to,
+        }));
+        self.met.insert(number, end);
+        // What more of it may be missing still was given up as well.
+        self.suspects.remove(&number);
+    }
+
+    /// A record at `base` is next in the log, whatever was met there. Where nobody is known
+    /// to have given that up, the block that said so is lost, and with it perhaps others:
+    /// the log is closed.
+    pub(super) fn give_again(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
         let met = self.met.get(&number).copied().unwrap_or(0);
         let Some(log) = self.logs.get_mut(&number) else { return };
-        if base < met && base >= log.filed_end() {
-            cut_off(log, base);
+        if base >= met || base < log.filed_end() {
+            return;
         }
+        let name = log.name.to_string();
+        let gone = cut_off(log, base);
+        let set_aside = gone.iter().map(|(from, to)| LostRange { log: name.clone(), from, to });
+        report.set_aside.extend(set_aside);
+        let (from, to) = (base.saturating_sub(1), base);
+        log.damage.insert(from, to);
+        report.damage.push(Damage {
+            file: format!("the journal's files of {name}"),
+            from: 0,
+            to: 0,
+            first_block: 0,
+            next_block: 0,
+            what: "offsets were given again, and nothing is there any more that says why"
+                .to_owned(),
+            lost: vec![LostRange { log: name, from, to }],
+        });
     }
 }
 
 /// Takes away all records from `from` on, and what is known of them: that they were settled
-/// is said of others than those that come now.
-fn cut_off(log: &mut Log, from: u64) {
+/// is said of others than those that come now. Returns those that were not settled.
+fn cut_off(log: &mut Log, from: u64) -> Ranges {
+    let chunks = log.chunks.iter().filter(|chunk| chunk.end() > from && chunk.live > 0);
+    let there: Ranges = chunks.map(|chunk| (chunk.base.max(from), chunk.end())).collect();
+    let gone = there.minus(&log.released, log.start);
     let behind = Ranges::from_iter([(from, u64::MAX)]);
     log.released = log.released.minus(&behind, 0);
     log.damage = log.damage.minus(&behind, 0);
@@ -42,6 +85,7 @@ fn cut_off(log: &mut Log, from: u64) {
         log.chunks.pop_back();
     }
     (log.end, log.stable) = (from, from);
+    gone
 }
 
 #[cfg(test)]
@@ -61,7 +105,8 @@ mod tests {
         }
         drop(log.release(1, 2));
         drop(log.release(3, 5));
-        cut_off(&mut log, 3);
+        let gone = cut_off(&mut log, 3);
+        assert_eq!(gone.iter().collect::<Vec<_>>(), [(5, 8)]);
         let [chunk] = log.chunks.make_contiguous() else { panic!("{:?}", log.chunks) };
         assert_eq!((chunk.base, chunk.count, chunk.live, chunk.bytes), (0, 3, 2, 200));
         assert_eq!((log.start, log.end, log.stable, log.bytes), (0, 3, 3, 200));

@@ -170,6 +170,21 @@ impl Life {
     }
 }
 
+/// A block behind its end would need room that nobody has taken.
+#[test]
+fn a_file_of_an_earlier_configuration_is_not_used_again_if_it_is_shorter() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, small_files(), QUEUE);
+    life.make_checkpoints();
+    life.end();
+    let longer = 2 * small_files().journal_file_bytes;
+    let life =
+        Life::of(&files, JournalConfig { journal_file_bytes: longer, ..small_files() }, QUEUE);
+    life.end();
+    let newest = files.paths().into_iter().filter(|path| path.starts_with("journal/j-")).max();
+    assert_eq!(files.bytes(&newest.unwrap()).unwrap().len() as u64, longer);
+}
+
 /// What was written down of them must not be said of others, however often it is read.
 #[test]
 fn offsets_that_were_settled_are_not_given_again() {

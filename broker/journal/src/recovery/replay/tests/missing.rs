@@ -64,9 +64,12 @@ fn a_lost_block_is_told_when_its_records_are_settled() {
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
 }
 
-/// A log whose records 3, 4 and 5 were lost, given up and are back behind successors of 4
-/// and 5, which are "next" and "last". The file that they lie in.
-fn come_back(files: &Arc<SimFiles>, is_settled: bool) -> String {
+/// What takes the place of records 4 and 5 in [`come_back`].
+const SUCCESSORS: [(&[u8; 4], Level); 2] = [(b"next", Level::Disk), (b"last", Level::Disk)];
+
+/// A log whose records 3, 4 and 5 were lost, given up and are back behind these successors,
+/// the first of which is 4. The file that they lie in.
+fn come_back(files: &Arc<SimFiles>, is_settled: bool, successors: &[(&[u8; 4], Level)]) -> String {
     let mut life = Life::of(files, config(), QUEUE);
     life.append(&[Level::Disk; 3]);
     life.write();
@@ -80,8 +83,8 @@ fn come_back(files: &Arc<SimFiles>, is_settled: bool) -> String {
     drop(Life::of(files, late_checkpoints(), QUEUE));
     accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
     let mut life = Life::of(files, late_checkpoints(), QUEUE);
-    for payload in [b"next", b"last"] {
-        life.append_payload(life.log, Level::Disk, payload).unwrap();
+    for &(payload, level) in successors {
+        life.append_payload(life.log, level, payload).unwrap();
         life.write();
     }
     life.end();
@@ -109,12 +112,14 @@ fn payloads(life: &Life, mut offset: u64) -> Vec<(u64, String)> {
 fn records_that_come_back_behind_their_successors_stay_given_up() {
     for is_settled in [false, true] {
         let files = Arc::new(SimFiles::new(1));
-        let path = come_back(&files, is_settled);
+        let path = come_back(&files, is_settled, &SUCCESSORS);
         let expected = [(4, "next".to_owned()), (5, "last".to_owned())];
         let mut life = Life::of(&files, late_checkpoints(), QUEUE);
         assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
         assert_eq!(payloads(&life, 3), expected, "{is_settled}");
         assert_eq!(life.bounds().1, 6);
+        let aside = life.journal.report().set_aside.iter().map(|it| (it.from, it.to));
+        assert_eq!(aside.collect::<Vec<_>>(), if is_settled { vec![] } else { vec![(4, 6)] });
         while is_replayed(&files, &path) {
             life.make_checkpoint(&files, "queue/later");
         }
@@ -127,11 +132,66 @@ fn records_that_come_back_behind_their_successors_stay_given_up() {
     }
 }
 
+/// Nor in place of one that is missing, or that was kept in memory only.
+#[test]
+fn records_that_come_back_stand_for_no_others() {
+    let files = Arc::new(SimFiles::new(1));
+    come_back(&files, false, &SUCCESSORS);
+    damage_block_of(&files, b"next");
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    let lost: Vec<_> = life.journal.report().lost().map(|lost| (lost.from, lost.to)).collect();
+    assert_eq!((lost, life.takes_more()), (vec![(4, 5)], false));
+    assert_eq!(payloads(&life, 5), [(5, "last".to_owned())]);
+
+    let files = Arc::new(SimFiles::new(1));
+    let in_memory = (b"gone", Level::Memory);
+    come_back(&files, false, &[in_memory, in_memory, (b"more", Level::Disk)]);
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert_eq!(payloads(&life, 3), [(6, "more".to_owned())]);
+}
+
+/// Retention by bytes would trim what is good for it.
+#[test]
+fn what_was_given_up_and_is_back_counts_for_nothing() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    for payload in [b"one.", b"lost", b"two."] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
+    let bytes = life.store.bounds(life.log).bytes;
+    life.end();
+    let (path, held) = damage_block_of(&files, b"lost");
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    files.damage(&path, &held, 0);
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+    assert_eq!(life.store.bounds(life.log).bytes, bytes / 3 * 2);
+}
+
+/// The block may be lost that says that they were given up.
+#[test]
+fn offsets_that_two_records_have_close_a_log_when_nobody_gave_one_up() {
+    let files = Arc::new(SimFiles::new(1));
+    let given_up = |path: &String| path.starts_with("journal/j-");
+    come_back(&files, false, &SUCCESSORS);
+    // It lies in the file before that of the successors.
+    let last = files.paths().into_iter().rfind(given_up).unwrap();
+    let before = files.paths().into_iter().filter(given_up).rfind(|path| *path < last).unwrap();
+    files.damage(&before, &[0; 512], 4096);
+    for _ in 0..2 {
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        assert!(life.has_lost() && !life.takes_more(), "{:?}", life.journal.report());
+        life.end();
+    }
+}
+
 /// What was settled of them stays so, whatever was settled of those that were there before.
 #[test]
 fn what_was_settled_of_successors_stays_so() {
     let files = Arc::new(SimFiles::new(1));
-    come_back(&files, true);
+    come_back(&files, true, &SUCCESSORS);
     let life = Life::of(&files, late_checkpoints(), QUEUE);
     life.end();
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
