@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::limits::{DRAIN_MS_MAX, READ_BYTES_MAX, READ_BYTES_MIN};
 use crate::outbox::{Outbox, Pieces};
 use crate::session::{Ended, Session};
+use crate::step_aside::step_aside;
 
 /// Room for the next read. A connection that sends much reads much at once; one
 /// that is idle, or promises what does not come, holds next to nothing.
@@ -34,6 +35,11 @@ impl Default for Room {
 }
 
 impl Room {
+    /// Whether the client sends as much as can be read at once.
+    fn is_widest(&self) -> bool {
+        self.bytes == READ_BYTES_MAX
+    }
+
     /// Whether the read took all the room there was: there may be more.
     fn learn(&mut self, read_bytes: usize) -> bool {
         let is_full = read_bytes >= self.bytes;
@@ -84,6 +90,9 @@ pub async fn read_loop(
             break why;
         }
         session.between_reads(has_more).await;
+        if has_more && room.is_widest() {
+            step_aside().await;
+        }
     };
     if stop.is_cancelled() {
         // What was taken is answered before the client is told to go.

@@ -29,6 +29,7 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod shards;
-pub mod storage;
+mod step_aside;
+mod storage;
 pub mod system;
 pub mod wire;
