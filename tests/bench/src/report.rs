@@ -58,7 +58,7 @@ fn method(workload: &str) -> &'static str {
             "Two producers with confirmations, 512 in flight each, handed over 64 at a time; four consumers, credit 256, explicit acknowledgements. Producers wait while more than 20,000 messages wait in the queue. Redis: a receipt per pipeline; RabbitMQ, NATS: one per message; Weir: one per 64."
         }
         "W3" => {
-            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192, four at a time."
+            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192, one at a time: four at once were slower."
         }
         "W4" => {
             "For nearly seven windows. Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second more: its times are its backlog."
