@@ -13,6 +13,7 @@ use crate::files::{self, Files};
 use crate::keeper::{Idle, Keeper, KeeperPolicy, KeeperStart, Told};
 use crate::limits;
 use crate::order::Order;
+use crate::ranges::Ranges;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io, mark};
 use crate::rest::KeeperNews;
 use crate::segment::Sizes;
@@ -333,9 +334,9 @@ impl Journal {
     }
 
     /// Number, end and lost stretches of a log that nobody has opened.
-    pub(crate) fn damage_of(&self, name: &str) -> Option<(u64, u64, Vec<(u64, u64)>)> {
+    pub(crate) fn damage_of(&self, name: &str) -> Option<(u64, u64, Ranges)> {
         let unopened = Shared::lock(&self.shared.recovered);
-        unopened.get(name).map(|log| (log.number, log.end, log.damage.iter().collect()))
+        unopened.get(name).map(|log| (log.number, log.end, log.damage.clone()))
     }
 
     pub(crate) fn hand_over(

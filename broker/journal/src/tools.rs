@@ -270,7 +270,7 @@ fn give_up(
     let mut is_all = true;
     for name in journal.unopened() {
         let Some((number, end, damage)) = journal.damage_of(&name) else { continue };
-        for (from, to) in damage {
+        for (from, to) in damage.iter() {
             if !is_meant(&name, (from, to)) {
                 is_all = false;
                 continue;

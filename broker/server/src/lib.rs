@@ -30,6 +30,6 @@ pub mod session;
 pub mod shard;
 pub mod shards;
 mod step_aside;
-mod storage;
+pub mod storage;
 pub mod system;
 pub mod wire;
