@@ -242,7 +242,7 @@ mod tests {
     /// A disk on which zeros cannot be written.
     fn without_zeros() -> SimFiles {
         let files = SimFiles::new(1);
-        files.make_folder("journal").unwrap();
+        files.make_folder("journal").expect("it is new");
         files.arm(Fault::new(Operation::Write, 1, Effect::Error).under("journal/spare-"));
         files
     }
@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn a_writer_waits_for_no_zeros() {
         let spares = Spares::new(Vec::new(), 1 << 20);
-        assert!(spares.make_sure(&without_zeros()).unwrap());
+        assert!(spares.make_sure(&without_zeros()).is_ok_and(|is_there| is_there));
         let spares = Spares::new(Vec::new(), 1 << 20);
         spares.is_wanted.store(true, Relaxed);
-        assert!(spares.keep(&without_zeros(), Pace::default()).unwrap());
+        assert!(spares.keep(&without_zeros(), Pace::default()).is_ok_and(|is_there| is_there));
     }
 }
