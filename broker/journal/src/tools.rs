@@ -275,7 +275,7 @@ fn give_up(
                 is_all = false;
                 continue;
             }
-            orders.push(accepted(number, from..to, end));
+            orders.push(accepted(number, from..to, if to == end { end } else { 0 }));
             given_up.push(LostRange { log: name.clone(), from, to });
         }
     }
@@ -292,7 +292,7 @@ fn give_up(
 }
 
 /// Of log 0 the numbers are those of blocks.
-/// `end` is that of the log.
+/// `end` is that of the log where the stretch reaches it, else 0.
 fn accepted(log: u64, Range { start, end: to }: Range<u64>, end: u64) -> Order {
     Order::Plain {
         kind: EntryKind::LossAccepted,

@@ -35,6 +35,9 @@ pub(super) struct Replay {
     /// One past the last offset that settlements name behind a log's end: those were kept in
     /// memory only, or are lost.
     settled_to: HashMap<u64, u64>,
+    /// Stretches of offsets that were given twice, by log, as long as nobody is known to
+    /// have given up the former records.
+    given_twice: HashMap<u64, (u64, u64)>,
     /// Logs that may have been in missing blocks: the next append tells what was lost.
     suspects: HashMap<u64, Suspect>,
     /// Number of the last block of which the checkpoint has all.
@@ -78,6 +81,7 @@ impl Replay {
             next_log: content.next_log,
             met: HashMap::new(),
             settled_to: HashMap::new(),
+            given_twice: HashMap::new(),
             suspects: HashMap::new(),
             covered: content.covered,
             kept_ends: HashMap::new(),
@@ -181,7 +185,7 @@ impl Replay {
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        self.give_again(number, base, report);
+        self.give_again(number, base);
         let suspect = self.suspects.remove(&number);
         let Some(Suspect { expected, damage }) = suspect.filter(|it| base > it.expected) else {
             return;
@@ -295,7 +299,10 @@ impl Replay {
                     EntryKind::Reset => log.reset(entry.a),
                     EntryKind::LossAccepted => {
                         let name = log.name.to_string();
-                        self.end_again(entry.log, entry.c, report);
+                        // Only of one that reaches the end that is noted.
+                        if entry.b == entry.c {
+                            self.end_again(entry.log, entry.c, report);
+                        }
                         self.accept_end(entry, name, report);
                         if let Some(log) = self.logs.get_mut(&entry.log) {
                             accept(log, entry.a, entry.b);
@@ -402,6 +409,7 @@ impl Replay {
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
         self.set_replaced_aside();
         self.tell_holes(report);
+        self.suspect_given_twice(report);
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
             if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {

@@ -1,62 +1,71 @@
-//! Records that were lost with the end of a log, were given up, and are back, for the files
-//! that held them were put back.
+//! Records that were lost with the end of a log and are back, for the files that held them
+//! were put back: given up, mostly, and the log has gone on.
 //!
-//! Invariant: the log went on without them, so none of them is in the way of what came after
-//! that, or has what is said of that said of itself.
+//! Invariant: none of them is in the way of what came after that, or has what is said of that
+//! said of itself.
 
-use super::Replay;
+use super::{Replay, Suspect};
 use crate::log::Log;
 use crate::ranges::Ranges;
 use crate::recovery::report::LostRange;
 use crate::recovery::{Damage, RecoveryReport};
 
 impl Replay {
-    /// Somebody has given up a loss when the log ended at `end` (0: not noted). What was met
-    /// behind that was not there then: it is set aside, and told.
+    /// Somebody has given up what was lost with a log's end, which was `end` then. What was
+    /// met behind that was not there: it is set aside, and told.
     pub(super) fn end_again(&mut self, number: u64, end: u64, report: &mut RecoveryReport) {
-        if end == 0 || self.met.get(&number).is_none_or(|&met| met <= end) {
-            return;
-        }
+        self.given_twice.remove(&number);
+        let met = self.met.get(&number).copied().unwrap_or(0);
         let Some(log) = self.logs.get_mut(&number).filter(|log| end >= log.filed_end()) else {
             return;
         };
-        let name = log.name.to_string();
-        let gone = cut_off(log, end);
-        report.set_aside.extend(gone.iter().map(|(from, to)| LostRange {
-            log: name.clone(),
-            from,
-            to,
-        }));
-        self.met.insert(number, end);
-        // What more of it may be missing still was given up as well.
-        self.suspects.remove(&number);
+        if met >= end {
+            // What more of it is missing still was given up as well.
+            self.suspects.remove(&number);
+        }
+        if met > end {
+            let gone = cut_off(log, end);
+            let name = log.name.to_string();
+            report.set_aside.extend(gone.iter().map(|(from, to)| LostRange {
+                log: name.clone(),
+                from,
+                to,
+            }));
+            self.met.insert(number, end);
+        }
     }
 
     /// A record at `base` is next in the log, whatever was met there. Where nobody is known
-    /// to have given that up, the block that said so is lost, and with it perhaps others:
-    /// the log is closed.
-    pub(super) fn give_again(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
+    /// to have given that up, the block that said so is lost, and with it perhaps others.
+    pub(super) fn give_again(&mut self, number: u64, base: u64) {
         let met = self.met.get(&number).copied().unwrap_or(0);
         let Some(log) = self.logs.get_mut(&number) else { return };
-        if base >= met || base < log.filed_end() {
-            return;
+        if base < met && base >= log.filed_end() {
+            drop(cut_off(log, base));
+            self.given_twice.insert(number, (base, met));
         }
-        let name = log.name.to_string();
-        let gone = cut_off(log, base);
-        let set_aside = gone.iter().map(|(from, to)| LostRange { log: name.clone(), from, to });
-        report.set_aside.extend(set_aside);
-        let (from, to) = (base.saturating_sub(1), base);
-        log.damage.insert(from, to);
-        report.damage.push(Damage {
-            file: format!("the journal's files of {name}"),
-            from: 0,
-            to: 0,
-            first_block: 0,
-            next_block: 0,
-            what: "offsets were given again, and nothing is there any more that says why"
-                .to_owned(),
-            lost: vec![LostRange { log: name, from, to }],
-        });
+    }
+
+    /// Closes the logs of which that is so: at their ends, for the records are there.
+    pub(super) fn suspect_given_twice(&mut self, report: &mut RecoveryReport) {
+        for (number, (from, to)) in std::mem::take(&mut self.given_twice) {
+            let name = self.name_of(number);
+            let expected = self.met.get(&number).copied().unwrap_or(0);
+            let damage = report.damage.len();
+            self.suspects.insert(number, Suspect { expected, damage });
+            report.damage.push(Damage {
+                file: format!("the journal's files of {name}"),
+                from: 0,
+                to: 0,
+                first_block: 0,
+                next_block: 0,
+                what: format!(
+                    "offsets {from}..{to} were given twice, and nothing is there any more that says \
+                     why; the former records are not read"
+                ),
+                lost: Vec::new(),
+            });
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use weir_core::store::{Store, StoreError};
 use super::{Life, QUEUE, Still, checkpoint, config, late_checkpoints};
 use crate::recovery::Damage;
 use crate::sim::SimFiles;
-use crate::tools::accept_all_losses;
+use crate::tools::{accept_all_losses, accept_loss};
 
 /// Makes a part of the first journal file unreadable.
 fn damage(files: &SimFiles, part: Range<u64>) {
@@ -173,18 +173,76 @@ fn what_was_given_up_and_is_back_counts_for_nothing() {
 /// The block may be lost that says that they were given up.
 #[test]
 fn offsets_that_two_records_have_close_a_log_when_nobody_gave_one_up() {
-    let files = Arc::new(SimFiles::new(1));
-    let given_up = |path: &String| path.starts_with("journal/j-");
-    come_back(&files, false, &SUCCESSORS);
-    // It lies in the file before that of the successors.
-    let last = files.paths().into_iter().rfind(given_up).unwrap();
-    let before = files.paths().into_iter().filter(given_up).rfind(|path| *path < last).unwrap();
-    files.damage(&before, &[0; 512], 4096);
-    for _ in 0..2 {
+    for is_settled in [false, true] {
+        let files = Arc::new(SimFiles::new(1));
+        let is_journal = |path: &String| path.starts_with("journal/j-");
+        come_back(&files, is_settled, &SUCCESSORS);
+        // It lies in the file before that of the successors.
+        let last = files.paths().into_iter().rfind(is_journal).unwrap();
+        let is_before = |path: &String| is_journal(path) && *path < last;
+        let before = files.paths().into_iter().rfind(is_before).unwrap();
+        files.damage(&before, &[0; 512], 4096);
+        let mut ends = Vec::new();
+        for _ in 0..3 {
+            let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+            assert!(life.has_lost() && !life.takes_more(), "{:?}", life.journal.report());
+            ends.push(life.bounds().1);
+            life.make_checkpoint(&files, "queue/later");
+            life.end();
+        }
+        assert_eq!(ends, [ends[0]; 3]);
+        accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
         let mut life = Life::of(&files, late_checkpoints(), QUEUE);
-        assert!(life.has_lost() && !life.takes_more(), "{:?}", life.journal.report());
-        life.end();
+        assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
+        assert!(life.takes_more());
+        assert_eq!(payloads(&life, 4)[..2], [(4, "next".to_owned()), (5, "last".to_owned())]);
     }
+}
+
+/// The rest was given up with it.
+#[test]
+fn an_end_that_was_given_up_and_is_back_in_part_is_no_loss_any_more() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    for payload in [b"one.", b"end1", b"end2"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
+    life.end();
+    damage_block_of(&files, b"end2");
+    let (path, held) = damage_block_of(&files, b"end1");
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    files.damage(&path, &held, 0);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert!(!life.has_lost() && life.takes_more(), "{:?}", life.journal.report());
+}
+
+/// Only what reaches the log's end says where that was.
+#[test]
+fn an_end_that_nobody_gave_up_is_not_set_aside() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    for payload in [b"one.", b"lost", b"two.", b"end1", b"end2"] {
+        life.append_payload(life.log, Level::Disk, payload).unwrap();
+        life.write();
+    }
+    life.end();
+    let (path, held) = damage_block_of(&files, b"end1");
+    damage_block_of(&files, b"end2");
+    damage_block_of(&files, b"lost");
+    let lost_in_the_middle = files.bytes(&path).unwrap();
+    drop(Life::of(&files, late_checkpoints(), QUEUE));
+    accept_loss(files.clone(), Arc::new(Still), late_checkpoints(), QUEUE, 1..2).unwrap();
+    let mut restored = held;
+    let at = restored.windows(4).rposition(|part| part == b"lost").unwrap() / 512 * 512;
+    restored[at..at + 512].copy_from_slice(&lost_in_the_middle[at..at + 512]);
+    files.damage(&path, &restored, 0);
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    assert_eq!(life.journal.report().set_aside, []);
+    let expected = [(2, "two."), (3, "end1"), (4, "end2")];
+    assert_eq!(payloads(&life, 1), expected.map(|(offset, text)| (offset, text.to_owned())));
+    assert!(life.takes_more(), "{:?}", life.journal.report());
 }
 
 /// What was settled of them stays so, whatever was settled of those that were there before.
