@@ -3,7 +3,8 @@
 //!
 //! A woken task waits in the slot of the thread that woke it, from which no other thread
 //! takes it: who reads much and hands it over would go in step with those who work on it,
-//! and one thread would do both. Measured: 1→1 gains 8 %, appends of 1 KiB 11 %.
+//! and one thread would do both. Measured: fan-outs from one publisher gain 8 %, appends of
+//! 1 KiB 11 %, four publishers nothing.
 
 use std::future::poll_fn;
 use std::task::Poll;
