@@ -172,19 +172,11 @@ impl Journal {
         let now_ms = clock.now().wall_ms;
         mark::write(&*files, found.store_id, found.synced_block, now_ms).map_err(io("synced"))?;
         mark_unclean(&*files)?;
-        // Those of an earlier configuration may be shorter.
-        let is_whole = |path: &String| {
-            let len = files.open(path).and_then(|file| file.len());
-            len.is_ok_and(|len| len >= config.journal_file_bytes)
-        };
-        let (spares, short): (Vec<_>, Vec<_>) = found.spares.into_iter().partition(is_whole);
-        // One that cannot be removed now is found again by the next start.
-        short.iter().for_each(|path| drop(files.remove(path)));
         let start = Start {
             store_id: found.store_id,
             synced_block: found.synced_block,
             journal_files: found.journal_files,
-            spares,
+            spares: found.spares,
             recovered: found.logs,
             catalogue: found.catalogue,
             snapshots: found.snapshots,

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::log::Log;
 use crate::segment::Handles;
 use crate::shared::Shared;
+use crate::spares;
 use crate::writer;
 
 /// What the keeper had to tell, the newest of it.
@@ -126,8 +127,7 @@ impl Rest for Link {
             // An earlier process has used it again.
             return;
         };
-        // One of an earlier configuration may be shorter.
-        let is_whole = file.len().is_ok_and(|len| len >= shared.config.journal_file_bytes);
+        let is_whole = spares::is_whole(&*file, shared.config.journal_file_bytes);
         if is_whole && shared.spares.give(path.clone()) {
             shared.ring_held();
             return;

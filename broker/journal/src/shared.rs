@@ -160,7 +160,7 @@ impl Shared {
         start: Start,
     ) -> Self {
         Self {
-            spares: Spares::new(start.spares, config.journal_file_bytes),
+            spares: Spares::new(&*files, start.spares, config.journal_file_bytes),
             is_held: AtomicBool::new(false),
             files,
             clock,

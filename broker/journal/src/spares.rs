@@ -58,9 +58,13 @@ impl Pace {
 }
 
 impl Spares {
-    /// With those that a start has found.
-    pub(crate) fn new(names: Vec<String>, len: u64) -> Self {
+    /// With those that a start has found. What is shorter is removed.
+    pub(crate) fn new(files: &dyn Files, names: Vec<String>, len: u64) -> Self {
         let made = AtomicU64::new(names.len() as u64);
+        let is_whole = |name: &String| files.open(name).is_ok_and(|file| is_whole(&*file, len));
+        let (names, short): (Vec<_>, Vec<_>) = names.into_iter().partition(is_whole);
+        // One that cannot be removed now is found again by the next start.
+        short.iter().for_each(|name| drop(files.remove(name)));
         Self {
             names: Mutex::new(names),
             len,
@@ -227,6 +231,12 @@ impl Spares {
     }
 }
 
+/// Whether a file has the room that a journal file needs, `len` bytes: one of an earlier
+/// configuration may be shorter.
+pub(crate) fn is_whole(file: &dyn File, len: u64) -> bool {
+    file.len().is_ok_and(|found| found >= len)
+}
+
 /// Whether it says that there is no room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
@@ -251,7 +261,7 @@ mod tests {
     fn zeros_are_for_short_syncs() {
         for (bytes, syncs, zeros) in [(0, 0, true), (64 << 20, 9_000, true), (64 << 20, 90, false)]
         {
-            let spares = Spares::new(Vec::new(), 1 << 20);
+            let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
             let made = spares.keep(&without_zeros(), Pace { bytes, syncs });
             assert_eq!(made.is_err(), zeros, "{syncs} syncs");
         }
@@ -259,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_writer_waits_for_no_zeros() {
-        let spares = Spares::new(Vec::new(), 1 << 20);
+        let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
         assert!(spares.make_sure(&without_zeros()).is_ok_and(|is_there| is_there));
-        let spares = Spares::new(Vec::new(), 1 << 20);
+        let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
         spares.is_wanted.store(true, Relaxed);
         assert!(spares.keep(&without_zeros(), Pace::default()).is_ok_and(|is_there| is_there));
     }

@@ -16,8 +16,8 @@ use crate::log::{Body, Log, Place};
 use crate::ranges::Ranges;
 use crate::segment::{BlockIndex, Segment};
 
-mod again;
 mod losses;
+mod returned;
 
 /// Numbers of logs left out behind missing blocks, which may have named new ones.
 const GAP_LOGS: u64 = 1 << 32;
@@ -185,7 +185,7 @@ impl Replay {
     /// A log goes on at `base`: what lies between there and its end before the
     /// missing blocks is lost.
     fn meet(&mut self, number: u64, base: u64, report: &mut RecoveryReport) {
-        self.give_again(number, base);
+        self.replace_returned(number, base);
         let suspect = self.suspects.remove(&number);
         let Some(Suspect { expected, damage }) = suspect.filter(|it| base > it.expected) else {
             return;
@@ -301,7 +301,7 @@ impl Replay {
                         let name = log.name.to_string();
                         // Only of one that reaches the end that is noted.
                         if entry.b == entry.c {
-                            self.end_again(entry.log, entry.c, report);
+                            self.set_aside_behind(entry.log, entry.c, report);
                         }
                         self.accept_end(entry, name, report);
                         if let Some(log) = self.logs.get_mut(&entry.log) {
@@ -409,7 +409,7 @@ impl Replay {
     ) -> (HashMap<u64, Log>, CatalogueState, BTreeMap<String, Bytes>, u64) {
         self.set_replaced_aside();
         self.tell_holes(report);
-        self.suspect_given_twice(report);
+        self.close_given_twice(report);
         for (number, log) in &mut self.logs {
             let known = self.ends.get(number).copied().unwrap_or(0);
             if !log.is_cursor() && !self.suspects.contains_key(number) && is_whole(log) {

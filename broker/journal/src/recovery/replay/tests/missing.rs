@@ -64,6 +64,22 @@ fn a_lost_block_is_told_when_its_records_are_settled() {
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
 }
 
+/// A start finds what is lost, and somebody gives it up.
+fn give_up(files: &Arc<SimFiles>) {
+    drop(Life::of(files, late_checkpoints(), QUEUE));
+    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+}
+
+/// A queue with these records, each in a block of its own.
+fn one_by_one(files: &Arc<SimFiles>, payloads: &[&[u8; 4]]) -> Life {
+    let mut life = Life::of(files, config(), QUEUE);
+    for payload in payloads {
+        life.append_payload(life.log, Level::Disk, *payload).unwrap();
+        life.write();
+    }
+    life
+}
+
 /// What takes the place of records 4 and 5 in [`come_back`].
 const SUCCESSORS: [(&[u8; 4], Level); 2] = [(b"next", Level::Disk), (b"last", Level::Disk)];
 
@@ -80,8 +96,7 @@ fn come_back(files: &Arc<SimFiles>, is_settled: bool, successors: &[(&[u8; 4], L
     }
     life.end();
     let (path, held) = damage_block_of(files, b"lost");
-    drop(Life::of(files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(files);
     let mut life = Life::of(files, late_checkpoints(), QUEUE);
     for &(payload, level) in successors {
         life.append_payload(life.log, level, payload).unwrap();
@@ -154,16 +169,11 @@ fn records_that_come_back_stand_for_no_others() {
 #[test]
 fn what_was_given_up_and_is_back_counts_for_nothing() {
     let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), QUEUE);
-    for payload in [b"one.", b"lost", b"two."] {
-        life.append_payload(life.log, Level::Disk, payload).unwrap();
-        life.write();
-    }
+    let life = one_by_one(&files, &[b"one.", b"lost", b"two."]);
     let bytes = life.store.bounds(life.log).bytes;
     life.end();
     let (path, held) = damage_block_of(&files, b"lost");
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(&files);
     files.damage(&path, &held, 0);
     let life = Life::of(&files, late_checkpoints(), QUEUE);
     assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
@@ -203,16 +213,11 @@ fn offsets_that_two_records_have_close_a_log_when_nobody_gave_one_up() {
 #[test]
 fn an_end_that_was_given_up_and_is_back_in_part_is_no_loss_any_more() {
     let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), QUEUE);
-    for payload in [b"one.", b"end1", b"end2"] {
-        life.append_payload(life.log, Level::Disk, payload).unwrap();
-        life.write();
-    }
+    let life = one_by_one(&files, &[b"one.", b"end1", b"end2"]);
     life.end();
     damage_block_of(&files, b"end2");
     let (path, held) = damage_block_of(&files, b"end1");
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(&files);
     files.damage(&path, &held, 0);
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
     assert!(!life.has_lost() && life.takes_more(), "{:?}", life.journal.report());
@@ -222,11 +227,7 @@ fn an_end_that_was_given_up_and_is_back_in_part_is_no_loss_any_more() {
 #[test]
 fn an_end_that_nobody_gave_up_is_not_set_aside() {
     let files = Arc::new(SimFiles::new(1));
-    let mut life = Life::of(&files, config(), QUEUE);
-    for payload in [b"one.", b"lost", b"two.", b"end1", b"end2"] {
-        life.append_payload(life.log, Level::Disk, payload).unwrap();
-        life.write();
-    }
+    let life = one_by_one(&files, &[b"one.", b"lost", b"two.", b"end1", b"end2"]);
     life.end();
     let (path, held) = damage_block_of(&files, b"end1");
     damage_block_of(&files, b"end2");
@@ -274,8 +275,7 @@ fn an_offset_that_was_given_up_is_not_given_again() {
     life.append_payload(other, Level::Disk, b"lost").unwrap();
     life.end();
     let (path, held) = damage_block_of(&files, b"lost");
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(&files);
     let mut life = Life::of(&files, late_checkpoints(), QUEUE);
     life.append_payload(life.log, Level::Disk, b"next").unwrap();
     life.write();
@@ -593,8 +593,7 @@ fn the_number_of_a_log_whose_name_is_lost_is_not_given_again() {
 fn messages_in_memory_behind_a_hole_are_no_loss() {
     let files = Arc::new(SimFiles::new(1));
     lost_end(&files, &[Level::Disk], false);
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(&files);
     for _ in 0..3 {
         let mut life = Life::of(&files, late_checkpoints(), QUEUE);
         assert!(life.journal.report().damage.is_empty(), "{:?}", life.journal.report());
@@ -618,8 +617,7 @@ fn what_was_settled_of_an_end_that_was_given_up_is_not_said_of_others() {
     life.store.release(life.log, 0, 3, Level::Disk);
     life.end();
     damage_block_of(&files, b"lost");
-    drop(Life::of(&files, late_checkpoints(), QUEUE));
-    accept_all_losses(files.clone(), Arc::new(Still), late_checkpoints()).unwrap();
+    give_up(&files);
     for count in 1..4 {
         let mut life = Life::of(&files, late_checkpoints(), QUEUE);
         assert!(life.takes_more(), "{count}: {:?}", life.journal.report());

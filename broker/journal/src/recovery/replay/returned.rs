@@ -13,7 +13,7 @@ use crate::recovery::{Damage, RecoveryReport};
 impl Replay {
     /// Somebody has given up what was lost with a log's end, which was `end` then. What was
     /// met behind that was not there: it is set aside, and told.
-    pub(super) fn end_again(&mut self, number: u64, end: u64, report: &mut RecoveryReport) {
+    pub(super) fn set_aside_behind(&mut self, number: u64, end: u64, report: &mut RecoveryReport) {
         self.given_twice.remove(&number);
         let met = self.met.get(&number).copied().unwrap_or(0);
         let Some(log) = self.logs.get_mut(&number).filter(|log| end >= log.filed_end()) else {
@@ -37,7 +37,7 @@ impl Replay {
 
     /// A record at `base` is next in the log, whatever was met there. Where nobody is known
     /// to have given that up, the block that said so is lost, and with it perhaps others.
-    pub(super) fn give_again(&mut self, number: u64, base: u64) {
+    pub(super) fn replace_returned(&mut self, number: u64, base: u64) {
         let met = self.met.get(&number).copied().unwrap_or(0);
         let Some(log) = self.logs.get_mut(&number) else { return };
         if base < met && base >= log.filed_end() {
@@ -47,7 +47,7 @@ impl Replay {
     }
 
     /// Closes the logs of which that is so: at their ends, for the records are there.
-    pub(super) fn suspect_given_twice(&mut self, report: &mut RecoveryReport) {
+    pub(super) fn close_given_twice(&mut self, report: &mut RecoveryReport) {
         for (number, (from, to)) in std::mem::take(&mut self.given_twice) {
             let name = self.name_of(number);
             let expected = self.met.get(&number).copied().unwrap_or(0);
