@@ -272,6 +272,7 @@ impl Replay {
                 self.logs.remove(&entry.log);
                 self.ends.remove(&entry.log);
                 self.suspects.remove(&entry.log);
+                self.given_twice.remove(&entry.log);
             }
             EntryKind::Put => {
                 if let Some((key, value)) = split_name(&body) {

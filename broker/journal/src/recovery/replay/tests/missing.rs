@@ -180,18 +180,42 @@ fn what_was_given_up_and_is_back_counts_for_nothing() {
     assert_eq!(life.store.bounds(life.log).bytes, bytes / 3 * 2);
 }
 
+/// After [`come_back`]: the file that says that they were given up, which is the one before
+/// that of the successors.
+fn file_of_acceptance(files: &SimFiles) -> String {
+    let is_journal = |path: &String| path.starts_with("journal/j-");
+    let last = files.paths().into_iter().rfind(is_journal).unwrap();
+    let is_before = |path: &String| is_journal(path) && *path < last;
+    files.paths().into_iter().rfind(is_before).unwrap()
+}
+
+/// Nobody has it any more.
+#[test]
+fn offsets_that_two_records_had_are_not_told_of_a_removed_log() {
+    for is_removed in [false, true] {
+        let files = Arc::new(SimFiles::new(1));
+        come_back(&files, false, &SUCCESSORS);
+        let acceptance = file_of_acceptance(&files);
+        let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+        if is_removed {
+            life.store.remove(life.log).unwrap();
+        }
+        life.end();
+        files.damage(&acceptance, &[0; 512], 4096);
+        let life = Life::of(&files, late_checkpoints(), QUEUE);
+        let damage = &life.journal.report().damage;
+        let is_told = damage.iter().any(|one| one.what.contains("given twice"));
+        assert_eq!(is_told, !is_removed, "{damage:?}");
+    }
+}
+
 /// The block may be lost that says that they were given up.
 #[test]
 fn offsets_that_two_records_have_close_a_log_when_nobody_gave_one_up() {
     for is_settled in [false, true] {
         let files = Arc::new(SimFiles::new(1));
-        let is_journal = |path: &String| path.starts_with("journal/j-");
         come_back(&files, is_settled, &SUCCESSORS);
-        // It lies in the file before that of the successors.
-        let last = files.paths().into_iter().rfind(is_journal).unwrap();
-        let is_before = |path: &String| is_journal(path) && *path < last;
-        let before = files.paths().into_iter().rfind(is_before).unwrap();
-        files.damage(&before, &[0; 512], 4096);
+        files.damage(&file_of_acceptance(&files), &[0; 512], 4096);
         let mut ends = Vec::new();
         for _ in 0..3 {
             let mut life = Life::of(&files, late_checkpoints(), QUEUE);
