@@ -204,11 +204,8 @@ impl Spares {
             return self.fill(file, || false);
         }
         file.sync_data()?;
-        match self.fill(file, || !zeros || self.is_wanted.load(Relaxed)) {
-            // It would do without, and what is written there later may fit.
-            Err(error) if is_full(&error) => Ok(()),
-            other => other,
-        }
+        // Where zeros find no room, neither would blocks, whatever was allocated.
+        self.fill(file, || !zeros || self.is_wanted.load(Relaxed))
     }
 
     /// Writes zeros until the file is full of them, or they are not wanted.
@@ -251,9 +248,13 @@ mod tests {
 
     /// A disk on which zeros cannot be written.
     fn without_zeros() -> SimFiles {
+        with_zeros_that(Effect::Error)
+    }
+
+    fn with_zeros_that(fail: Effect) -> SimFiles {
         let files = SimFiles::new(1);
         files.make_folder("journal").expect("it is new");
-        files.arm(Fault::new(Operation::Write, 1, Effect::Error).under("journal/spare-"));
+        files.arm(Fault::new(Operation::Write, 1, fail).under("journal/spare-"));
         files
     }
 
@@ -265,6 +266,18 @@ mod tests {
             let made = spares.keep(&without_zeros(), Pace { bytes, syncs });
             assert_eq!(made.is_err(), zeros, "{syncs} syncs");
         }
+    }
+
+    /// Blocks would find none there either, and that ends the process.
+    #[test]
+    fn a_file_in_which_zeros_find_no_room_is_none_to_go_on_in() {
+        let files = with_zeros_that(Effect::NoRoom);
+        let spares = Spares::new(&files, Vec::new(), 1 << 20);
+        assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| !is_there));
+        assert!(spares.is_lacking() && spares.is_empty());
+        assert_eq!(files.paths(), Vec::<String>::new(), "nothing is left behind");
+        assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| is_there));
+        assert!(!spares.is_lacking());
     }
 
     #[test]

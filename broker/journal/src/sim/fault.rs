@@ -39,6 +39,9 @@ impl Operation {
 pub enum Effect {
     /// It fails with an input/output error.
     Error,
+    /// A write that finds no room, where room was promised: as where what is written goes
+    /// to a place of its own.
+    NoRoom,
     /// A write that is reported done and never reaches the disk.
     Lost,
     /// A write that reaches the disk that many bytes further on.
@@ -54,7 +57,7 @@ pub struct Fault {
     pub under: String,
     /// Which of them, from now on; 1 is the next.
     pub nth: u64,
-    /// What happens; all but `Error` is for writes.
+    /// What happens; all but `Error` are for writes.
     pub effect: Effect,
 }
 

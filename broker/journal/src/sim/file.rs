@@ -65,6 +65,9 @@ impl SimFile {
                 node.write(&bytes[..bytes.len() / 2], position);
                 return Err(input_output(Operation::Write, &self.path));
             }
+            Met::Fault(Effect::NoRoom) => {
+                return Err(error(ErrorKind::StorageFull, "write", &self.path));
+            }
             Met::Fault(Effect::Lost) => node.write_lost(bytes, position),
             Met::Fault(Effect::Misplaced(by)) => node.write_misplaced(bytes, position, by),
         }
