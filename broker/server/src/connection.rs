@@ -89,6 +89,10 @@ pub async fn read_loop(
         if let Err(Ended(why)) = session.receive(&mut buffer).await {
             break why;
         }
+        // While there is more, reading and stopping are both ready: it is not left to chance.
+        if has_more && stop.is_cancelled() {
+            break "the broker stops";
+        }
         session.between_reads(has_more).await;
         if has_more && room.is_widest() {
             step_aside().await;

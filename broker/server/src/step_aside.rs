@@ -16,7 +16,8 @@ pub(crate) async fn step_aside() {
         if std::mem::replace(&mut is_aside, true) {
             return Poll::Ready(());
         }
-        // Woken while it runs, it goes behind all others, where any thread takes it.
+        // Woken while it runs, it goes behind all that wait on this thread, where any
+        // other takes it.
         context.waker().wake_by_ref();
         Poll::Pending
     })
