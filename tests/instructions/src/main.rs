@@ -35,12 +35,13 @@ trait Scenario {
 
 type Make = fn() -> Box<dyn Scenario>;
 
-const SCENARIOS: [(&str, Make); 6] = [
+const SCENARIOS: [(&str, Make); 7] = [
     ("decode", || Box::new(decode::Decode::new())),
     ("turn-queue", || Box::new(turn::OneQueue::new())),
     ("turn-scatter", || Box::new(turn::Scatter::new())),
     ("turn-stream", || Box::new(stream_turn::Stream::new())),
     ("publish-path", || Box::new(publish_path::PublishPath::new())),
+    ("publish-scatter", || Box::new(publish_path::ScatterPath::new())),
     ("replay", || Box::new(replay::Replay::new())),
 ];
 

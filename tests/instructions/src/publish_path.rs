@@ -13,6 +13,7 @@ use crate::Scenario;
 use crate::chunk::{MESSAGES, Reader, frames};
 use crate::disk;
 use crate::machine::{self, Machine, create_queue, publish};
+use crate::turn::{QUEUES, Spread};
 
 pub(crate) struct PublishPath {
     journal: Journal,
@@ -61,5 +62,37 @@ impl Scenario for PublishPath {
         }
         std::hint::black_box(&self.answers);
         kept
+    }
+}
+
+/// As [`PublishPath`], from the commands to the turn that tells what is synced, for
+/// messages that are each for another queue.
+pub(crate) struct ScatterPath {
+    journal: Journal,
+    machine: Machine,
+    spread: Spread,
+}
+
+impl ScatterPath {
+    pub(crate) fn new() -> Self {
+        let journal = disk::journal(|_| {});
+        let mut machine = Machine::over(journal.store(Box::new(|| {})));
+        let config = QueueConfig { level: Level::Disk, ..QueueConfig::default() };
+        machine.turn((1..=QUEUES).map(|id| create_queue(id, config.clone())));
+        assert!(journal.step_writer());
+        Self { journal, machine, spread: Spread::new() }
+    }
+}
+
+impl Scenario for ScatterPath {
+    fn messages(&self) -> u64 {
+        MESSAGES as u64
+    }
+
+    fn turn(&mut self) -> u64 {
+        let now = machine::kept(self.machine.turn(self.spread.publishes()).as_slice());
+        assert_eq!(now, 0, "not synced yet");
+        assert!(self.journal.step_writer());
+        machine::kept(self.machine.turn([]).as_slice())
     }
 }

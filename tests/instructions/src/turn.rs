@@ -1,7 +1,7 @@
 //! Turns of the core for queues, over a store in memory: all messages to one queue
 //! that is consumed, and each to another of a thousand.
 
-use weir_core::command::{DestinationId, QueueConfig, Source};
+use weir_core::command::{Command, DestinationId, QueueConfig, Source};
 use weir_core::memory_store::MemoryStore;
 use weir_message::Batch;
 
@@ -39,28 +39,50 @@ impl Scenario for OneQueue {
     }
 }
 
-const QUEUES: u32 = 1_000;
+/// Queues that messages are spread over.
+pub(crate) const QUEUES: u32 = 1_000;
 
-/// Nobody consumes: what many queues cost a publisher.
-pub(crate) struct Scatter {
-    machine: Machine,
+/// Publishes of one message each, to queues picked at random.
+pub(crate) struct Spread {
     batches: Vec<Batch>,
     /// State of the numbers that choose the queues.
     random: u64,
 }
 
-impl Scatter {
+impl Spread {
     pub(crate) fn new() -> Self {
-        let mut machine = Machine::over(MemoryStore::new(0));
-        machine.turn((1..=QUEUES).map(|id| create_queue(id, QueueConfig::default())));
         // As a session hands over what a read spreads: neighbours in memory.
         let all = batch(MESSAGES);
         let one = |row: usize| Batch {
             bytes: all.bytes.slice(all.start(row)..all.start(row + 1)),
             ends: [(all.start(row + 1) - all.start(row)) as u32].into_iter().collect(),
         };
-        let batches = (0..MESSAGES).map(one).collect();
-        Self { machine, batches, random: 0x9e37_79b9_7f4a_7c15 }
+        Self { batches: (0..MESSAGES).map(one).collect(), random: 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    /// Those of one read.
+    pub(crate) fn publishes(&mut self) -> impl Iterator<Item = Command> {
+        let random = &mut self.random;
+        (0..).zip(&self.batches).map(|(row, batch)| {
+            *random ^= *random << 13;
+            *random ^= *random >> 7;
+            *random ^= *random << 17;
+            publish(1 + (*random % u64::from(QUEUES)) as u32, batch.clone(), row..row + 1)
+        })
+    }
+}
+
+/// Nobody consumes: what many queues cost a publisher.
+pub(crate) struct Scatter {
+    machine: Machine,
+    spread: Spread,
+}
+
+impl Scatter {
+    pub(crate) fn new() -> Self {
+        let mut machine = Machine::over(MemoryStore::new(0));
+        machine.turn((1..=QUEUES).map(|id| create_queue(id, QueueConfig::default())));
+        Self { machine, spread: Spread::new() }
     }
 }
 
@@ -70,13 +92,6 @@ impl Scenario for Scatter {
     }
 
     fn turn(&mut self) -> u64 {
-        let random = &mut self.random;
-        let commands = (0..).zip(&self.batches).map(|(row, batch)| {
-            *random ^= *random << 13;
-            *random ^= *random >> 7;
-            *random ^= *random << 17;
-            publish(1 + (*random % u64::from(QUEUES)) as u32, batch.clone(), row..row + 1)
-        });
-        machine::kept(self.machine.turn(commands).as_slice())
+        machine::kept(self.machine.turn(self.spread.publishes()).as_slice())
     }
 }
