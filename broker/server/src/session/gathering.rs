@@ -6,6 +6,7 @@
 //! first met; a small batch keeps no more than [`PACKED_BYTES_MAX`] alive in memory, and
 //! nothing that another shard counts, too.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +19,6 @@ use weir_message::{Batch, Ends};
 use crate::limits::PACKED_BYTES_MAX;
 use crate::pressed::PressedQueue;
 use crate::session::flood::Flood;
-use crate::session::run::Span;
 use crate::shards::{Admitted, Load};
 
 /// No further piece.
@@ -40,8 +40,11 @@ struct Slot {
 /// Neighbouring messages for one slot.
 #[derive(Debug)]
 struct Piece {
-    segment: Bytes,
-    /// Where their ends, relative to `segment`, begin in `Gathering::ends`.
+    /// Which of `Gathering::sources` they lie in, and where.
+    source: u32,
+    start: u32,
+    end: u32,
+    /// Where their ends, relative to `start`, begin in `Gathering::ends`.
     ends_at: u32,
     row: u32,
     rows: u32,
@@ -56,6 +59,8 @@ pub(super) type Send = (u32, Vec<Command>, Load);
 pub(super) struct Gathering {
     by_destination: HashMap<(DestinationId, u32), u32, RandomState>,
     slots: Vec<Slot>,
+    /// What pieces lie in: shared once, not for each of them.
+    sources: Vec<Bytes>,
     pieces: Vec<Piece>,
     ends: Vec<u32>,
     rows: u32,
@@ -69,14 +74,21 @@ impl Gathering {
         self.rows
     }
 
-    /// Adds the messages of `segment`, whose ends are relative to it.
+    /// Bytes that messages are added of. What it returns names them in [`Self::add`].
+    pub(super) fn add_source(&mut self, bytes: &Bytes) -> u32 {
+        self.sources.push(bytes.clone());
+        self.sources.len() as u32 - 1
+    }
+
+    /// Adds the messages that lie at `place` of a source, end to end; `ends` are theirs,
+    /// relative to its start, and `rows` their rows.
     pub(super) fn add(
         &mut self,
         target: &Target,
         delay_ms: u32,
-        segment: &Bytes,
-        ends: &[u32],
-        span: &Span,
+        (source, place): (u32, Range<u32>),
+        ends: impl IntoIterator<Item = u32>,
+        rows: Range<u32>,
     ) {
         let slot = match self.slots.last() {
             Some(last) if last.destination == target.id && last.delay_ms == delay_ms => {
@@ -85,18 +97,18 @@ impl Gathering {
             _ => self.slot_of(target, delay_ms),
         };
         let (piece, ends_at) = (self.pieces.len() as u32, self.ends.len() as u32);
-        self.ends.extend_from_slice(ends);
+        self.ends.extend(ends);
         let slot = &mut self.slots[slot];
         match slot.last {
             NONE => slot.first = piece,
             last => self.pieces[last as usize].next = piece,
         }
+        let (Range { start, end }, row, rows) = (place, rows.start, rows.end - rows.start);
         slot.last = piece;
-        slot.rows += span.rows;
-        slot.bytes += segment.len();
-        self.rows += span.rows;
-        let segment = segment.clone();
-        self.pieces.push(Piece { segment, ends_at, row: span.row, rows: span.rows, next: NONE });
+        slot.rows += rows;
+        slot.bytes += (end - start) as usize;
+        self.rows += rows;
+        self.pieces.push(Piece { source, start, end, ends_at, row, rows, next: NONE });
     }
 
     fn slot_of(&mut self, target: &Target, delay_ms: u32) -> usize {
@@ -142,8 +154,8 @@ impl Gathering {
                     is_full = true;
                     refused.extend(piece.row + fitting as u32..piece.row + piece.rows);
                     let gone = piece.rows - fitting as u32;
-                    slot.bytes -= piece.segment.len() - left;
-                    piece.segment.truncate(left);
+                    let stop = piece.start + left as u32;
+                    slot.bytes -= (std::mem::replace(&mut piece.end, stop) - stop) as usize;
                     (piece.rows, slot.rows, *rows) =
                         (fitting as u32, slot.rows - gone, *rows - gone);
                 }
@@ -230,7 +242,8 @@ impl Gathering {
         let start = into.len();
         for piece in self.pieces_of(slot) {
             let base = (into.len() - start) as u32;
-            into.extend_from_slice(&piece.segment);
+            let source = &self.sources[piece.source as usize];
+            into.extend_from_slice(&source[piece.start as usize..piece.end as usize]);
             let at = piece.ends_at as usize;
             let of_piece = &self.ends[at..at + piece.rows as usize];
             ends.extend(of_piece.iter().map(|end| base + end));
@@ -249,6 +262,7 @@ impl Gathering {
     fn clear(&mut self) {
         self.by_destination.clear();
         self.slots.clear();
+        self.sources.clear();
         self.pieces.clear();
         self.ends.clear();
         self.rows = 0;
@@ -281,8 +295,10 @@ mod tests {
             ends.push(segment.len() as u32);
         }
         let target = Target { id: DestinationId(id), shard: id % 2 };
-        let span = Span { row, rows: messages.len() as u32, frame: 0 };
-        gathering.add(&target, delay_ms, &segment.into(), &ends, &span);
+        // Something else lies before them.
+        let source = gathering.add_source(&format!("else{segment}").into());
+        let place = 4..4 + segment.len() as u32;
+        gathering.add(&target, delay_ms, (source, place), ends, row..row + messages.len() as u32);
     }
 
     fn told(sends: &[Send]) -> Vec<String> {

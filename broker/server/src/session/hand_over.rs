@@ -1,6 +1,7 @@
 //! From runs to those who get them: outboxes of listeners, batches for shards.
 //! The second half of a session's publisher.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use weir_core::directory::Target;
 use weir_core::env::Now;
+use weir_message::Parts;
 
 use super::gathering::Send;
 use super::publish::Publisher;
@@ -67,7 +69,29 @@ impl Publisher {
             let ends = &run.ends[first..first + span.rows as usize];
             first += span.rows as usize;
             let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
-            self.gathering.add(target, delay_ms, segment, ends, span);
+            let place = (self.gathering.add_source(segment), 0..segment.len() as u32);
+            let rows = span.row..span.row + span.rows;
+            self.gathering.add(target, delay_ms, place, ends.iter().copied(), rows);
+        }
+    }
+
+    /// As by a run, for rows that lie as they were read in a source of what is gathered.
+    pub(super) fn gather_rows(
+        &mut self,
+        target: &Target,
+        (source, parts): (u32, &[Parts]),
+        rows: Range<u32>,
+    ) {
+        let mut row = rows.start;
+        while row < rows.end {
+            let frame = self.frame_of(row);
+            let end = self.frame_end(frame).min(rows.end);
+            let of_frame = &parts[row as usize..end as usize];
+            let (start, stop) = (of_frame[0].start, of_frame[of_frame.len() - 1].end);
+            let ends = of_frame.iter().map(|part| part.end - start);
+            let delay_ms = self.frames[frame].delay_ms;
+            self.gathering.add(target, delay_ms, (source, start..stop), ends, row..end);
+            row = end;
         }
     }
 

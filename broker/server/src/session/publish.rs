@@ -136,16 +136,24 @@ impl Publisher {
         let targets: Vec<Arc<Route>> =
             judged.targets().iter().map(|target| self.routes.route(broker, target)).collect();
         let mut verdicts = judged.iter().peekable();
+        let source = self.gathering.add_source(chunk);
         for SubjectRun { first, rows, planned } in runs {
             let remembered = !matches!(planned.plan, SubjectPlan::PerMessage);
             if let Some(judged_by) = planned.judged_by.as_ref().filter(|_| remembered) {
                 judged_by.count(u64::from(rows));
             }
             match &planned.plan {
-                SubjectPlan::Same(route) => {
-                    self.switch(route, 0, now);
-                    self.extend_run(chunk, &parts, first, rows);
-                }
+                SubjectPlan::Same(route) => match route.only_destination() {
+                    // Nobody shares what was read: it is gathered from where it lies.
+                    Some(target) => {
+                        self.end_run(now);
+                        self.gather_rows(target, (source, &parts), first..first + rows);
+                    }
+                    None => {
+                        self.switch(route, 0, now);
+                        self.extend_run(chunk, &parts, first, rows);
+                    }
+                },
                 SubjectPlan::To(targets) => {
                     if targets.is_empty() {
                         self.unrouted_rows(first, rows);
@@ -378,6 +386,9 @@ impl Publisher {
 
     /// Hands the run at hand to everybody on its route.
     fn end_run(&mut self, now: Now) {
+        if self.run.route.is_none() {
+            return;
+        }
         let mut run = std::mem::take(&mut self.run);
         if let Some(route) = run.route.take().filter(|_| run.rows > 0) {
             for listener in &route.listeners {
@@ -414,7 +425,7 @@ impl Publisher {
         }
     }
 
-    fn frame_of(&mut self, row: u32) -> usize {
+    pub(super) fn frame_of(&mut self, row: u32) -> usize {
         while row >= self.frame_end(self.frame_at) {
             self.frame_at += 1;
         }
@@ -424,7 +435,7 @@ impl Publisher {
         self.frame_at
     }
 
-    fn frame_end(&self, frame: usize) -> u32 {
+    pub(super) fn frame_end(&self, frame: usize) -> u32 {
         let frame = &self.frames[frame];
         frame.first_row + frame.rows
     }

@@ -44,6 +44,14 @@ impl Route {
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.shares.is_empty() && self.destinations.is_empty()
     }
+
+    /// The one queue or stream that gets its messages, where nobody else does.
+    pub(super) fn only_destination(&self) -> Option<&Target> {
+        match &self.destinations[..] {
+            [one] if self.listeners.is_empty() && self.shares.is_empty() => Some(one),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of a subject before its messages are looked at.
