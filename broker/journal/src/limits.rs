@@ -84,6 +84,8 @@ pub const QUICK_SYNC_BYTES: usize = 256 << 10;
 /// The most that the owner of a store writes by itself without a sync, bytes: what
 /// takes longer to copy than to wake a thread is better done beside the next turn.
 pub const QUICK_WRITE_BYTES: usize = 16 << 10;
+/// Emptied builders kept for the next blocks: one forms while another is written.
+pub const BUILDERS_KEPT_MAX: usize = 2;
 /// Bodies that have gone from memory before they are dropped from the line of those that
 /// may have to leave it, fewest.
 pub const RESIDENT_LOOK: usize = 4_096;

@@ -87,6 +87,8 @@ pub(crate) struct Pending {
     pub(crate) sync: bool,
     pub(crate) stop: bool,
     pub(crate) bytes: usize,
+    /// Emptied ones, for the next blocks: each would make its tables grow anew.
+    builders: Vec<BlockBuilder>,
     /// How many wait for [`Shared::advance`]: to tell nobody is a system call, too.
     waiters: u32,
 }
@@ -234,8 +236,10 @@ impl Shared {
                     || block.builder.entries() >= limits::TABLE_ENTRIES_MAX
             });
             if full {
+                let builder = pending.builders.pop().unwrap_or_default();
                 // What was handed over so far ends in the block before.
-                pending.blocks.push_back(Forming { position: position - 1, ..Forming::default() });
+                let forming = Forming { builder, position: position - 1, ..Forming::default() };
+                pending.blocks.push_back(forming);
             }
             pending.bytes += bytes;
             sync |= order.level() == Level::Disk;
@@ -269,6 +273,14 @@ impl Shared {
         }
         self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
         Ok(HandedOver { position, blocks })
+    }
+
+    /// Takes back the builder of a block that is written.
+    pub(crate) fn give_builder(&self, builder: BlockBuilder) {
+        let mut pending = Self::lock(&self.pending);
+        if pending.builders.len() < limits::BUILDERS_KEPT_MAX && builder.is_worth_keeping() {
+            pending.builders.push(builder);
+        }
     }
 
     /// Lets the writer know of what was handed over.

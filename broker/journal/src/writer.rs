@@ -257,6 +257,7 @@ impl Writer {
         }
         let place = Place { sequence: self.sequence, at: self.at as u32 };
         block.place.set(place).expect("a block is written once");
+        self.shared.give_builder(block.builder);
         self.at += finished.len as u64;
         if sync {
             (self.synced, self.begun) = (self.at, self.at);

@@ -15,6 +15,10 @@ use crate::limits::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, TABLE_ENTRIES_MAX, TABL
 
 /// No piece.
 const NONE: u32 = u32::MAX;
+/// Entries for which an emptied builder may have room, to be used again, most, and bytes
+/// of copied bodies.
+const KEPT_ENTRIES_MAX: usize = 4_096;
+const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// What became of a builder's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,15 @@ impl BlockBuilder {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Whether the memory that an emptied one has is no more than a usual block needs.
+    #[must_use]
+    pub fn is_worth_keeping(&self) -> bool {
+        let entries = [self.rows.capacity(), self.pieces.capacity(), self.open_appends.capacity()];
+        entries.into_iter().all(|entries| entries <= KEPT_ENTRIES_MAX)
+            && self.ends.capacity() <= 4 * KEPT_ENTRIES_MAX
+            && self.copied.capacity() <= KEPT_BYTES_MAX
     }
 
     /// Entries so far.
