@@ -11,6 +11,7 @@ mod bodies;
 pub(crate) mod checkpoint;
 mod filing;
 mod gone;
+mod loaded;
 mod policy;
 mod rewrite;
 mod round;

@@ -94,11 +94,20 @@ impl<'a> Filing<'a> {
         }
     }
 
-    /// Files what was collected of one log; `sync` must follow.
+    /// Files what was collected of some logs; `sync` must follow.
     ///
     /// # Errors
     /// [`Unfiled`]; then all of this filing must be taken back.
-    pub(super) fn file(&mut self, collected: &Collected) -> Result<(), Unfiled> {
+    pub(super) fn file(&mut self, mut logs: &[&Collected]) -> Result<(), Unfiled> {
+        while !logs.is_empty() {
+            let (loaded, rest) = logs.split_at(self.bodies.load(logs));
+            loaded.iter().try_for_each(|log| self.file_log(log))?;
+            logs = rest;
+        }
+        Ok(())
+    }
+
+    fn file_log(&mut self, collected: &Collected) -> Result<(), Unfiled> {
         let mut segments = Segments {
             log: collected.log,
             active: collected.active.clone(),

@@ -293,9 +293,7 @@ impl Keeper {
         let mut skipped = self.gone.logs();
         let mut file_all = |logs: &[Collected], skipped: &HashSet<u64>| {
             let wanted = logs.iter().filter(|one| !skipped.contains(&one.log));
-            for one in wanted {
-                filing.file(one)?;
-            }
+            filing.file(&wanted.collect::<Vec<_>>())?;
             filing.sync()
         };
         let by_store: Result<Vec<Vec<FiledLog>>, Unfiled> =

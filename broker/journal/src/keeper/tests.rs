@@ -8,3 +8,4 @@ mod rewrite;
 mod rounds;
 mod scrub;
 mod space;
+mod spread;
