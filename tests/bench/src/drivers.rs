@@ -24,7 +24,8 @@ pub(crate) fn all(weir: &std::path::Path) -> Vec<(&'static str, Found)> {
     vec![
         (RELAY, found(relay::Relay::find())),
         ("weir", found(Weir::find(weir, WeirConfig::default()))),
-        ("nats", found(nats::Nats::find())),
+        ("nats", found(nats::Nats::find(nats::Manner::Single))),
+        ("nats-batch", found(nats::Nats::find(nats::Manner::Batched))),
         ("redis", found(redis::Redis::find(redis::Queues::Streams))),
         ("rabbitmq", found(rabbit::Rabbit::find())),
         ("iggy", found(iggy::Iggy::find(iggy::Manner::InOrder))),

@@ -49,7 +49,7 @@ fn title(workload: &str) -> &'static str {
 fn method(workload: &str) -> &'static str {
     match workload {
         "limits" => {
-            "Plain threads, no broker. Writes go over zeros in a file of 64 MiB, or to the end of a new one."
+            "Plain threads, no broker, once each before W1, W3 and W5. Synced writes go over zeros in a file of 64 MiB. The sequential write goes to the end of a new file and is not synced: it is what the page cache takes, and memory that nobody has used yet is several times as slow as memory that somebody has."
         }
         "W1" => {
             "Publishers hand over 128 messages at a time (256 KiB at most) and confirm nothing; 4→4 on subjects of their own. The relay copies whole reads and parses nothing: it bounds, it is no peer."
@@ -58,7 +58,7 @@ fn method(workload: &str) -> &'static str {
             "Two producers with confirmations, 512 in flight each, handed over 64 at a time; four consumers, credit 256, explicit acknowledgements. Producers wait while more than 20,000 messages wait in the queue. Redis: a receipt per pipeline; RabbitMQ, NATS: one per message; Weir: one per 64."
         }
         "W3" => {
-            "1,000,000 messages or one window, whichever ends first; 1,000 messages a call, 4,000 in flight; then one reader from the start. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192, one at a time: four at once were slower."
+            "1,000,000 messages or six windows, whichever ends first (who ends before that has appended fewer; how many is in the samples); 1,000 messages a call, 4,000 in flight; then one reader from the start, at once: what was appended last is still in memory, Weir's last 256 MiB in its own, everybody's in the page cache. Weir: credit 8,192; Redis: pages of 1,000; NATS: an ordered push consumer. Iggy's client takes one request at a time: `iggy` has one connection and polls of 1,000, `iggy-4` a connection for each request in flight, which keeps no order among them (hence reordered), and polls of 8,192, one at a time: four at once were slower."
         }
         "W4" => {
             "For nearly seven windows. Counted from the moment a message was meant to leave (corrected for coordinated omission), by a publisher that sleeps between messages. A broker that cannot keep the rate is cut off after a second more: its times are its backlog."

@@ -362,6 +362,9 @@ fn section(setting: &Setting, peak: f64, lines: &[Line], accepted: u64, consumed
         LINE.as_secs(),
         lines.len(),
     );
+    out += &row("wanted, of the peak", 2, &|it| it.rates[0] / peak);
+    out +=
+        &row("sent: accepted or refused, of the peak", 2, &|it| (it.rates[1] + it.rates[2]) / peak);
     out += &row("consumed, of the peak", 2, &|it| it.rates[3] / peak);
     for (name, at) in [("wanted", 0), ("accepted", 1), ("refused", 2), ("consumed", 3)] {
         out += &row(&format!("{name}, messages/s"), 0, &|it| it.rates[at]);

@@ -1,16 +1,20 @@
-//! Driver of Redis, by the crate `redis`.
+//! Driver of Redis, by the crate `redis`; publish and subscribe in plain RESP.
 //!
-//! Publish and subscribe: `PUBLISH` in pipelines; streams: `XADD` in pipelines and
-//! `XRANGE` pages. Queues in two ways, each a row of its own: streams with a
-//! consumer group (`XREADGROUP`, one `XACK` for many), and lists in the documented
-//! pattern for reliable queues (`LPUSH` of many values, `LMOVE` to a list of the
-//! consumer's own, which is cut when the work is done). Pipelining, many values a
-//! command and one acknowledgement for many are what its documentation advises
-//! (redis.io: "pipelining", "streams", `LMOVE`). The buffer of listeners has no
-//! bound, so that none is cut off. The log is not rewritten during a run.
+//! Publish and subscribe: `PUBLISH` in batches, replies off (`CLIENT REPLY`), on
+//! sockets of their own, because the crate's client takes more of the machine than
+//! the server; streams: `XADD` in pipelines and `XRANGE` pages. Queues in two ways,
+//! each a row of its own: streams with a consumer group (`XREADGROUP`, one `XACK` for
+//! many), and lists in the documented pattern for reliable queues (`LPUSH` of many
+//! values, `LMOVE` to a list of the consumer's own, which is cut when the work is
+//! done). Pipelining, many values a command and one acknowledgement for many are what
+//! its documentation advises (redis.io: "pipelining", "streams", `LMOVE`). The buffer
+//! of listeners has no bound, so that none is cut off. The log is not rewritten during
+//! a run.
 
 mod channel;
+mod connection;
 mod list;
+mod reply;
 mod stream;
 
 use std::collections::VecDeque;
@@ -29,6 +33,11 @@ use crate::server::{Server, free_address, program, version};
 
 /// Pipelines that may wait for the socket of one connection.
 const PIPELINES_MAX: usize = 1_024;
+/// Longest wait for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How publish and subscribe is configured, server and client.
+const PUB_SUB: &str = "no persistence; publishers with CLIENT REPLY OFF; clients in plain RESP, \
+                       as those of the crate take more CPU than the server";
 
 /// What stands for a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +80,7 @@ impl Driver for Redis {
             Sync::Synced => "AOF, appendfsync always (one sync per turn of its loop)",
         };
         match (case, self.queues) {
-            (Case::PubSub, Queues::Streams) => Some("no persistence".to_owned()),
+            (Case::PubSub, Queues::Streams) => Some(PUB_SUB.to_owned()),
             (Case::Queue(sync), Queues::Streams) => {
                 Some(format!("stream and group, {}", log(sync)))
             }
@@ -106,31 +115,28 @@ struct Clients {
 }
 
 impl Clients {
-    fn client(&self) -> Result<Client> {
-        Ok(Client::open(format!("redis://{}/", self.address))?)
-    }
-
     async fn connect(&self) -> Result<MultiplexedConnection> {
         // Room for every pipeline of a window, so that each is on its way, in order,
         // once it was looked at.
         let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(Duration::from_secs(20)))
+            .set_response_timeout(Some(ANSWER_WITHIN))
             .set_pipeline_buffer_size(PIPELINES_MAX);
-        Ok(self.client()?.get_multiplexed_async_connection_with_config(&config).await?)
+        let client = Client::open(format!("redis://{}/", self.address))?;
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }
 
 impl Broker for Clients {
     fn publisher(&self, subject: String) -> Answer<'_, Box<dyn Publish>> {
         Box::pin(async move {
-            let connection = self.connect().await?;
-            Ok(Box::new(channel::Publisher::new(connection, subject)) as Box<dyn Publish>)
+            let publisher = channel::Publisher::open(self.address, subject).await?;
+            Ok(Box::new(publisher) as Box<dyn Publish>)
         })
     }
 
     fn listener(&self, subject: String) -> Answer<'_, Box<dyn Receive>> {
         Box::pin(async move {
-            let listener = channel::Listener::open(&self.client()?, &subject).await?;
+            let listener = channel::Listener::open(self.address, &subject).await?;
             Ok(Box::new(listener) as Box<dyn Receive>)
         })
     }

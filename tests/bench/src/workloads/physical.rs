@@ -1,5 +1,6 @@
 //! The limits: what disk and loopback do by themselves.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ const SYNC_BYTES: [usize; 2] = [512, 4096];
 
 type Found = Vec<(String, f64, Resources)>;
 
-/// All limits, as often as asked for.
-pub(crate) async fn run(bench: &mut Bench) {
-    for repeat in 0..bench.repeats {
+/// All limits, for these repeats.
+pub(crate) async fn run(bench: &mut Bench, repeats: Range<usize>) {
+    for repeat in repeats {
         let (folder, window) = (bench.folder.clone(), bench.window.min(Duration::from_secs(1)));
         let found = tokio::task::spawn_blocking(move || all(folder, window)).await;
         match found.context("the thread ended").and_then(|it| it) {

@@ -15,6 +15,8 @@ use async_nats::{Client, ConnectOptions, Subject};
 use futures_util::stream::{ReadyChunks, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 
+use super::atomic::Atomic;
+use super::fast::Fast;
 use crate::driver::{Answer, Broker, Pace, Produce, Publish, Receive};
 use crate::stamp::Batch;
 use crate::tally::Tally;
@@ -26,14 +28,26 @@ const CHUNK: usize = 1_024;
 /// Messages that wait in the client for their reader; beyond it `async-nats` drops.
 const SUBSCRIPTION_CAPACITY: usize = 4 << 20;
 
+/// How producers publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publishing {
+    /// One by one.
+    Single,
+    /// See [`Fast`].
+    Fast,
+    /// See [`Atomic`].
+    Atomic,
+}
+
 /// Makes clients of one server.
 pub(super) struct Clients {
     address: SocketAddr,
+    publishing: Publishing,
 }
 
 impl Clients {
-    pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address }
+    pub(super) fn new(address: SocketAddr, publishing: Publishing) -> Self {
+        Self { address, publishing }
     }
 
     async fn connect(&self) -> Result<Client> {
@@ -55,6 +69,8 @@ impl Clients {
             name,
             retention,
             storage: StorageType::File,
+            allow_batch_publish: self.publishing == Publishing::Fast,
+            allow_atomic_publish: self.publishing == Publishing::Atomic,
             ..Config::default()
         };
         self.context(1).await?.create_stream(config).await?;
@@ -62,9 +78,18 @@ impl Clients {
     }
 
     async fn confirmed(&self, subject: String, pace: Pace) -> Result<Box<dyn Produce>> {
-        let context = self.context(pace.window.max(pace.batch)).await?;
-        let (subject, open) = (Subject::from(subject), VecDeque::new());
-        Ok(Box::new(Producer { context, subject, pace, open }))
+        let subject = Subject::from(subject);
+        let producer: Box<dyn Produce> = match self.publishing {
+            Publishing::Single => {
+                let context = self.context(pace.window.max(pace.batch)).await?;
+                Box::new(Producer { context, subject, pace, open: VecDeque::new() })
+            }
+            Publishing::Fast => Box::new(Fast::new(self.connect().await?, subject, pace)),
+            Publishing::Atomic => {
+                Box::new(Atomic::open(self.connect().await?, subject, pace).await?)
+            }
+        };
+        Ok(producer)
     }
 }
 

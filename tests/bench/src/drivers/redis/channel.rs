@@ -1,72 +1,127 @@
-//! Publish and subscribe.
+//! Publish and subscribe, in plain RESP: the crate's client takes more of the
+//! machine than the server does, which would be a measurement of the client.
+//!
+//! Publishers have their replies off, which is what `CLIENT REPLY` is for where
+//! nobody waits for them. What is on its way is bounded by the sockets, and commands
+//! of one connection are done in order: the answer to one behind all others says
+//! that the server has taken everything.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use futures_util::StreamExt;
-use futures_util::stream::ReadyChunks;
-use redis::aio::{MultiplexedConnection, PubSubStream};
-use redis::{Client, Pipeline};
+use anyhow::{Result, bail};
+use tokio::time::timeout;
 
-use super::InFlight;
+use super::connection::Connection;
+use super::reply::Reply;
 use crate::driver::{Answer, Publish, Receive};
 use crate::stamp::Batch;
 use crate::tally::Tally;
 
-/// Messages on their way to the server: four pipelines of the usual 128.
-const WINDOW: usize = 512;
+/// Longest wait for messages, see [`Receive`].
+const WAIT: Duration = Duration::from_millis(100);
+const REPLY_ON: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n";
+const REPLY_OFF: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n";
 
+/// Its replies are off, but for the one that it waits for.
 pub(super) struct Publisher {
-    connection: MultiplexedConnection,
+    connection: Connection,
     subject: String,
-    in_flight: InFlight,
+    /// The commands of one batch; kept for its memory.
+    commands: Vec<u8>,
 }
 
 impl Publisher {
-    pub(super) fn new(connection: MultiplexedConnection, subject: String) -> Self {
-        Self { connection, subject, in_flight: InFlight::default() }
+    pub(super) async fn open(address: SocketAddr, subject: String) -> Result<Self> {
+        let connection = Connection::open(address).await?;
+        let mut publisher = Self { connection, subject, commands: Vec::new() };
+        publisher.settle().await?;
+        Ok(publisher)
     }
+
+    /// Waits until the server has taken all commands so far.
+    async fn settle(&mut self) -> Result<()> {
+        self.connection.ask(REPLY_ON, &Reply::Line(b"+OK")).await?;
+        self.connection.write(REPLY_OFF).await
+    }
+}
+
+/// Writes a `PUBLISH` for each message of a batch.
+fn encode(commands: &mut Vec<u8>, subject: &str, batch: &Batch) -> Result<()> {
+    commands.clear();
+    // What stands before a payload is the same for all of a batch.
+    let (name, size) = (subject.len(), batch.size());
+    write!(commands, "*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{subject}\r\n${size}\r\n")?;
+    let head = commands.len();
+    for (index, payload) in batch.payloads().enumerate() {
+        if index > 0 {
+            commands.extend_from_within(..head);
+        }
+        commands.extend_from_slice(payload);
+        commands.extend_from_slice(b"\r\n");
+    }
+    Ok(())
 }
 
 impl Publish for Publisher {
     fn publish<'a>(&'a mut self, batch: &'a Batch) -> Answer<'a, ()> {
         Box::pin(async move {
-            let mut pipeline = Pipeline::with_capacity(batch.len());
-            for payload in batch.payloads() {
-                pipeline.cmd("PUBLISH").arg(&self.subject).arg(payload).ignore();
-            }
-            self.in_flight.send(&self.connection, pipeline, batch.len(), WINDOW).await
+            encode(&mut self.commands, &self.subject, batch)?;
+            // At once, also when it is a single message: nothing waits for more.
+            self.connection.write(&self.commands).await
         })
     }
 
     fn flush(&mut self) -> Answer<'_, ()> {
-        Box::pin(self.in_flight.finish())
+        Box::pin(self.settle())
     }
 }
 
 pub(super) struct Listener {
-    messages: ReadyChunks<PubSubStream>,
+    connection: Connection,
 }
 
 impl Listener {
-    pub(super) async fn open(client: &Client, subject: &str) -> Result<Self> {
-        let mut connection = client.get_async_pubsub().await?;
-        connection.subscribe(subject).await?;
-        Ok(Self { messages: connection.into_on_message().ready_chunks(1_024) })
+    pub(super) async fn open(address: SocketAddr, subject: &str) -> Result<Self> {
+        let mut connection = Connection::open(address).await?;
+        let command = format!("*2\r\n$9\r\nSUBSCRIBE\r\n${}\r\n{subject}\r\n", subject.len());
+        connection.ask(command.as_bytes(), &Reply::Subscribed).await?;
+        Ok(Self { connection })
     }
 }
 
 impl Receive for Listener {
     fn receive<'a>(&'a mut self, tally: &'a mut Tally) -> Answer<'a, ()> {
         Box::pin(async move {
-            let wait = Duration::from_millis(100);
-            let Ok(chunk) = tokio::time::timeout(wait, self.messages.next()).await else {
-                return Ok(());
-            };
-            for message in chunk.context("the subscription has ended")? {
-                tally.see(message.get_payload_bytes());
+            if let Ok(read) = timeout(WAIT, self.connection.read()).await {
+                read?;
+            }
+            // Also when nothing was read: messages may have come with the subscription.
+            while let Some(reply) = self.connection.take()? {
+                let Reply::Message(payload) = reply else { bail!("{reply}, not a message") };
+                tally.see(payload);
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::stamp::Layout;
+
+    #[test]
+    fn a_batch_is_one_command_a_message() {
+        let mut commands = Vec::new();
+        for (count, size) in [(3, 20), (1, 128)] {
+            let batch = Batch::new(Layout::Binary, 0, count, size);
+            encode(&mut commands, "news", &batch).unwrap();
+            let payload = "x".repeat(size);
+            let one = format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${size}\r\n{payload}\r\n");
+            assert_eq!(String::from_utf8_lossy(&commands), one.repeat(count));
+        }
     }
 }
