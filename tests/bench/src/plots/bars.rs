@@ -25,6 +25,7 @@ fn colour(driver: &str) -> RGBColor {
         "raw-relay" => RGBColor(170, 170, 170),
         "weir" | "weir (a) default" => RGBColor(0, 110, 180),
         "nats" | "weir (b) remembered" => RGBColor(60, 160, 110),
+        "nats-batch" => RGBColor(140, 200, 160),
         "redis" | "weir (c) payload" => RGBColor(200, 70, 60),
         "redis-lists" | "weir (d) dispatcher" => RGBColor(225, 140, 120),
         "rabbitmq" => RGBColor(230, 150, 40),
