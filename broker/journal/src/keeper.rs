@@ -91,6 +91,8 @@ pub(crate) struct Collected {
 pub(crate) struct CollectedChunk {
     pub(crate) base: u64,
     pub(crate) count: u32,
+    /// Bytes of those that are not released, about.
+    pub(crate) bytes: u64,
     pub(crate) time_ms: u64,
     pub(crate) due_ms: u64,
     pub(crate) level: Level,

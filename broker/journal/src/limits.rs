@@ -65,6 +65,21 @@ pub const KEPT_JOURNAL_FILES: usize = 6;
 /// Journal files filed in one round: each log that has something in them costs a
 /// write and a sync a round, however little it is.
 pub const FILED_AT_ONCE: usize = 3;
+/// Journal files filed in one round, most: where more wait, rounds follow each other, and
+/// none takes more memory than this asks for.
+pub const FILED_AT_ONCE_MAX: usize = 8;
+/// Bytes read ahead for filing, about, with what each chunk takes beside its records.
+pub const LOADED_BYTES_MAX: u64 = 64 << 20;
+/// What a chunk that is read ahead takes beside its records, bytes, about.
+pub const LOADED_PIECE_BYTES: u64 = 200;
+/// Bytes of a block for each chunk that is wanted of it, up to which it is read as a whole:
+/// to copy them costs as much as a read.
+pub const LOADED_BLOCK_BYTES_EACH: usize = 16 << 10;
+/// What is read first of such a block, bytes: most are no longer.
+pub const LOADED_FIRST_BYTES: usize = 64 << 10;
+/// Appends kept of the tables that filing has read, for chunks that are not read ahead. Some
+/// 64 MiB, and enough for the journal files of a round of 128-byte messages in shared blocks.
+pub const APPENDS_KEPT_MAX: usize = 1 << 20;
 /// Where an entry in a segment ends, bytes of messages: one is read and checked as a
 /// whole, and readers want about two of them at once.
 pub const FILED_ENTRY_BYTES: usize = 32 << 10;
@@ -86,6 +101,10 @@ pub const QUICK_SYNC_BYTES: usize = 256 << 10;
 pub const QUICK_WRITE_BYTES: usize = 16 << 10;
 /// Emptied builders kept for the next blocks: one forms while another is written.
 pub const BUILDERS_KEPT_MAX: usize = 2;
+/// Entries for which such a builder has room, most.
+pub const BUILDER_ENTRIES_MAX: usize = 4_096;
+/// Room that it has for copied bodies, most, bytes.
+pub const BUILDER_BYTES_MAX: usize = 64 << 10;
 /// Bodies that have gone from memory before they are dropped from the line of those that
 /// may have to leave it, fewest.
 pub const RESIDENT_LOOK: usize = 4_096;

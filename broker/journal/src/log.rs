@@ -435,6 +435,7 @@ impl Log {
         Some(CollectedChunk {
             base: chunk.base,
             count: chunk.count,
+            bytes: chunk.bytes,
             time_ms: chunk.stamp.time_ms,
             due_ms: chunk.stamp.due_ms,
             level: chunk.level,

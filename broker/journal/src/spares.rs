@@ -38,6 +38,9 @@ pub(crate) struct Spares {
     is_wanted: AtomicBool,
     /// There is none, and the last one could not be made for want of room.
     is_lacking: AtomicBool,
+    /// Zeros have found no room in what was allocated: no file counts before it is full
+    /// of them.
+    is_promise_empty: AtomicBool,
 }
 
 /// What the writer had written and how often it had synced.
@@ -72,6 +75,7 @@ impl Spares {
             making: Mutex::default(),
             is_wanted: AtomicBool::new(false),
             is_lacking: AtomicBool::new(false),
+            is_promise_empty: AtomicBool::new(false),
         }
     }
 
@@ -200,12 +204,16 @@ impl Spares {
     /// Gives a new file its room.
     fn prepare(&self, file: &dyn File, zeros: bool) -> io::Result<()> {
         let is_allocated = file.allocate(self.len)?;
-        if !is_allocated {
+        if !is_allocated || self.is_promise_empty.load(Relaxed) {
             return self.fill(file, || false);
         }
         file.sync_data()?;
-        // Where zeros find no room, neither would blocks, whatever was allocated.
-        self.fill(file, || !zeros || self.is_wanted.load(Relaxed))
+        let filled = self.fill(file, || !zeros || self.is_wanted.load(Relaxed));
+        if let Err(error) = &filled {
+            // Where zeros find no room, neither would blocks, whatever was allocated.
+            self.is_promise_empty.store(is_full(error), Relaxed);
+        }
+        filled
     }
 
     /// Writes zeros until the file is full of them, or they are not wanted.
@@ -276,6 +284,8 @@ mod tests {
         assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| !is_there));
         assert!(spares.is_lacking() && spares.is_empty());
         assert_eq!(files.paths(), Vec::<String>::new(), "nothing is left behind");
+        files.arm(Fault::new(Operation::Write, 1, Effect::NoRoom).under("journal/spare-"));
+        assert!(spares.make_sure(&files).is_ok_and(|is_there| !is_there), "nor for the writer");
         assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| is_there));
         assert!(!spares.is_lacking());
     }

@@ -11,14 +11,13 @@ use weir_message::Batch;
 
 use super::read::BLOCK_MAGIC;
 use super::{BlockHead, Entry, EntryKind, padded};
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES};
+use crate::limits::{
+    BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BUILDER_BYTES_MAX, BUILDER_ENTRIES_MAX, TABLE_ENTRIES_MAX,
+    TABLE_ENTRY_BYTES,
+};
 
 /// No piece.
 const NONE: u32 = u32::MAX;
-/// Entries for which an emptied builder may have room, to be used again, most, and bytes
-/// of copied bodies.
-const KEPT_ENTRIES_MAX: usize = 4_096;
-const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// What became of a builder's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +88,9 @@ impl BlockBuilder {
     #[must_use]
     pub fn is_worth_keeping(&self) -> bool {
         let entries = [self.rows.capacity(), self.pieces.capacity(), self.open_appends.capacity()];
-        entries.into_iter().all(|entries| entries <= KEPT_ENTRIES_MAX)
-            && self.ends.capacity() <= 4 * KEPT_ENTRIES_MAX
-            && self.copied.capacity() <= KEPT_BYTES_MAX
+        entries.into_iter().all(|entries| entries <= BUILDER_ENTRIES_MAX)
+            && self.ends.capacity() <= 4 * BUILDER_ENTRIES_MAX
+            && self.copied.capacity() <= BUILDER_BYTES_MAX
     }
 
     /// Entries so far.

@@ -59,7 +59,7 @@ pub fn read_body(
     block_at: u64,
     entry: &Entry,
 ) -> io::Result<Result<Bytes, Unsound>> {
-    // Not looked up first how much there is: its table is read, and no block is that long.
+    // How much there is need not be looked up first: a table that is read bounds the length.
     let body: Bytes = file.read(entry.body.len(), block_at + entry.body.start as u64)?.into();
     Ok(match body {
         body if body.len() < entry.body.len() => Err(Unsound::Short),

@@ -9,20 +9,18 @@ use super::{Collected, CollectedBody, CollectedChunk, Fault, Rest};
 use crate::format::{
     Entry, EntryKind, Found, Identity, Kind, batch_of_body, read_body, read_head_at, store_tag,
 };
+use crate::limits::APPENDS_KEPT_MAX;
 
-/// Appends kept of the tables that were read, most. Logs are filed one by one, but share
-/// blocks: where those of a round are not all kept, each log reads them all again. It is
-/// 32 MiB of memory, and enough for the journal files of a round of 128-byte messages.
-const APPENDS_KEPT_MAX: usize = 1 << 20;
-/// As many appends as a block takes beside its own.
-const BLOCK_APPENDS: usize = 2;
+/// As many appends as a block's place among the tables takes of memory.
+const BLOCK_APPENDS: usize = 4;
 
 /// See the file's head.
 pub(super) struct Bodies<'a> {
     rest: &'a dyn Rest,
     store_id: u128,
-    /// By journal file and byte; the appends of a block by log and offset.
-    tables: HashMap<(u64, u32), Vec<Append>>,
+    /// By journal file and byte; the appends of a block by log and offset. Logs are filed
+    /// one by one, but share blocks: what is not kept each of them reads again.
+    tables: HashMap<(u64, u32), Box<[Append]>>,
     appends_kept: usize,
     loaded: Loaded,
 }
@@ -122,7 +120,8 @@ impl<'a> Bodies<'a> {
             let Found::Block(block) = found.map_err(|error| error.to_string())? else {
                 return Err("the block is not as written".to_owned());
             };
-            let mut appends: Vec<Append> = block.entries.iter().filter_map(Append::of).collect();
+            let appends = block.entries.iter().filter_map(Append::of);
+            let mut appends = appends.collect::<Vec<_>>().into_boxed_slice();
             appends.sort_by_key(|one| (one.log, one.base));
             let taken = appends.len() + BLOCK_APPENDS;
             if self.appends_kept + taken > APPENDS_KEPT_MAX {
@@ -159,10 +158,11 @@ impl<'a> Bodies<'a> {
 fn are_all_of(chunk: &CollectedChunk, pieces: &Pieces) -> bool {
     let mut offset = chunk.base;
     for (base, batch) in pieces {
-        if *base > offset {
+        let end = base + batch.len() as u64;
+        if *base > offset || end <= offset {
             return false;
         }
-        offset = offset.max(base + batch.len() as u64);
+        offset = end;
     }
     offset >= chunk.base + u64::from(chunk.count)
 }

@@ -2,26 +2,22 @@
 //! journal has them. Log by log, every message that lies alone in its block would cost a
 //! read of its own, and the keeper would fall behind whoever writes to a thousand queues.
 //!
-//! Scratch of one filing. Invariants: no more is kept than the bounds below say; what is
-//! not here, for whatever reason, is read by itself.
+//! Scratch of one filing. Invariants: nothing is kept but what is wanted, and of that no
+//! more than its bound says; what is not here, for whatever reason, is read by itself.
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use weir_message::Batch;
+use weir_message::{Batch, Ends};
 
 use super::{Collected, CollectedBody, Rest};
 use crate::files::File;
-use crate::format::{EntryKind, Found, Identity, batch_of_body, read_head_at};
-
-/// Chunks that are looked for at once, but for those of the last log.
-const CHUNKS_MAX: usize = 128 << 10;
-/// Bytes of records kept, but for those of the last block.
-const BYTES_MAX: usize = 64 << 20;
-/// Bytes of a block for each chunk that is wanted of it, up to which it is read as a whole:
-/// to copy them costs as much as a read.
-const BYTES_EACH_MAX: usize = 16 << 10;
+use crate::format::{Block, EntryKind, Found, Identity, read_block, read_head_at};
+use crate::limits::{
+    LOADED_BLOCK_BYTES_EACH, LOADED_BYTES_MAX, LOADED_FIRST_BYTES, LOADED_PIECE_BYTES,
+};
+use crate::read::slice;
 
 /// Records of a chunk, in pieces with their first offsets.
 pub(super) type Pieces = SmallVec<[(u64, Batch); 1]>;
@@ -31,7 +27,6 @@ pub(super) type Pieces = SmallVec<[(u64, Batch); 1]>;
 pub(super) struct Loaded {
     /// By log and the chunk's base.
     by_chunk: HashMap<(u64, u64), Pieces, RandomState>,
-    bytes: usize,
 }
 
 /// A chunk that lies in the journal only.
@@ -43,6 +38,14 @@ struct Wanted {
     end: u64,
 }
 
+/// Records of a chunk that were found in a block, and where they were copied to.
+struct Copied {
+    chunk: (u64, u64),
+    first: u64,
+    at: usize,
+    ends: Ends,
+}
+
 impl Loaded {
     /// Takes out what there is of a chunk.
     pub(super) fn take(&mut self, log: u64, base: u64) -> Option<Pieces> {
@@ -52,27 +55,30 @@ impl Loaded {
     /// Reads ahead for the first of `logs`. For how many.
     pub(super) fn load(&mut self, rest: &dyn Rest, store_tag: u32, logs: &[&Collected]) -> usize {
         self.by_chunk.clear();
-        self.bytes = 0;
-        let (mut wanted, mut count) = (Vec::new(), 0);
+        let (mut wanted, mut bytes, mut count) = (Vec::new(), 0, 0);
         for one in logs {
-            if wanted.len() >= CHUNKS_MAX {
+            if bytes >= LOADED_BYTES_MAX {
                 break;
             }
             count += 1;
-            wanted.extend(one.chunks.iter().filter_map(|chunk| {
-                let CollectedBody::Journal { sequence, at } = chunk.body else { return None };
+            for chunk in &one.chunks {
+                let CollectedBody::Journal { sequence, at } = chunk.body else { continue };
+                if bytes >= LOADED_BYTES_MAX {
+                    // The rest of a long log is read by itself: it has blocks of its own.
+                    break;
+                }
+                bytes += chunk.bytes + LOADED_PIECE_BYTES;
                 let end = chunk.base + u64::from(chunk.count);
-                Some(Wanted { sequence, at, log: one.log, base: chunk.base, end })
-            }));
+                wanted.push(Wanted { sequence, at, log: one.log, base: chunk.base, end });
+            }
         }
         wanted.sort_unstable_by_key(|one| (one.sequence, one.at, one.log, one.base));
         for of_file in wanted.chunk_by(|one, next| one.sequence == next.sequence) {
             let file_sequence = of_file[0].sequence;
             let Some(file) = rest.journal_file(file_sequence) else { continue };
-            for of_block in of_file.chunk_by(|one, next| one.at == next.at) {
-                if of_block.len() > 1 && self.bytes < BYTES_MAX {
-                    self.load_block(&*file, Identity { store_tag, file_sequence }, of_block);
-                }
+            let shared = of_file.chunk_by(|one, next| one.at == next.at);
+            for of_block in shared.filter(|of_block| of_block.len() > 1) {
+                self.load_block(&*file, Identity { store_tag, file_sequence }, of_block);
             }
         }
         count
@@ -81,36 +87,48 @@ impl Loaded {
     /// Keeps what is wanted of one block. What is not as written is left out: whoever
     /// wants it reads it again, and tells.
     fn load_block(&mut self, file: &dyn File, identity: Identity, wanted: &[Wanted]) {
-        let at = u64::from(wanted[0].at);
-        let Ok(Found::Block(block)) = read_head_at(file, at, identity) else { return };
-        if block.len > wanted.len() * BYTES_EACH_MAX {
-            return;
-        }
-        let Ok(bytes) = file.read(block.len, at) else { return };
+        let (at, most) = (u64::from(wanted[0].at), wanted.len() * LOADED_BLOCK_BYTES_EACH);
+        let Some((block, bytes)) = read_whole(file, at, identity, most) else { return };
         // Copied together, so that the block goes from memory.
-        let (mut copied, mut found) = (Vec::new(), Vec::new());
+        let (mut copy, mut found) = (Vec::new(), Vec::new());
         for entry in block.entries.iter().filter(|entry| entry.kind == EntryKind::Append) {
             let first = wanted.partition_point(|one| (one.log, one.end) <= (entry.log, entry.a));
             let end = entry.a.saturating_add(entry.b);
             let has_it = |one: &&Wanted| one.log == entry.log && one.base < end;
-            let count = wanted[first..].iter().take_while(has_it).count();
-            if count > 0
-                && let Ok(body) = entry.sound_body(&bytes)
-            {
-                found.push((entry, copied.len(), first..first + count));
-                copied.extend_from_slice(body);
+            let mut chunks = wanted[first..].iter().take_while(has_it).peekable();
+            if chunks.peek().is_none() {
+                continue;
+            }
+            let Ok(batch) = entry.append_batch(&bytes) else { continue };
+            for chunk in chunks {
+                let (from, to) = (entry.a.max(chunk.base), end.min(chunk.end));
+                let rows = slice(&batch, (from - entry.a) as usize, (to - entry.a) as usize);
+                let (chunk, at) = ((chunk.log, chunk.base), copy.len());
+                copy.extend_from_slice(&rows.bytes);
+                found.push(Copied { chunk, first: from, at, ends: rows.ends });
             }
         }
-        self.bytes += copied.len();
-        let copied = Bytes::from(copied);
-        for (entry, from, chunks) in found {
-            let body = copied.slice(from..from + entry.body.len());
-            let Ok(batch) = batch_of_body(entry, &body) else { continue };
-            let chunks = &wanted[chunks];
-            for (chunk, batch) in chunks.iter().zip(std::iter::repeat_n(batch, chunks.len())) {
-                let pieces = self.by_chunk.entry((chunk.log, chunk.base)).or_default();
-                pieces.push((entry.a, batch));
-            }
+        let copy = Bytes::from(copy.into_boxed_slice());
+        for Copied { chunk, first, at, ends } in found {
+            let len = ends.last().map_or(0, |end| *end as usize);
+            let batch = Batch { bytes: copy.slice(at..at + len), ends };
+            self.by_chunk.entry(chunk).or_default().push((first, batch));
         }
+    }
+}
+
+/// The block at byte `at`, with its bytes; `None` where it is not as written, or longer
+/// than `most`.
+fn read_whole(file: &dyn File, at: u64, identity: Identity, most: usize) -> Option<(Block, Bytes)> {
+    let first: Bytes = file.read(most.min(LOADED_FIRST_BYTES), at).ok()?.into();
+    if let Found::Block(block) = read_block(&first, 0, identity) {
+        return Some((block, first));
+    }
+    match read_head_at(file, at, identity) {
+        Ok(Found::Block(block)) if block.len <= most => {
+            let bytes = file.read(block.len, at).ok()?.into();
+            Some((block, bytes))
+        }
+        _ => None,
     }
 }

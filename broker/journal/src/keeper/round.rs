@@ -24,6 +24,7 @@ use super::space::SpaceWatch;
 use super::{Ask, Collected, Fault, FiledLog, Idle, KeeperEvent, Rest, Told};
 use crate::files::Files;
 use crate::format::{CheckpointContent, LogState, SegmentState};
+use crate::limits::FILED_AT_ONCE_MAX;
 
 /// Longest the keeper idles, ms: space is watched.
 const IDLE_MS_MAX: u64 = 1_000;
@@ -244,7 +245,7 @@ impl Keeper {
         // behind a checkpoint goes first.
         let is_stuck = self.space.is_full() && self.frees_something();
         if waiting >= kept + enough && !is_stuck {
-            let through = self.waiting[waiting - kept - 1];
+            let through = self.waiting[(waiting - kept).min(FILED_AT_ONCE_MAX) - 1];
             self.round += 1;
             let unopened = self.rest.collect_unopened(through);
             let stores = self.rest.stores();

@@ -74,10 +74,11 @@ impl Gathering {
         self.rows
     }
 
-    /// Bytes that messages are added of. What it returns names them in [`Self::add`].
-    pub(super) fn add_source(&mut self, bytes: &Bytes) -> u32 {
-        self.sources.push(bytes.clone());
-        self.sources.len() as u32 - 1
+    /// Bytes that messages are added of. What it returns names the first of them in
+    /// [`Self::add`], the next number the next.
+    pub(super) fn add_sources(&mut self, bytes: &[Bytes]) -> u32 {
+        self.sources.extend_from_slice(bytes);
+        (self.sources.len() - bytes.len()) as u32
     }
 
     /// Adds the messages that lie at `place` of a source, end to end; `ends` are theirs,
@@ -296,7 +297,7 @@ mod tests {
         }
         let target = Target { id: DestinationId(id), shard: id % 2 };
         // Something else lies before them.
-        let source = gathering.add_source(&format!("else{segment}").into());
+        let source = gathering.add_sources(&[format!("else{segment}").into()]);
         let place = 4..4 + segment.len() as u32;
         gathering.add(&target, delay_ms, (source, place), ends, row..row + messages.len() as u32);
     }

@@ -63,13 +63,24 @@ impl Publisher {
         }
     }
 
-    pub(super) fn gather(&mut self, target: &Target, run: &Run) {
+    /// Gathers a run for each of `targets`.
+    pub(super) fn gather(&mut self, targets: &[Target], run: &Run) {
+        if targets.is_empty() {
+            return;
+        }
+        let first_source = self.gathering.add_sources(&run.segments);
+        for target in targets {
+            self.gather_for(target, run, first_source);
+        }
+    }
+
+    fn gather_for(&mut self, target: &Target, run: &Run, first_source: u32) {
         let mut first = 0;
-        for (segment, span) in run.segments.iter().zip(&run.spans) {
+        for (source, (segment, span)) in (first_source..).zip(run.segments.iter().zip(&run.spans)) {
             let ends = &run.ends[first..first + span.rows as usize];
             first += span.rows as usize;
             let delay_ms = run.delay_ms.max(self.frames[span.frame].delay_ms);
-            let place = (self.gathering.add_source(segment), 0..segment.len() as u32);
+            let place = (source, 0..segment.len() as u32);
             let rows = span.row..span.row + span.rows;
             self.gathering.add(target, delay_ms, place, ends.iter().copied(), rows);
         }

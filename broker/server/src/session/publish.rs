@@ -136,7 +136,7 @@ impl Publisher {
         let targets: Vec<Arc<Route>> =
             judged.targets().iter().map(|target| self.routes.route(broker, target)).collect();
         let mut verdicts = judged.iter().peekable();
-        let source = self.gathering.add_source(chunk);
+        let source = self.gathering.add_sources(std::slice::from_ref(chunk));
         for SubjectRun { first, rows, planned } in runs {
             let remembered = !matches!(planned.plan, SubjectPlan::PerMessage);
             if let Some(judged_by) = planned.judged_by.as_ref().filter(|_| remembered) {
@@ -401,9 +401,7 @@ impl Publisher {
                     self.listen(member, &run, now);
                 }
             }
-            for target in &route.destinations {
-                self.gather(target, &run);
-            }
+            self.gather(&route.destinations, &run);
             if route.is_empty() {
                 run.spans.iter().for_each(|span| self.unrouted(span.frame, u64::from(span.rows)));
             }

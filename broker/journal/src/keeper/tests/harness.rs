@@ -143,7 +143,7 @@ impl Model {
         }
     }
 
-    fn collect(&self, store: usize, through: u64) -> Vec<Collected> {
+    pub(super) fn collect(&self, store: usize, through: u64) -> Vec<Collected> {
         let mut all = Vec::new();
         for (&log, state) in &self.stores[store] {
             let chunks: Vec<CollectedChunk> = state
@@ -153,6 +153,7 @@ impl Model {
                 .map(|chunk| CollectedChunk {
                     base: chunk.base,
                     count: chunk.count as u32,
+                    bytes: 100 * chunk.count,
                     time_ms: chunk.time_ms,
                     due_ms: 0,
                     level: Level::Disk,
