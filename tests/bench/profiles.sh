@@ -4,7 +4,7 @@
 #
 #   tests/bench/profiles.sh WEIR WEIR-BENCH [CELL ...]
 #
-# A CELL is a workload, and a part of its row's name: "w3 stream 1024". Without any it takes
+# A CELL is a workload and a part of its row's name: "w3 stream 1024". Without any it takes
 # those below, in which targets are missed.
 set -eu
 weir=$(realpath "$1") bench=$(realpath "$2")
@@ -14,27 +14,49 @@ out="$here/../../docs/performance/profiles"
 mkdir -p "$out"
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
+# A copy of that name, so that its processes are known: no other broker may run.
 cp "$weir" "$folder/weir"
-[ $# -gt 0 ] || set -- "w2 queue 128" "w3 stream 128" "w3 stream 1024" "w4 queue 128" \
-    "w4 queue 1024" "w5 64 in" "w6 1→1 128" "w6 4→4 128" "w6 queue 128" "w6 stream 128" \
-    "w7 1000 queues" "w7 100000 queues"
+[ $# -gt 0 ] || set -- "w1 1→8 128" "w2 queue 128" "w3 stream 128" "w3 stream 1024" \
+    "w4 queue 128" "w5 64 in" "w6 1→1 128" "w6 4→4 128" "w6 queue 128" "w6 stream 128" \
+    "w7 1000 queues" "w7 100000 queues" "w7 workers 1→1"
 # What clients free is kept for what they need next, as in bench.sh.
 export MIMALLOC_PURGE_DELAY=60000
 cd "$here"
+report() {
+    perf report -i "$folder/data" --stdio -q "$@" 2>/dev/null
+}
 for cell; do
     workload=${cell%% *} row=${cell#* }
+    rm -f "$folder/processes" "$folder/done"
+    until [ -e "$folder/done" ]; do
+        pgrep -x weir >>"$folder/processes" || true
+        sleep 0.2
+    done &
     perf record -q -a -F 1999 -o "$folder/data" -- \
         "$bench" run --weir "$folder/weir" --peers weir --only "$workload" --rows "$row" \
-        --repeats 1 --out "$folder/results.json" >"$folder/said" 2>&1 || { cat "$folder/said"; exit 1; }
-    file="$out/$(echo "$cell" | tr ' →' '-_').txt"
+        --repeats 1 --out "$folder/results.json" >"$folder/said" 2>&1 || {
+        touch "$folder/done"
+        cat "$folder/said"
+        exit 1
+    }
+    touch "$folder/done"
+    wait
+    file="$out/$(echo "$cell" | sed 's/→/-/g; s/ /_/g').txt"
     {
-        echo "# The broker in $workload, rows with \"$row\", all samples of the row together:"
-        echo "# share of its CPU time by function. $(date -u '+%Y-%m-%d %H:%M UTC'), $("$folder/weir" --version)."
-        # Every broker of the row is a process of its own.
-        pids=$(perf report -i "$folder/data" --stdio -q --sort pid 2>/dev/null |
-            sed -n 's/^ *[0-9.]*% *\([0-9]*\):weir *$/\1/p' | paste -sd, -)
-        perf report -i "$folder/data" --stdio -q --no-children -g none --pid "$pids" \
-            --sort comm,symbol --percent-limit 0.4 2>/dev/null | sed '/^$/d' | sed 's/ *$//'
+        echo "The broker's CPU time by thread and function, in percent of what its process took in"
+        echo "these samples: starting, what is made before, and waiting for the disk count as well."
+        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $(git describe --always). A process for each sample,"
+        echo "in this order (append and replay of W3 are one):"
+        echo
+        grep "^W" "$folder/said" | cut -d'|' -f1,2
+        # Numbers rise in the order in which they were started.
+        sort -nu "$folder/processes" |
+            while read -r process; do
+                echo
+                echo "--- a process"
+                report --no-children -g none --pid "$process" --percentage relative \
+                    --sort comm,symbol --percent-limit 1 | sed 's/ *$//; /^$/d' | cut -c1-120
+            done
     } >"$file"
     echo "$file"
 done
