@@ -6,7 +6,8 @@
 #   tests/bench/install-peers.sh            # needs root, or sudo
 #
 # Apache Iggy's server is in no registry: build it (`cargo build --release
-# --bin iggy-server` in its repository) and set IGGY_SERVER to the program.
+# --bin iggy-server` in its repository, at the tag server-0.8.0, whose protocol
+# the client here speaks) and set IGGY_SERVER to the program.
 set -eu
 
 as_root() {

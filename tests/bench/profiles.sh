@@ -45,8 +45,9 @@ for cell; do
     {
         echo "The broker's CPU time by thread and function, in percent of what its process took in"
         echo "these samples: starting, what is made before, and waiting for the disk count as well."
-        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $(git describe --always). A process for each sample,"
-        echo "in this order (append and replay of W3 are one):"
+        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $(git describe --always). A block for each"
+        echo "process of the broker that ran, in their order; some only told their version. Code of"
+        echo "policies is too scattered to be named. The samples:"
         echo
         grep "^W" "$folder/said" | cut -d'|' -f1,2
         # Numbers rise in the order in which they were started.
