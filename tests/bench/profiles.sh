@@ -55,8 +55,12 @@ for cell; do
             while read -r process; do
                 echo
                 echo "--- a process"
+                # By thread: perf joins what is named alike before it looks whose it is.
                 report --no-children -g none --pid "$process" --percentage relative \
-                    --sort comm,symbol --percent-limit 1 | sed 's/ *$//; /^$/d' | cut -c1-120
+                    --sort pid,symbol | sed -n 's/^ *\([0-9.]*\)% *[0-9]*:\([^ ]*\) *\(.*\)$/\1 \2 \3/p' |
+                    awk '{ share = $1; $1 = ""; sum[$0] += share }
+                        END { for (one in sum) if (sum[one] >= 1) printf "%6.2f%% %s\n", sum[one], one }' |
+                    sort -rn | sed 's/[ -]*$//' | cut -c1-120
             done
     } >"$file"
     echo "$file"
