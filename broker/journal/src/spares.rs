@@ -1,12 +1,12 @@
-//! Prepared files for the writer to go on in: allocated, or used before, so that a
-//! block written to one needs no more room on the disk.
+//! Prepared files for the writer to go on in: full of zeros, or used before, so that a
+//! block written to one needs nothing more of the file system.
 //!
 //! Made by the keeper ahead of time, by the writer where it was quicker, and given
-//! back by the keeper. What is allocated and was never written costs each sync a change
-//! of the file system's own; so the keeper fills a file with zeros where syncs are many
-//! and short, as long as the writer does not want it. Where they are not, zeros cost
-//! more than they save. Invariant: while `is_lacking` nothing new is published, so that
-//! what is left of the file in use is left for what consumers settle.
+//! back by the keeper. Allocating is not enough: what was allocated and never written is
+//! turned into written by a change of the file system's own, and where that is lost (its
+//! journal was stopped by an error in another place) the sync of the block does not tell.
+//! Invariant: while `is_lacking` nothing new is published, so that what is left of the
+//! file in use is left for what consumers settle.
 
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
@@ -21,9 +21,6 @@ const ZEROS_BYTES: usize = 1 << 20;
 /// Zeros that go to the disk at once, bytes: all of them at once would hold up the
 /// journal's own writes, for 24 ms.
 const SYNCED_AT_ONCE: u64 = 4 << 20;
-/// Bytes written between two syncs from which on zeros cost more than they save.
-/// Measured: blocks of 100 KiB gain a tenth by them, those of 500 KiB lose a fifth.
-const LONG_SYNC_BYTES: u64 = 256 << 10;
 
 /// See the file's head.
 pub(crate) struct Spares {
@@ -33,31 +30,9 @@ pub(crate) struct Spares {
     /// How many were made, for their names.
     made: AtomicU64,
     /// Held while one is made: whoever needs one then waits for it.
-    making: Mutex<Pace>,
-    /// The writer waits for the one that is made: it need not be full of zeros.
-    is_wanted: AtomicBool,
+    making: Mutex<()>,
     /// There is none, and the last one could not be made for want of room.
     is_lacking: AtomicBool,
-    /// Zeros have found no room in what was allocated: no file counts before it is full
-    /// of them.
-    is_promise_empty: AtomicBool,
-}
-
-/// What the writer had written and how often it had synced.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Pace {
-    /// Bytes of blocks.
-    pub(crate) bytes: u64,
-    pub(crate) syncs: u64,
-}
-
-impl Pace {
-    /// Whether zeros were worth their while between `earlier` and now.
-    fn wants_zeros(self, earlier: Self) -> bool {
-        let bytes = self.bytes.saturating_sub(earlier.bytes);
-        let syncs = self.syncs.saturating_sub(earlier.syncs);
-        bytes < (syncs + 1) * LONG_SYNC_BYTES
-    }
 }
 
 impl Spares {
@@ -73,9 +48,7 @@ impl Spares {
             len,
             made,
             making: Mutex::default(),
-            is_wanted: AtomicBool::new(false),
             is_lacking: AtomicBool::new(false),
-            is_promise_empty: AtomicBool::new(false),
         }
     }
 
@@ -125,41 +98,16 @@ impl Spares {
         files.remove(&name).is_ok()
     }
 
-    /// Makes one if there is none, for a writer that wants it now. False: there is no
-    /// room for it.
+    /// Makes one if there is none. False: there is no room for it.
     ///
     /// # Errors
     /// As the operating system says, but for want of room.
     pub(crate) fn make_sure(&self, files: &dyn Files) -> io::Result<bool> {
-        self.is_wanted.store(true, Relaxed);
         let _making = Shared::lock(&self.making);
-        self.is_wanted.store(false, Relaxed);
-        self.make_first(files, false)
-    }
-
-    /// Makes one if there is none, ahead of time. `pace` is the writer's. False: there
-    /// is no room for it.
-    ///
-    /// # Errors
-    /// As the operating system says, but for want of room.
-    pub(crate) fn keep(&self, files: &dyn Files, pace: Pace) -> io::Result<bool> {
-        let mut making = Shared::lock(&self.making);
         if !self.is_empty() {
             return Ok(true);
         }
-        let made = self.make_first(files, pace.wants_zeros(*making));
-        if let Ok(true) = made {
-            *making = pace;
-        }
-        made
-    }
-
-    /// Makes one if there is none; called by who holds `making`.
-    fn make_first(&self, files: &dyn Files, zeros: bool) -> io::Result<bool> {
-        if !self.is_empty() {
-            return Ok(true);
-        }
-        match self.make(files, zeros) {
+        match self.make(files) {
             Ok(name) => {
                 if !self.give(name.clone()) {
                     drop(files.remove(&name));
@@ -177,7 +125,7 @@ impl Spares {
     }
 
     /// Makes a file. Nothing is left behind of one that fails.
-    fn make(&self, files: &dyn Files, zeros: bool) -> io::Result<String> {
+    fn make(&self, files: &dyn Files) -> io::Result<String> {
         // Some is left for checkpoints, which give room back.
         if let Ok(space) = files.free()
             && space.free_bytes < self.len + self.len / limits::SPARE_MARGIN_SHARE
@@ -193,7 +141,7 @@ impl Spares {
             }
             other => other?,
         };
-        if let Err(error) = self.prepare(&*file, zeros) {
+        if let Err(error) = self.prepare(&*file) {
             // Half of one is of no use, and takes what others need.
             drop(files.remove(&name));
             return Err(error);
@@ -201,29 +149,13 @@ impl Spares {
         Ok(name)
     }
 
-    /// Gives a new file its room.
-    fn prepare(&self, file: &dyn File, zeros: bool) -> io::Result<()> {
-        let is_allocated = file.allocate(self.len)?;
-        if !is_allocated || self.is_promise_empty.load(Relaxed) {
-            return self.fill(file, || false);
-        }
-        file.sync_data()?;
-        let filled = self.fill(file, || !zeros || self.is_wanted.load(Relaxed));
-        if let Err(error) = &filled {
-            // Where zeros find no room, neither would blocks, whatever was allocated.
-            self.is_promise_empty.store(is_full(error), Relaxed);
-        }
-        filled
-    }
-
-    /// Writes zeros until the file is full of them, or they are not wanted.
-    fn fill(&self, file: &dyn File, is_over: impl Fn() -> bool) -> io::Result<()> {
-        if is_over() {
-            return Ok(());
-        }
+    /// Gives a new file its room, and fills it with zeros.
+    fn prepare(&self, file: &dyn File) -> io::Result<()> {
+        // In one piece, where the file system can.
+        file.allocate(self.len)?;
         let zeros = vec![0; ZEROS_BYTES];
         let mut at = 0;
-        while at < self.len && !is_over() {
+        while at < self.len {
             let part = (self.len - at).min(zeros.len() as u64);
             file.write_at(&zeros[..part as usize], at)?;
             file.start_sync(at..at + part);
@@ -249,16 +181,11 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pace, Spares};
+    use super::Spares;
     use crate::files::Files;
     use crate::sim::{Effect, Fault, Operation, SimFiles};
-    use std::sync::atomic::Ordering::Relaxed;
 
     /// A disk on which zeros cannot be written.
-    fn without_zeros() -> SimFiles {
-        with_zeros_that(Effect::Error)
-    }
-
     fn with_zeros_that(fail: Effect) -> SimFiles {
         let files = SimFiles::new(1);
         files.make_folder("journal").expect("it is new");
@@ -266,14 +193,11 @@ mod tests {
         files
     }
 
+    /// What is allocated only is not as safe as a sync says.
     #[test]
-    fn zeros_are_for_short_syncs() {
-        for (bytes, syncs, zeros) in [(0, 0, true), (64 << 20, 9_000, true), (64 << 20, 90, false)]
-        {
-            let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
-            let made = spares.keep(&without_zeros(), Pace { bytes, syncs });
-            assert_eq!(made.is_err(), zeros, "{syncs} syncs");
-        }
+    fn every_file_is_full_of_zeros() {
+        let files = with_zeros_that(Effect::Error);
+        assert!(Spares::new(&files, Vec::new(), 1 << 20).make_sure(&files).is_err());
     }
 
     /// Blocks would find none there either, and that ends the process.
@@ -281,21 +205,10 @@ mod tests {
     fn a_file_in_which_zeros_find_no_room_is_none_to_go_on_in() {
         let files = with_zeros_that(Effect::NoRoom);
         let spares = Spares::new(&files, Vec::new(), 1 << 20);
-        assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| !is_there));
+        assert!(spares.make_sure(&files).is_ok_and(|is_there| !is_there));
         assert!(spares.is_lacking() && spares.is_empty());
         assert_eq!(files.paths(), Vec::<String>::new(), "nothing is left behind");
-        files.arm(Fault::new(Operation::Write, 1, Effect::NoRoom).under("journal/spare-"));
-        assert!(spares.make_sure(&files).is_ok_and(|is_there| !is_there), "nor for the writer");
-        assert!(spares.keep(&files, Pace::default()).is_ok_and(|is_there| is_there));
+        assert!(spares.make_sure(&files).is_ok_and(|is_there| is_there));
         assert!(!spares.is_lacking());
-    }
-
-    #[test]
-    fn a_writer_waits_for_no_zeros() {
-        let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
-        assert!(spares.make_sure(&without_zeros()).is_ok_and(|is_there| is_there));
-        let spares = Spares::new(&without_zeros(), Vec::new(), 1 << 20);
-        spares.is_wanted.store(true, Relaxed);
-        assert!(spares.keep(&without_zeros(), Pace::default()).is_ok_and(|is_there| is_there));
     }
 }

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use weir_core::store::StoreError;
 
 use super::Shared;
-use crate::spares::Pace;
 
 impl Shared {
     /// As [`Shared::sync_through`], and waits for room as well where a thread writes:
@@ -51,12 +50,8 @@ impl Shared {
 
     /// Makes a file for the writer to go on in, if there is none and there is room.
     pub(crate) fn keep_spare(&self) {
-        let (bytes, syncs) = (&self.counts.bytes, &self.counts.syncs);
-        let pace =
-            Pace { bytes: bytes.load(Ordering::Relaxed), syncs: syncs.load(Ordering::Relaxed) };
         // What else goes wrong does so again for the writer, which stops the journal.
-        if !self.is_fenced() && self.spares.keep(&*self.files, pace).is_ok_and(|is_there| is_there)
-        {
+        if !self.is_fenced() && self.spares.make_sure(&*self.files).is_ok_and(|is_there| is_there) {
             self.ring_held();
         }
     }
