@@ -195,14 +195,6 @@ pub trait File: Send + Sync {
     /// As the operating system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Takes room on the disk for `len` bytes, in an empty file, which then reads as
-    /// zeros: what is written there needs no more room. False: the file system cannot,
-    /// and nothing has changed.
-    ///
-    /// # Errors
-    /// `StorageFull`, or as the operating system says.
-    fn allocate(&self, len: u64) -> io::Result<bool>;
-
     /// Length in bytes.
     ///
     /// # Errors

@@ -149,10 +149,8 @@ impl Spares {
         Ok(name)
     }
 
-    /// Gives a new file its room, and fills it with zeros.
+    /// Fills a new file with zeros: as long as it is, it is full of them.
     fn prepare(&self, file: &dyn File) -> io::Result<()> {
-        // In one piece, where the file system can.
-        file.allocate(self.len)?;
         let zeros = vec![0; ZEROS_BYTES];
         let mut at = 0;
         while at < self.len {

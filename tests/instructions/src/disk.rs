@@ -142,10 +142,6 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    fn allocate(&self, len: u64) -> io::Result<bool> {
-        self.set_len(len).map(|()| true)
-    }
-
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.bytes).len() as u64)
     }

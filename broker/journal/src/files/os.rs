@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{File, FileEntry, Files, Space};
@@ -274,18 +274,6 @@ impl File for OsFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len).map_err(|error| self.named("set the length of", &error))
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<bool> {
-        loop {
-            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-                Err(Errno::INTR) => continue,
-                // The last two by file systems of users and by filters of system calls.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(false),
-                Err(error) => Err(self.named("take room for", &error.into())),
-                Ok(()) => Ok(true),
-            };
-        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -139,10 +139,6 @@ impl File for SimFile {
         end
     }
 
-    fn allocate(&self, len: u64) -> io::Result<bool> {
-        self.set_len(len).map(|()| true)
-    }
-
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state()?;
         if !state.has_power {

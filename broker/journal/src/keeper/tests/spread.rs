@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use weir_core::command::Level;
-use weir_core::env::{Clock, Now};
 use weir_core::store::{LogId, Stamp, Store};
 use weir_message::BatchBuilder;
 
-use super::harness::{self, Harness, policy, record};
+use super::harness::{self, Harness, TestClock, policy, record};
 use crate::format::{Kind, store_tag};
 use crate::keeper::loaded::Loaded;
 use crate::keeper::{Collected, CollectedBody};
@@ -17,14 +16,6 @@ use crate::sim::SimFiles;
 use crate::{Journal, JournalConfig, JournalStore};
 
 const LOGS: usize = 40;
-
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> Now {
-        Now::default()
-    }
-}
 
 fn config() -> JournalConfig {
     let mut config = JournalConfig::new(7);
@@ -58,7 +49,8 @@ fn append(store: &mut JournalStore, logs: &[LogId]) {
 #[test]
 fn each_log_gets_its_own_from_blocks_that_all_share() {
     let files = Arc::new(SimFiles::new(1));
-    let journal = Journal::open_stepped(files.clone(), Arc::new(Still), config(), 1).unwrap();
+    let journal =
+        Journal::open_stepped(files.clone(), Arc::<TestClock>::default(), config(), 1).unwrap();
     let mut store = journal.store(Box::new(|| {}));
     let logs: Vec<LogId> =
         (0..LOGS).map(|number| store.open(&format!("queue/{number}")).unwrap()).collect();
