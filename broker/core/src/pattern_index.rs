@@ -20,9 +20,9 @@ use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use slab::Slab;
 
 use crate::name::Pattern;
+use crate::paged_slab::PagedSlab;
 use trie::{NodeId, Trie};
 pub(crate) use values::Values;
 
@@ -49,7 +49,7 @@ struct Literal<T> {
 /// Values by pattern.
 #[derive(Debug)]
 pub struct PatternIndex<T> {
-    literals: Slab<Literal<T>>,
+    literals: PagedSlab<Literal<T>>,
     /// Keys into `literals`, by the hash of the text.
     by_text: HashTable<u32>,
     hasher: RandomState,
@@ -60,7 +60,7 @@ pub struct PatternIndex<T> {
 impl<T> Default for PatternIndex<T> {
     fn default() -> Self {
         Self {
-            literals: Slab::new(),
+            literals: PagedSlab::default(),
             by_text: HashTable::new(),
             hasher: RandomState::default(),
             trie: Trie::default(),
@@ -166,7 +166,7 @@ impl<T: Copy + Eq + Hash> PatternIndex<T> {
             entry.remove();
         }
         if self.literals.is_empty() {
-            self.literals = Slab::new();
+            self.literals = PagedSlab::default();
             self.by_text = HashTable::new();
         }
     }

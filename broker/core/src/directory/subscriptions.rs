@@ -9,12 +9,12 @@ use std::sync::atomic::AtomicU32;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
-use slab::Slab;
 
 use super::{Listener, Resolved, Share, Subscriber};
 use crate::command::ConnectionId;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::name::{Name, Pattern};
+use crate::paged_slab::PagedSlab;
 use crate::pattern_index::{PatternIndex, Place, Values};
 use crate::rejection::{Limit, Rejection};
 
@@ -41,13 +41,13 @@ struct ShareGroup {
 
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    slab: Slab<Subscription>,
+    slab: PagedSlab<Subscription>,
     /// Keys into `slab`, by the hash of the subscriber.
     by_subscriber: HashTable<u32>,
     hasher: RandomState,
     /// The latest subscription of each connection.
     heads: HashMap<ConnectionId, u32>,
-    shares: Slab<ShareGroup>,
+    shares: PagedSlab<ShareGroup>,
     share_keys: HashMap<(Pattern, Name), u32>,
 }
 

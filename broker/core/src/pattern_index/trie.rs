@@ -4,11 +4,11 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use slab::Slab;
 
 use super::{Spot, Values};
 use crate::limits::TOKENS_MAX;
 use crate::name::is_hidden;
+use crate::paged_slab::PagedSlab;
 
 pub(super) type NodeId = u32;
 
@@ -51,7 +51,7 @@ struct Node<T> {
 #[derive(Debug)]
 pub(super) struct Trie<T> {
     /// The root is node 0; it is there as soon as anything is.
-    nodes: Slab<Node<T>>,
+    nodes: PagedSlab<Node<T>>,
     /// Children by parent and plain token.
     plain: HashTable<NodeId>,
     /// Children by parent and pieces of their glob.
@@ -62,7 +62,7 @@ pub(super) struct Trie<T> {
 impl<T> Default for Trie<T> {
     fn default() -> Self {
         Self {
-            nodes: Slab::new(),
+            nodes: PagedSlab::default(),
             plain: HashTable::new(),
             globs: HashTable::new(),
             hasher: RandomState::default(),
