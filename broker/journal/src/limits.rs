@@ -42,7 +42,7 @@ pub const PENDING_BYTES_MAX: u64 = 32 << 20;
 pub const RESIDENT_BYTES: u64 = 256 << 20;
 /// Journal files kept for the writer to use again: as many as one round gives back,
 /// and one more, so that none is filled with zeros while all goes its way.
-pub const SPARES_MAX: usize = FILED_AT_ONCE + 1;
+pub const SPARES_MAX: usize = FILED_AT_ONCE_MAX + 1;
 /// What is left of a journal file, one in so many of its bytes, when its successor must
 /// exist, or publishes are refused: consumers settle in what is left.
 pub const ROLL_RESERVE_SHARE: u64 = 4;
