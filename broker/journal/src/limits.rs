@@ -41,8 +41,12 @@ pub const PENDING_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of message bodies kept in memory when nothing is said.
 pub const RESIDENT_BYTES: u64 = 256 << 20;
 /// Journal files kept for the writer to use again: as many as one round gives back,
-/// and one more, so that none is filled with zeros while all goes its way.
+/// and one more, so that none is filled with zeros while all goes its way ...
 pub const SPARES_MAX: usize = FILED_AT_ONCE_MAX + 1;
+/// ... in so many bytes, but for two of them ...
+pub const SPARES_BYTES_MAX: u64 = 1 << 30;
+/// ... and as long as there is room on the disk; where it is short, this many.
+pub const SPARES_PRESSED: usize = 1;
 /// What is left of a journal file, one in so many of its bytes, when its successor must
 /// exist, or publishes are refused: consumers settle in what is left.
 pub const ROLL_RESERVE_SHARE: u64 = 4;

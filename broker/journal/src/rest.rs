@@ -128,7 +128,7 @@ impl Rest for Link {
             return;
         };
         let is_whole = spares::is_whole(&*file, shared.config.journal_file_bytes);
-        if is_whole && shared.spares.give(path.clone()) {
+        if is_whole && shared.spares.give(path.clone(), shared.has_no_space()) {
             shared.ring_held();
             return;
         }

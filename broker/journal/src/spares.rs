@@ -36,13 +36,15 @@ pub(crate) struct Spares {
 }
 
 impl Spares {
-    /// With those that a start has found. What is shorter is removed.
+    /// With those that a start has found. What is shorter is removed, and what is more
+    /// than are kept.
     pub(crate) fn new(files: &dyn Files, names: Vec<String>, len: u64) -> Self {
         let made = AtomicU64::new(names.len() as u64);
         let is_whole = |name: &String| files.open(name).is_ok_and(|file| is_whole(&*file, len));
-        let (names, short): (Vec<_>, Vec<_>) = names.into_iter().partition(is_whole);
+        let (mut names, short): (Vec<_>, Vec<_>) = names.into_iter().partition(is_whole);
+        let more = names.split_off(names.len().min(kept_most(len)));
         // One that cannot be removed now is found again by the next start.
-        short.iter().for_each(|name| drop(files.remove(name)));
+        short.iter().chain(&more).for_each(|name| drop(files.remove(name)));
         Self {
             names: Mutex::new(names),
             len,
@@ -75,10 +77,12 @@ impl Spares {
         self.is_lacking.load(Relaxed)
     }
 
-    /// Keeps a file that was used before. False: there are enough.
-    pub(crate) fn give(&self, name: String) -> bool {
+    /// Keeps a file that was used before. False: there are enough, `is_pressed` as long as
+    /// the disk wants room.
+    pub(crate) fn give(&self, name: String, is_pressed: bool) -> bool {
         let mut names = Shared::lock(&self.names);
-        let is_wanted = names.len() < limits::SPARES_MAX;
+        let most = if is_pressed { limits::SPARES_PRESSED } else { kept_most(self.len) };
+        let is_wanted = names.len() < most;
         if is_wanted {
             names.push(name);
             self.is_lacking.store(false, Relaxed);
@@ -109,7 +113,7 @@ impl Spares {
         }
         match self.make(files) {
             Ok(name) => {
-                if !self.give(name.clone()) {
+                if !self.give(name.clone(), false) {
                     drop(files.remove(&name));
                 }
                 Ok(true)
@@ -166,6 +170,11 @@ impl Spares {
     }
 }
 
+/// How many files of `len` bytes are kept, most.
+fn kept_most(len: u64) -> usize {
+    ((limits::SPARES_BYTES_MAX / len.max(1)) as usize).clamp(2, limits::SPARES_MAX)
+}
+
 /// Whether a file has the room that a journal file needs, `len` bytes: one of an earlier
 /// configuration may be shorter.
 pub(crate) fn is_whole(file: &dyn File, len: u64) -> bool {
@@ -181,6 +190,7 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 mod tests {
     use super::Spares;
     use crate::files::Files;
+    use crate::limits::{SPARES_MAX, SPARES_PRESSED};
     use crate::sim::{Effect, Fault, Operation, SimFiles};
 
     /// A disk on which zeros cannot be written.
@@ -189,6 +199,40 @@ mod tests {
         files.make_folder("journal").expect("it is new");
         files.arm(Fault::new(Operation::Write, 1, fail).under("journal/spare-"));
         files
+    }
+
+    /// Files that were used before, each a byte longer than it must be.
+    fn used(files: &SimFiles, count: usize, len: u64) -> Vec<String> {
+        files.make_folder("journal").expect("it can be made");
+        let names: Vec<String> = (0..count).map(|at| format!("journal/j-{at}.wj")).collect();
+        names.iter().for_each(|name| {
+            let file = files.create(name).expect("it is new");
+            file.set_len(len + 1).expect("there is room");
+        });
+        names
+    }
+
+    #[test]
+    fn a_start_keeps_no_more_than_are_kept() {
+        for (len, kept) in [(1 << 20, SPARES_MAX), (400 << 20, 2), (4 << 30, 2)] {
+            let files = SimFiles::new(1);
+            let names = used(&files, SPARES_MAX + 3, len);
+            let spares = Spares::new(&files, names, len);
+            assert_eq!(files.paths().len(), kept, "files of {len} bytes");
+            assert!(!spares.give("journal/one-more".to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn where_the_disk_is_short_one_is_kept() {
+        let files = SimFiles::new(1);
+        let spares = Spares::new(&files, used(&files, 3, 1 << 20), 1 << 20);
+        assert!(!spares.give("journal/one-more".to_owned(), true));
+        while spares.give_up(&files, SPARES_PRESSED) {}
+        assert_eq!(files.paths().len(), 1);
+        assert!(!spares.is_lacking());
+        assert!(spares.take(&files).is_ok_and(|name| name.is_some()));
+        assert!(spares.give("journal/j-9.wj".to_owned(), true), "there is none");
     }
 
     /// What is allocated only is not as safe as a sync says.

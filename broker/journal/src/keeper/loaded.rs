@@ -72,23 +72,29 @@ impl Loaded {
                 wanted.push(Wanted { sequence, at, log: one.log, base: chunk.base, end });
             }
         }
+        let mut copied = 0;
         wanted.sort_unstable_by_key(|one| (one.sequence, one.at, one.log, one.base));
         for of_file in wanted.chunk_by(|one, next| one.sequence == next.sequence) {
             let file_sequence = of_file[0].sequence;
             let Some(file) = rest.journal_file(file_sequence) else { continue };
             let shared = of_file.chunk_by(|one, next| one.at == next.at);
             for of_block in shared.filter(|of_block| of_block.len() > 1) {
-                self.load_block(&*file, Identity { store_tag, file_sequence }, of_block);
+                // What is settled among them is copied too, and was not counted.
+                if copied >= LOADED_BYTES_MAX {
+                    return count;
+                }
+                let identity = Identity { store_tag, file_sequence };
+                copied += self.load_block(&*file, identity, of_block);
             }
         }
         count
     }
 
     /// Keeps what is wanted of one block. What is not as written is left out: whoever
-    /// wants it reads it again, and tells.
-    fn load_block(&mut self, file: &dyn File, identity: Identity, wanted: &[Wanted]) {
+    /// wants it reads it again, and tells. Returns the bytes that are kept.
+    fn load_block(&mut self, file: &dyn File, identity: Identity, wanted: &[Wanted]) -> u64 {
         let (at, most) = (u64::from(wanted[0].at), wanted.len() * LOADED_BLOCK_BYTES_EACH);
-        let Some((block, bytes)) = read_whole(file, at, identity, most) else { return };
+        let Some((block, bytes)) = read_whole(file, at, identity, most) else { return 0 };
         // Copied together, so that the block goes from memory.
         let (mut copy, mut found) = (Vec::new(), Vec::new());
         for entry in block.entries.iter().filter(|entry| entry.kind == EntryKind::Append) {
@@ -109,11 +115,14 @@ impl Loaded {
             }
         }
         let copy = Bytes::from(copy.into_boxed_slice());
+        let mut kept = copy.len();
         for Copied { chunk, first, at, ends } in found {
+            kept += size_of::<u32>() * ends.len();
             let len = ends.last().map_or(0, |end| *end as usize);
             let batch = Batch { bytes: copy.slice(at..at + len), ends };
             self.by_chunk.entry(chunk).or_default().push((first, batch));
         }
+        kept as u64
     }
 }
 

@@ -307,7 +307,7 @@ impl Keeper {
                 filing.undo();
                 // What it makes room for frees more. But the writer must go on: what
                 // consumers settle is written there.
-                self.rest.give_up_spare(1);
+                self.give_up_spares();
                 self.wait_for_space(what, now_ms);
                 return Ok(false);
             }

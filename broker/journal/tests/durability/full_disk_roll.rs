@@ -69,7 +69,7 @@ fn full_disk_roll() {
 }
 
 /// Publishes until that is refused, as it must be, and with the right word. It may take
-/// no more than the file in use and the one prepared.
+/// no more than the file in use and those prepared.
 fn refuses(world: &mut World) {
     let seed = world.seed;
     for _ in 0..1_000 {

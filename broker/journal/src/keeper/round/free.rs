@@ -5,6 +5,7 @@ use super::{Keeper, KeeperEvent};
 use crate::files::remove_if_there;
 use crate::format::CheckpointContent;
 use crate::keeper::{checkpoint, gone};
+use crate::limits::SPARES_PRESSED;
 
 impl Keeper {
     /// Whether a checkpoint, or the one behind it, gives something back.
@@ -57,6 +58,11 @@ impl Keeper {
         }
     }
 
+    /// Gives the disk what the writer does not need to go on.
+    pub(super) fn give_up_spares(&self) {
+        while self.rest.give_up_spare(SPARES_PRESSED) {}
+    }
+
     /// Tries again later.
     pub(super) fn wait_for_space(&mut self, what: String, now_ms: u64) {
         self.space.set_full(true);
@@ -70,6 +76,9 @@ impl Keeper {
         {
             let room = self.space.look(space, &self.policy);
             self.rest.note_room(room);
+            if self.space.presses() {
+                self.give_up_spares();
+            }
         }
         if let Some(on) = self.space.news() {
             self.rest.set_no_space(on);

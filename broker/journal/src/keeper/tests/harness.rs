@@ -94,6 +94,8 @@ pub(super) struct Model {
     pub(super) recycled: Vec<u64>,
     pub(super) events: Vec<KeeperEvent>,
     pub(super) no_space: Vec<bool>,
+    /// Files prepared for the writer.
+    pub(super) spares: usize,
     pub(super) fence: Option<String>,
     sequence: u64,
     at: u64,
@@ -304,6 +306,13 @@ impl Rest for FakeRest {
         self.model().recycled.push(sequence);
         // A power cut may end this as any other call.
         let _ = self.files.remove(&journal_path(sequence));
+    }
+
+    fn give_up_spare(&self, kept: usize) -> bool {
+        let spares = &mut self.model().spares;
+        let is_more = *spares > kept;
+        *spares -= usize::from(is_more);
+        is_more
     }
 
     fn set_no_space(&self, on: bool) {

@@ -75,6 +75,30 @@ fn little_space_refuses_publishes_until_there_is_a_tenth_more() {
 }
 
 #[test]
+fn prepared_files_go_but_for_one_where_little_space_is_left() {
+    let mut harness = Harness::new(KeeperPolicy { free_bytes_min: 100_000, ..policy() });
+    harness.rest.model().spares = 9;
+    let used = harness.files.used_bytes();
+    for (free, spares) in [(200_000, 9), (99_999, 1)] {
+        harness.files.set_room(used + free);
+        harness.clock.advance(1_000);
+        harness.settle().unwrap();
+        assert_eq!(harness.rest.model().spares, spares, "with {free} bytes free");
+    }
+}
+
+#[test]
+fn prepared_files_go_but_for_one_where_filing_finds_no_space() {
+    let mut harness = Harness::new(policy());
+    harness.rest.model().spares = 9;
+    harness.fill(6);
+    harness.files.set_room(harness.files.used_bytes());
+    harness.settle().unwrap();
+    assert_eq!(harness.rest.model().no_space, [true]);
+    assert_eq!(harness.rest.model().spares, 1);
+}
+
+#[test]
 fn space_is_looked_at_once_a_second() {
     let mut harness = Harness::new(KeeperPolicy { free_bytes_min: 1_000_000, ..policy() });
     harness.files.set_room(u64::MAX);
