@@ -5,6 +5,7 @@ mod nats;
 mod rabbit;
 mod redis;
 mod relay;
+mod socket;
 mod weir;
 
 use crate::driver::Driver;

@@ -1,5 +1,6 @@
-//! Driver of NATS: core for publish and subscribe, JetStream for queues and
-//! streams, by its own client `async-nats`.
+//! Driver of NATS: core for publish and subscribe, in plain lines of its protocol, because
+//! its own client `async-nats` takes more of the machine than the server; JetStream for
+//! queues and streams, by `async-nats`.
 //!
 //! Tuned as its documentation advises: asynchronous publishes with many
 //! acknowledgements in flight (JetStream, "publish performance"), pull consumers
@@ -16,6 +17,7 @@
 
 mod atomic;
 mod clients;
+mod core;
 mod fast;
 mod inbox;
 mod refusal;
@@ -79,7 +81,11 @@ impl Driver for Nats {
         Some(match case {
             // Nothing is confirmed: there are no batches.
             Case::PubSub if self.manner == Manner::Batched => return None,
-            Case::PubSub => "core NATS, no persistence".to_owned(),
+            Case::PubSub => {
+                "core NATS, no persistence; clients in plain lines of its protocol, as \
+                             async-nats takes more CPU than the server"
+                    .to_owned()
+            }
             Case::Queue(sync) => {
                 format!("JetStream work queue, file storage, {}{batches}", interval(sync))
             }

@@ -5,8 +5,8 @@
 //! the server; streams: `XADD` in pipelines and `XRANGE` pages. Queues in two ways,
 //! each a row of its own: streams with a consumer group (`XREADGROUP`, one `XACK` for
 //! many), and lists in the documented pattern for reliable queues (`LPUSH` of many
-//! values, `LMOVE` to a list of the consumer's own, which is cut when the work is
-//! done). Pipelining, many values a command and one acknowledgement for many are what
+//! values, `LMOVE` to a list of the consumer's own, or a script that does many of those
+//! where messages are small; the list is cut when the work is done). Pipelining, many values a command and one acknowledgement for many are what
 //! its documentation advises (redis.io: "pipelining", "streams", `LMOVE`). The buffer
 //! of listeners has no bound, so that none is cut off. The log is not rewritten during
 //! a run.
@@ -84,7 +84,10 @@ impl Driver for Redis {
             (Case::Queue(sync), Queues::Streams) => {
                 Some(format!("stream and group, {}", log(sync)))
             }
-            (Case::Queue(sync), Queues::Lists) => Some(format!("lists, LMOVE, {}", log(sync))),
+            (Case::Queue(sync), Queues::Lists) => {
+                let log = log(sync);
+                Some(format!("lists, LMOVE, for small messages many in one script, {log}"))
+            }
             (Case::Stream(sync), Queues::Streams) => Some(log(sync).to_owned()),
             (Case::PubSub | Case::Stream(_), Queues::Lists) => None,
         }

@@ -16,6 +16,7 @@ use futures_util::stream::{ReadyChunks, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::atomic::Atomic;
+use super::core;
 use super::fast::Fast;
 use crate::driver::{Answer, Broker, Pace, Produce, Publish, Receive};
 use crate::stamp::Batch;
@@ -96,17 +97,15 @@ impl Clients {
 impl Broker for Clients {
     fn publisher(&self, subject: String) -> Answer<'_, Box<dyn Publish>> {
         Box::pin(async move {
-            let (client, subject) = (self.connect().await?, Subject::from(subject));
-            Ok(Box::new(Core { client, subject }) as Box<dyn Publish>)
+            let publisher = core::Publisher::open(self.address, subject).await?;
+            Ok(Box::new(publisher) as Box<dyn Publish>)
         })
     }
 
     fn listener(&self, subject: String) -> Answer<'_, Box<dyn Receive>> {
         Box::pin(async move {
-            let client = self.connect().await?;
-            let messages = client.subscribe(subject).await?.ready_chunks(CHUNK);
-            client.flush().await?;
-            Ok(Box::new(Listener { messages, _client: client }) as Box<dyn Receive>)
+            let listener = core::Listener::open(self.address, &subject).await?;
+            Ok(Box::new(listener) as Box<dyn Receive>)
         })
     }
 
@@ -163,45 +162,6 @@ impl Broker for Clients {
             let messages = consumer.messages().await?;
             let messages = messages.map_err(anyhow::Error::from).boxed().ready_chunks(CHUNK);
             Ok(Box::new(Pulled { messages, ack: false }) as Box<dyn Receive>)
-        })
-    }
-}
-
-struct Core {
-    client: Client,
-    subject: Subject,
-}
-
-impl Publish for Core {
-    fn publish<'a>(&'a mut self, batch: &'a Batch) -> Answer<'a, ()> {
-        Box::pin(async move {
-            for payload in batch.shared() {
-                self.client.publish(self.subject.clone(), payload).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn flush(&mut self) -> Answer<'_, ()> {
-        Box::pin(async move { Ok(self.client.flush().await?) })
-    }
-}
-
-struct Listener {
-    messages: ReadyChunks<async_nats::Subscriber>,
-    _client: Client,
-}
-
-impl Receive for Listener {
-    fn receive<'a>(&'a mut self, tally: &'a mut Tally) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let Ok(chunk) = tokio::time::timeout(WAIT, self.messages.next()).await else {
-                return Ok(());
-            };
-            for message in chunk.context("the subscription has ended")? {
-                tally.see(&message.payload);
-            }
-            Ok(())
         })
     }
 }

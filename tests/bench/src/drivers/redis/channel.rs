@@ -6,7 +6,6 @@
 //! of one connection are done in order: the answer to one behind all others says
 //! that the server has taken everything.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::reply::Reply;
 use crate::driver::{Answer, Publish, Receive};
+use crate::drivers::socket::encode_each;
 use crate::stamp::Batch;
 use crate::tally::Tally;
 
@@ -49,19 +49,9 @@ impl Publisher {
 
 /// Writes a `PUBLISH` for each message of a batch.
 fn encode(commands: &mut Vec<u8>, subject: &str, batch: &Batch) -> Result<()> {
-    commands.clear();
-    // What stands before a payload is the same for all of a batch.
     let (name, size) = (subject.len(), batch.size());
-    write!(commands, "*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{subject}\r\n${size}\r\n")?;
-    let head = commands.len();
-    for (index, payload) in batch.payloads().enumerate() {
-        if index > 0 {
-            commands.extend_from_within(..head);
-        }
-        commands.extend_from_slice(payload);
-        commands.extend_from_slice(b"\r\n");
-    }
-    Ok(())
+    let head = format_args!("*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{subject}\r\n${size}\r\n");
+    encode_each(commands, head, batch)
 }
 
 impl Publish for Publisher {

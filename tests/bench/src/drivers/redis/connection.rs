@@ -1,38 +1,27 @@
-//! One connection to the server in plain RESP, and what was read from it.
-//!
-//! Replies are slices of the buffer that the socket was read into. The start of one
-//! that is not whole yet is moved to the front before the next read, so that a read
-//! is one system call and no allocation, however many messages it brings.
+//! One connection to the server in plain RESP.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::ANSWER_WITHIN;
 use super::reply::{self, Reply};
-
-/// Bytes asked of a socket at once, as the relay's clients do; no reply is longer.
-const READ_BYTES: usize = 256 * 1024;
+use crate::drivers::socket::Socket;
 
 /// See the module's text.
 pub(super) struct Connection {
-    socket: TcpStream,
-    received: ReadBuffer,
+    socket: Socket,
 }
 
 impl Connection {
     pub(super) async fn open(address: SocketAddr) -> Result<Self> {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        Ok(Self { socket, received: ReadBuffer::new(READ_BYTES) })
+        Ok(Self { socket: Socket::open(address).await? })
     }
 
-    /// Hands commands to the socket; waits while it takes no more.
+    /// As [`Socket::write`].
     pub(super) async fn write(&mut self, commands: &[u8]) -> Result<()> {
-        self.socket.write_all(commands).await.context("writing to the server")
+        self.socket.write(commands).await
     }
 
     /// Sends a command and waits for its answer, which must be `wanted`.
@@ -52,56 +41,15 @@ impl Connection {
         }
     }
 
-    /// Waits until more has come. When it is given up before, nothing is lost: it
-    /// has read nothing then.
+    /// As [`Socket::read`].
     pub(super) async fn read(&mut self) -> Result<()> {
-        let room = self.received.room();
-        ensure!(!room.is_empty(), "a reply is longer than {READ_BYTES} bytes");
-        let count = self.socket.read(room).await.context("reading from the server")?;
-        ensure!(count > 0, "the server has closed the connection");
-        self.received.filled(count);
-        Ok(())
+        self.socket.read().await
     }
 
     /// The oldest reply that is whole and was not taken yet.
     #[inline]
     pub(super) fn take(&mut self) -> Result<Option<Reply<'_>>> {
-        self.received.take()
-    }
-}
-
-/// What was read and not yet taken: `bytes[from..to]`.
-struct ReadBuffer {
-    bytes: Box<[u8]>,
-    from: usize,
-    to: usize,
-}
-
-impl ReadBuffer {
-    fn new(bytes: usize) -> Self {
-        Self { bytes: vec![0; bytes].into_boxed_slice(), from: 0, to: 0 }
-    }
-
-    /// Where more may be put; empty when one reply fills all of it.
-    fn room(&mut self) -> &mut [u8] {
-        self.bytes.copy_within(self.from..self.to, 0);
-        self.to -= self.from;
-        self.from = 0;
-        &mut self.bytes[self.to..]
-    }
-
-    /// So many bytes were put there.
-    fn filled(&mut self, count: usize) {
-        self.to += count;
-    }
-
-    #[inline]
-    fn take(&mut self) -> Result<Option<Reply<'_>>> {
-        let Some((reply, length)) = reply::first(&self.bytes[self.from..self.to])? else {
-            return Ok(None);
-        };
-        self.from += length;
-        Ok(Some(reply))
+        self.socket.take(reply::first)
     }
 }
 
@@ -109,6 +57,7 @@ impl ReadBuffer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::drivers::socket::ReadBuffer;
 
     fn message(payload: &str) -> String {
         format!("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n${}\r\n{payload}\r\n", payload.len())
@@ -122,7 +71,7 @@ mod tests {
     /// Takes all messages that are whole: their payloads.
     fn payloads(buffer: &mut ReadBuffer) -> Vec<String> {
         let mut payloads = Vec::new();
-        while let Some(reply) = buffer.take().unwrap() {
+        while let Some(reply) = buffer.take(reply::first).unwrap() {
             let Reply::Message(payload) = reply else { panic!("{reply}") };
             payloads.push(String::from_utf8(payload.to_vec()).unwrap());
         }
@@ -159,11 +108,11 @@ mod tests {
         let text = message("one");
         let mut buffer = ReadBuffer::new(text.len() - 1);
         put(&mut buffer, &text.as_bytes()[1..]);
-        assert!(buffer.take().is_err(), "what begins in the middle is no reply");
+        assert!(buffer.take(reply::first).is_err(), "what begins in the middle is no reply");
 
         let mut buffer = ReadBuffer::new(text.len() - 1);
         put(&mut buffer, &text.as_bytes()[..text.len() - 1]);
-        assert_eq!(buffer.take().unwrap(), None);
+        assert_eq!(buffer.take(reply::first).unwrap(), None);
         assert!(buffer.room().is_empty());
     }
 }

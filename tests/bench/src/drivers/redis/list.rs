@@ -1,17 +1,32 @@
 //! Queues as lists: the pattern that the documentation of `LMOVE` gives for
-//! reliable queues. What a consumer has taken stands in a list of its own until it
-//! is done; cutting that list is the acknowledgement.
+//! reliable queues, or for small messages a script that does many of them at once. What a
+//! consumer has taken stands in a list of its own until it is done; cutting that list is
+//! the acknowledgement.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, Value, cmd};
+use redis::{Pipeline, Script, Value, cmd};
 
 use super::InFlight;
 use crate::driver::{Answer, Pace, Produce, Receive};
 use crate::stamp::Batch;
 use crate::tally::Tally;
+
+/// Payloads up to which [`TAKE`] is quicker than `LMOVE`s, bytes: 1.3 times at 128, and 1.4
+/// times slower at 1,024, because values go through the script's memory.
+const SMALL_BYTES: usize = 256;
+/// As many `LMOVE`s as there are messages, ARGV[1] at most, in one step.
+const TAKE: &str = r"
+local taken = redis.call('LRANGE', KEYS[1], -tonumber(ARGV[1]), -1)
+if #taken > 0 then
+    redis.call('LTRIM', KEYS[1], 0, -1 - #taken)
+    local moved = {}
+    for at = #taken, 1, -1 do moved[#moved + 1] = taken[at] end
+    redis.call('LPUSH', KEYS[2], unpack(moved))
+end
+return taken";
 
 pub(super) struct Producer {
     connection: MultiplexedConnection,
@@ -52,13 +67,34 @@ pub(super) struct Consumer {
     credit: usize,
     /// How many to ask for next: as many as lately came, and some more.
     ask: usize,
+    /// The last payload was.
+    is_small: bool,
+    script: Script,
 }
 
 impl Consumer {
     pub(super) fn new(connection: MultiplexedConnection, queue: String, credit: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let working = format!("{queue}.working.{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { connection, queue, working, credit, ask: 1 }
+        let script = Script::new(TAKE);
+        Self { connection, queue, working, credit, ask: 1, is_small: false, script }
+    }
+
+    /// What is there, oldest first; it is in the list of its own then.
+    async fn take(&mut self) -> Result<Vec<Value>> {
+        let Self { connection, queue, working, .. } = self;
+        if self.is_small {
+            let mut call = self.script.key(&*queue);
+            call.key(&*working).arg(self.credit);
+            let mut values: Vec<Value> = call.invoke_async(connection).await?;
+            values.reverse();
+            return Ok(values);
+        }
+        let mut pipeline = Pipeline::with_capacity(self.ask);
+        for _ in 0..self.ask {
+            pipeline.cmd("LMOVE").arg(&*queue).arg(&*working).arg("RIGHT").arg("LEFT");
+        }
+        Ok(pipeline.query_async(connection).await?)
     }
 
     /// Acknowledges what was shown.
@@ -73,15 +109,11 @@ impl Consumer {
 impl Receive for Consumer {
     fn receive<'a>(&'a mut self, tally: &'a mut Tally) -> Answer<'a, ()> {
         Box::pin(async move {
-            let mut pipeline = Pipeline::with_capacity(self.ask);
-            for _ in 0..self.ask {
-                pipeline.cmd("LMOVE").arg(&self.queue).arg(&self.working).arg("RIGHT").arg("LEFT");
-            }
-            let values: Vec<Value> = pipeline.query_async(&mut self.connection).await?;
             let mut count = 0;
-            for value in &values {
+            for value in &self.take().await? {
                 if let Value::BulkString(payload) = value {
                     tally.see(payload);
+                    self.is_small = payload.len() <= SMALL_BYTES;
                     count += 1;
                 }
             }
