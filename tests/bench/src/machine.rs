@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counting;
+use crate::profile::Profiling;
 
 /// Ticks a second, as /proc counts: fixed on Linux.
 const TICKS: f64 = 100.0;
@@ -162,18 +163,24 @@ pub(crate) struct Meter {
     server: u32,
     start: Cpu,
     counting: Option<Counting>,
+    profiling: Option<Profiling>,
 }
 
 impl Meter {
     pub(crate) fn start(server: u32) -> Self {
         let counting = Counting::start(server);
-        Self { server, start: Cpu::read(server), counting }
+        // Comes back when samples are taken; only then the window begins.
+        let profiling = Profiling::start(server);
+        Self { server, start: Cpu::read(server), counting, profiling }
     }
 
     /// Who used the cores, and what the server did where that is counted.
     pub(crate) fn stop(&mut self) -> (Resources, Vec<(String, f64)>) {
         let end = Cpu::read(self.server);
         let counts = self.counting.take().map(Counting::stop).unwrap_or_default();
+        if let Some(profiling) = self.profiling.take() {
+            profiling.stop();
+        }
         let seconds = end.at.duration_since(self.start.at).as_secs_f64();
         let cores = |from: f64, to: f64| (to - from).max(0.0) / seconds;
         let server_cores = cores(self.start.server, end.server);

@@ -18,6 +18,7 @@ mod drivers;
 mod machine;
 mod pause;
 mod plots;
+mod profile;
 mod raw;
 mod relay;
 mod report;
