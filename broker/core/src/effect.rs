@@ -136,6 +136,13 @@ pub enum Reply {
         /// One past the last offset.
         end: u64,
     },
+    /// No: these messages of a stream's partition are lost.
+    Lost {
+        /// Offset of the first.
+        from: u64,
+        /// One past the last: where to go on.
+        to: u64,
+    },
     /// Figures.
     Stats(Box<Stats>),
     /// No.

@@ -130,13 +130,19 @@ fn head(out: &mut Vec<u8>, op: Op, items: usize, number: u32) {
 fn error_frame(out: &mut Vec<u8>, op: Op, number: u32, error: &WireError) {
     wire::frame(out, |out| {
         head(out, op, 3, number);
-        wire::put_map(out, 3);
+        wire::put_map(out, 3 + u8::from(error.lost.is_some()));
         let texts =
             [("code", error.code.text()), ("message", &error.message), ("hint", &error.hint)];
         for (key, text) in texts {
             wire::put_text(out, key);
             let end = text.floor_char_boundary(limits::ERROR_TEXT_BYTES_MAX);
             wire::put_text(out, &text[..end]);
+        }
+        if let Some((from, to)) = error.lost {
+            wire::put_text(out, "lost");
+            wire::put_array(out, 2);
+            wire::put_uint(out, from);
+            wire::put_uint(out, to);
         }
     });
 }

@@ -115,13 +115,16 @@ pub struct WireError {
     pub message: Cow<'static, str>,
     /// The next step.
     pub hint: Cow<'static, str>,
+    /// With [`ErrorCode::DataLoss`] as the answer to a read: the offsets that are lost, from,
+    /// one past the last. A reader goes on there.
+    pub lost: Option<(u64, u64)>,
 }
 
 impl WireError {
     /// With the code's own hint.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), hint: Cow::Borrowed(code.hint()) }
+        Self { code, message: message.into(), hint: Cow::Borrowed(code.hint()), lost: None }
     }
 }
 

@@ -188,12 +188,15 @@ struct ErrorBody {
     message: String,
     #[serde(default)]
     hint: String,
+    #[serde(default)]
+    lost: Option<(u64, u64)>,
 }
 
 fn take_error(cursor: &mut Cursor<'_>) -> Option<WireError> {
     let body: ErrorBody = rmp_serde::from_slice(cursor.skip()?).ok()?;
     let (code, message) = known_code(&body.code, body.message);
-    Some(WireError { code, message: message.into(), hint: body.hint.into() })
+    let (message, hint) = (message.into(), body.hint.into());
+    Some(WireError { code, message, hint, lost: body.lost })
 }
 
 /// The code, and the message with the code's text where that is not known.

@@ -196,6 +196,7 @@ impl Broker {
                 code: ErrorCode::NotFound,
                 message: format!("there is no queue `{name}`").into(),
                 hint: format!("create it: weir queue create {name}").into(),
+                lost: None,
             }),
         }
     }
@@ -216,6 +217,7 @@ impl Broker {
                 code: ErrorCode::NotFound,
                 message: format!("there is no stream `{name}`").into(),
                 hint: format!("create it: weir stream create {name}").into(),
+                lost: None,
             }),
         }
     }
@@ -233,6 +235,7 @@ impl Broker {
             code: ErrorCode::NotFound,
             message: format!("stream `{stream}` has no group `{group}`").into(),
             hint: format!("create it: weir group create {stream} {group}").into(),
+            lost: None,
         })
     }
 

@@ -104,6 +104,7 @@ fn level(broker: &Broker, asked: Option<weir_protocol::Level>) -> Result<Level, 
             .to_lowercase()
             .into(),
         hint: "leave `level` out for the safest there is".into(),
+        lost: None,
     })
 }
 
@@ -241,6 +242,7 @@ fn exists(rejection: Rejection, kind: Kind, name: &str) -> WireError {
         code: ErrorCode::Exists,
         message: format!("`{name}` exists already with other settings").into(),
         hint: format!("look: weir {kind} info {name}; change: weir {kind} alter {name}").into(),
+        lost: None,
     }
 }
 

@@ -99,6 +99,18 @@ fn why(rejection: Rejection, room: &Room) -> String {
     }
 }
 
+/// The answer to a read that begins with messages that are lost.
+fn lost(from: u64, to: u64) -> WireError {
+    let message = format!(
+        "the messages {from} to {} of the partition are damaged: with the broker stopped, `weir \
+         store check DIR` names them, and `weir store accept-loss DIR LOG` gives them up",
+        to.saturating_sub(1)
+    );
+    let hint = format!("read on from offset {to}");
+    let lost = Some((from, to));
+    WireError { hint: hint.into(), lost, ..WireError::new(ErrorCode::DataLoss, message) }
+}
+
 /// A rejection as an error about `what`.
 #[must_use]
 pub fn rejected(rejection: Rejection, what: &str) -> WireError {
@@ -324,6 +336,7 @@ fn reply(pen: &mut Pen<'_>, request: RequestId, reply: Reply, room: &Room) {
             let id = weir_protocol::RequestId(id);
             answer::encode_records(pen.buffer(), id, (start, end, next), runs);
         }
+        Reply::Lost { from, to } => error(pen.buffer(), id, &lost(from, to)),
         Reply::Stats(stats) => match expected {
             Some(Pending::Info(asked)) => info::answer(pen.buffer(), id, &asked, *stats),
             _ => ok(pen.buffer(), id, &weir_protocol::Empty {}),

@@ -6,7 +6,7 @@ use crate::effect::{Reply, Run, Stats};
 use crate::env::Now;
 use crate::limits;
 use crate::rejection::Rejection;
-use crate::store::Records;
+use crate::store::{Records, StoreError};
 
 impl Shard {
     pub(super) fn seek(
@@ -73,7 +73,15 @@ impl Shard {
         }
         let bytes_max = bytes_max.clamp(1, limits::READ_BYTES_MAX) as usize;
         let mut records = Vec::new();
-        self.store.read(log, asked, bytes_max, &mut records).map_err(|_| Rejection::DataLoss)?;
+        match self.store.read(log, asked, bytes_max, &mut records) {
+            Ok(()) => {}
+            Err(StoreError::Damaged { from, to }) => return Ok(Reply::Lost { from, to }),
+            Err(error) => {
+                // The turn ends with it, and answers nothing.
+                self.note_fault(error);
+                return Err(Rejection::DataLoss);
+            }
+        }
         let (runs, mut next) = to_runs(&records, partition, asked, messages_max, bytes_max);
         if records.is_empty() {
             // Nothing is left up to there.

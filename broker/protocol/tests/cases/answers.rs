@@ -393,6 +393,11 @@ fn errors() -> Vec<Case> {
     };
     let not_found = WireError::new(ErrorCode::NotFound, "there is no queue `orders`");
     let unauthorized = WireError::new(ErrorCode::Unauthorized, "the token is wrong");
+    let lost = WireError {
+        hint: "read on from offset 250".into(),
+        lost: Some((120, 250)),
+        ..WireError::new(ErrorCode::DataLoss, "damaged")
+    };
     let deleted = WireError::new(ErrorCode::Deleted, "the queue `orders` was deleted");
     let stops = WireError::new(ErrorCode::ShuttingDown, "the broker stops");
     vec![
@@ -401,6 +406,12 @@ fn errors() -> Vec<Case> {
             title: "A request is refused; the connection goes on.",
             shows: r#"[65, 5, {"code": "not_found", "message": "there is no queue `orders`", "hint": "create it first, or list what there is"}]"#,
             bytes: frame(&|out| answer::encode_error(out, RequestId(5), &not_found)),
+        },
+        Case {
+            name: "error-lost",
+            title: "A read begins with messages that are lost; the next is that of offset 250.",
+            shows: r#"[65, 6, {"code": "data_loss", "message": "damaged", "hint": "read on from offset 250", "lost": [120, 250]}]"#,
+            bytes: frame(&|out| answer::encode_error(out, RequestId(6), &lost)),
         },
         Case {
             name: "error-connection",

@@ -480,8 +480,8 @@ fn damage_is_skipped_counted_and_closes_the_partition() {
         expect![[r#"
             ann <- deliver a#1 | b#2 | e#3 | f#4
             eve <- records a | b, next 2 of 0..6
-            eve <- Rejected(DataLoss)
-            eve <- Rejected(DataLoss)
+            eve <- Lost { from: 2, to: 4 }
+            eve <- Lost { from: 2, to: 4 }
             eve <- records e | f, next 6 of 0..6
             eve <- published 2 rows [0, 1]: Err(DataLoss)
             eve <- published 1 rows [2]: Ok(Disk)
