@@ -162,12 +162,17 @@ impl Journal {
         for folder in ["journal", "logs"] {
             files.make_folder(folder).map_err(io(folder))?;
         }
+        if config.strict {
+            // Read twice, so that what is refused stays as it is.
+            let found = recovery::recover(&files, &*clock, config.new_store_id, Mode::ReadOnly)?;
+            if !found.report.damage.is_empty() {
+                write_report(&*files, &found.report)?;
+                return Err(OpenError::Strict { summary: found.report.summary() });
+            }
+        }
         let found = recovery::recover(&files, &*clock, config.new_store_id, Mode::ReadWrite)?;
         let report = found.report.clone();
         write_report(&*files, &report)?;
-        if config.strict && !report.damage.is_empty() {
-            return Err(OpenError::Strict { summary: report.summary() });
-        }
         // All that was read is synced by now.
         let now_ms = clock.now().wall_ms;
         mark::write(&*files, found.store_id, found.synced_block, now_ms).map_err(io("synced"))?;

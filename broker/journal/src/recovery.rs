@@ -10,9 +10,10 @@ pub(crate) mod mark;
 mod replay;
 mod report;
 mod source;
+mod strays;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -151,7 +152,7 @@ pub(crate) fn recover(
     open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
     let end = walk::replay(&mut sources, &content, store_id, &mut replay, &mut report)?;
     if mode == Mode::ReadWrite {
-        clear(&**files, &others)?;
+        strays::clear(&**files, &others)?;
         if unclean {
             write_again(&mut sources, store_id, end.synced)?;
         }
@@ -170,7 +171,7 @@ pub(crate) fn recover(
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
     report.damage.retain(|damage| is_of_use(&damage.file, &logs));
     if mode == Mode::ReadWrite {
-        remove_strays(&**files, &logs, &newest_two(&checkpoints))?;
+        strays::remove(&**files, &logs, &newest_two(&checkpoints), !report.damage.is_empty())?;
     }
     // Without a gap behind those kept: what was cut off is gone.
     let last = journal_files.keys().next_back().or(journal.last());
@@ -216,23 +217,6 @@ fn journal_files(files: &dyn Files) -> Result<(Vec<u64>, Vec<String>), OpenError
     }
     found.sort_unstable();
     Ok((found, others))
-}
-
-/// Removes what was never finished, and sets aside what is not ours.
-fn clear(files: &dyn Files, others: &[String]) -> Result<(), OpenError> {
-    for name in others {
-        let path = format!("journal/{name}");
-        match name.ends_with(".tmp") {
-            true => files.remove(&path).map_err(io(&path))?,
-            false => quarantine(files, &path, name)?,
-        }
-    }
-    Ok(())
-}
-
-fn quarantine(files: &dyn Files, path: &str, name: &str) -> Result<(), OpenError> {
-    files.make_folder("quarantine").map_err(io("quarantine"))?;
-    files.rename(path, &format!("quarantine/{name}")).map_err(io(path))
 }
 
 type Checkpoint = (u64, u128, CheckpointContent);
@@ -389,51 +373,4 @@ fn is_of_use(path: &str, logs: &HashMap<u64, Log>) -> bool {
         log.segments.iter().any(is_it)
     };
     !path.starts_with("logs/") || logs.values().any(has)
-}
-
-/// Removes segments that no log has: of removed logs, or half filed.
-/// A file that another revision stands for stays while one of the `checkpoints` names
-/// it: the older may be needed when the newer turns out to be damaged.
-fn remove_strays(
-    files: &dyn Files,
-    logs: &HashMap<u64, Log>,
-    checkpoints: &[&CheckpointContent],
-) -> Result<(), OpenError> {
-    let states = checkpoints.iter().flat_map(|content| &content.segments);
-    let named: HashSet<(u64, u64, u8)> =
-        states.map(|state| (state.log, state.base, state.revision)).collect();
-    for folder in files.list("logs").map_err(io("logs"))? {
-        let path = format!("logs/{}", folder.name);
-        let number = u64::from_str_radix(&folder.name, 16).ok().filter(|_| folder.is_folder);
-        let Some(number) = number else {
-            quarantine(files, &path, &folder.name)?;
-            continue;
-        };
-        let log = logs.get(&number);
-        let mut left = 0;
-        for entry in files.list(&path).map_err(io(&path))? {
-            let file = format!("{path}/{}", entry.name);
-            let is_needed = |log: &Log, base, revision| {
-                let of_base = log.segments.iter().find(|one| one.base == base);
-                of_base.is_some_and(|one| {
-                    revision == one.revision
-                        || revision < one.revision && named.contains(&(number, base, revision))
-                })
-            };
-            let known = log.is_some_and(|log| {
-                let parsed = segment::parse_name(&entry.name);
-                parsed.is_some_and(|(base, revision)| is_needed(log, base, revision))
-                    || log.damage.len() > 0
-            });
-            if known {
-                left += 1;
-            } else {
-                files.remove(&file).map_err(io(&file))?;
-            }
-        }
-        if left == 0 {
-            files.remove_folder(&path).map_err(io(&path))?;
-        }
-    }
-    Ok(())
 }

@@ -146,6 +146,11 @@ pub(crate) fn parse_name(name: &str) -> Option<(u64, u8)> {
     (file_name(base, revision) == name).then_some((base, revision))
 }
 
+/// Whether a file of that name is half of a segment that never counted.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|name| parse_name(name).is_some())
+}
+
 /// Name under which a segment is written before it counts.
 fn temporary_path(log: u64, base: u64, revision: u8) -> String {
     format!("{}.tmp", path(log, base, revision))

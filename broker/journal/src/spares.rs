@@ -22,6 +22,16 @@ const ZEROS_BYTES: usize = 1 << 20;
 /// journal's own writes, for 24 ms.
 const SYNCED_AT_ONCE: u64 = 4 << 20;
 
+/// How names of files begin and end that were not used yet, around their number.
+const PREFIX: &str = "spare-";
+const SUFFIX: &str = ".tmp";
+
+/// Whether it is the name of one that was not used yet.
+pub(crate) fn is_name(name: &str) -> bool {
+    let number = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+    number.is_some_and(|number| u64::from_str_radix(number, 16).is_ok())
+}
+
 /// See the file's head.
 pub(crate) struct Spares {
     names: Mutex<Vec<String>>,
@@ -137,7 +147,7 @@ impl Spares {
             return Err(ErrorKind::StorageFull.into());
         }
         let number = self.made.fetch_add(1, Relaxed);
-        let name = format!("journal/spare-{number:08x}.tmp");
+        let name = format!("journal/{PREFIX}{number:08x}{SUFFIX}");
         let file = match files.create(&name) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 files.remove(&name)?;

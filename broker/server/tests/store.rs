@@ -273,8 +273,17 @@ fn a_loss_is_named_and_can_be_given_up() {
     let strict = data.join("strict.toml");
     let text = std::fs::read_to_string(data.join("weir.toml")).unwrap();
     std::fs::write(&strict, format!("{text}strict = true\n")).unwrap();
+    std::fs::write(data.join("journal/spare-00000001.tmp"), "half of one").unwrap();
+    // But for what a doctor reads.
+    let kept = || {
+        let mut kept = contents(&data);
+        kept.retain(|(path, _)| !path.ends_with("last-recovery.json"));
+        kept
+    };
+    let before = kept();
     let strict = refused(&data, &["--config", strict.to_str().unwrap()]);
     assert_eq!((strict.code, &error(&strict)["code"]), (3, &json!("data_loss")), "{strict:?}");
+    assert!(kept() == before, "what was refused was changed");
     // A broker that starts names the range, refuses what would hide it, and goes on.
     let broker = Broker::over(&data, &[]);
     let refused = broker.run(&["pub", "orders", "more", "--json"]);
