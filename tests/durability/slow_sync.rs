@@ -18,7 +18,7 @@ const DELAY_MS: u64 = 2000;
 const MEMORY_MIB: u32 = 64;
 /// What it may hold besides: what waits for the disk, lines to connections, and what
 /// allocators keep back.
-const BESIDES_MIB: u64 = 160;
+const BESIDES_MIB: u64 = 64;
 
 #[test]
 fn slow_sync() {
