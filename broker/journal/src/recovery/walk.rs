@@ -46,6 +46,15 @@ struct Walk<'a> {
     is_broken: bool,
 }
 
+/// What the next file says of the end of the one before.
+enum NextFile {
+    /// It begins with the block that must come next.
+    Follows,
+    /// It may, if nothing lies behind in the one before.
+    MayFollow,
+    DoesNot,
+}
+
 /// What to do where no block follows.
 enum Break {
     /// Go on with the next file.
@@ -156,14 +165,18 @@ impl Walk<'_> {
 
     fn is_next(&self, block: &Block) -> bool {
         let head = &block.head;
-        let follows = head.number == self.number && head.previous_crc == self.chain_crc;
         // The first one behind a loss names none before it. It follows where all that
         // was known to be lost then is there again.
         let is_restored = head.previous_crc == 0
             && head.number > self.number
             && head.durable > 0
             && self.number > head.durable;
-        follows || is_restored
+        self.follows(block) || is_restored
+    }
+
+    /// Whether it is the very next of the chain.
+    fn follows(&self, block: &Block) -> bool {
+        block.head.number == self.number && block.head.previous_crc == self.chain_crc
     }
 
     /// There is no file, and something says that there was one.
@@ -231,9 +244,12 @@ impl Walk<'_> {
     ) -> Result<Break, OpenError> {
         let nothing_behind = self.witness_of(self.file, self.at)?.is_none();
         // A recycled file goes on with what it held before, wherever that was cut:
-        // only the next file can say that this one ends here.
-        if nothing_behind && self.next_file_follows()? {
-            return Ok(Break::NextFile);
+        // only the next file can say that this one ends here. What a disk has written to
+        // a wrong place behind the end does not say that it goes on.
+        match self.next_file()? {
+            NextFile::Follows => return Ok(Break::NextFile),
+            NextFile::MayFollow if nothing_behind => return Ok(Break::NextFile),
+            NextFile::MayFollow | NextFile::DoesNot => {}
         }
         let witness = self.witness(self.at)?;
         if self.number > witness {
@@ -275,21 +291,25 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether the next file with anything in it goes on exactly with the block that
-    /// must come next; where there is none, whether nothing says that there was.
-    fn next_file_follows(&mut self) -> Result<bool, OpenError> {
+    /// What the next file with anything in it says of the end of this one.
+    fn next_file(&mut self) -> Result<NextFile, OpenError> {
         let files = self.sources.files.len();
         for next in self.file + 1..files {
             if let Found::Block(block) = self.block_at(next, FILE_HEAD_BYTES)? {
-                return Ok(self.is_next(&block));
+                return Ok(match self.is_next(&block) {
+                    true if self.follows(&block) => NextFile::Follows,
+                    true => NextFile::MayFollow,
+                    false => NextFile::DoesNot,
+                });
             }
             if self.witness_of(next, FILE_HEAD_BYTES)?.is_some() {
-                return Ok(false);
+                return Ok(NextFile::DoesNot);
             }
             // Nothing was written to it.
         }
         let is_beyond = self.number > self.durable || is_out(Guard::DurableMark);
-        Ok(self.file + 1 < files && is_beyond)
+        let may_follow = self.file + 1 < files && is_beyond;
+        Ok(if may_follow { NextFile::MayFollow } else { NextFile::DoesNot })
     }
 
     /// The largest block number that anything from `at` of this file on says is
@@ -306,13 +326,26 @@ impl Walk<'_> {
         Ok(witness)
     }
 
-    /// The first block behind this place that can be read and has a later number.
+    /// The block behind this place, in the first file that has one, that can be read and
+    /// has the least of the later numbers: one with a greater number that lies before it
+    /// was written to a wrong place.
     fn next_sound(&mut self) -> Result<Option<(usize, usize, Block)>, OpenError> {
         for file in self.file..self.sources.files.len() {
-            let from = if file == self.file { self.at } else { FILE_HEAD_BYTES };
+            let mut from = if file == self.file { self.at } else { FILE_HEAD_BYTES };
             let identity = self.identity(file);
             let bytes = self.bytes(file)?;
-            if let Some((at, block)) = format::next_block(&bytes, from, identity, self.number) {
+            let mut least: Option<(usize, Block)> = None;
+            while let Some((at, block)) = format::next_block(&bytes, from, identity, self.number) {
+                from = at + block.len;
+                let number = block.head.number;
+                if least.as_ref().is_none_or(|(_, least)| number < least.head.number) {
+                    least = Some((at, block));
+                }
+                if number == self.number + 1 {
+                    break;
+                }
+            }
+            if let Some((at, block)) = least {
                 return Ok(Some((file, at, block)));
             }
         }

@@ -22,6 +22,7 @@ mod full_disk_roll;
 #[path = "../common/hex.rs"]
 mod hex;
 mod index_is_derived;
+mod lost_and_misplaced_writes;
 mod missing_end;
 mod model_equivalence;
 mod retention_crash;
