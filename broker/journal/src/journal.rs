@@ -173,6 +173,10 @@ impl Journal {
         let found = recovery::recover(&files, &*clock, config.new_store_id, Mode::ReadWrite)?;
         let report = found.report.clone();
         write_report(&*files, &report)?;
+        if config.strict && !report.damage.is_empty() {
+            // Read well once, and not again.
+            return Err(OpenError::Strict { summary: report.summary() });
+        }
         // All that was read is synced by now.
         let now_ms = clock.now().wall_ms;
         mark::write(&*files, found.store_id, found.synced_block, now_ms).map_err(io("synced"))?;

@@ -44,7 +44,8 @@ pub(super) fn remove(
         states.map(|state| (state.log, state.base, state.revision)).collect();
     for folder in files.list("logs").map_err(io("logs"))? {
         let path = format!("logs/{}", folder.name);
-        let number = u64::from_str_radix(&folder.name, 16).ok().filter(|_| folder.is_folder);
+        let number = u64::from_str_radix(&folder.name, 16).ok();
+        let number = number.filter(|&number| folder.is_folder && segment::folder(number) == path);
         let Some(number) = number else {
             set_aside(files, "logs", &folder.name, &folder.name)?;
             continue;
@@ -133,14 +134,16 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_set_aside_and_replaces_nothing() {
-        let foreign = ["journal/notes.tmp", "journal/x", "logs/1/x", "logs/1/s-2.ws.bak", "logs/x"];
+        let one = segment::folder(1);
+        let (x, bak) = (format!("{one}/x"), format!("{one}/s-2.ws.bak"));
+        let foreign = ["journal/notes.tmp", "journal/x", &x, &bak, "logs/x"];
         let files = with(&foreign);
         for turn in 0..2 {
             let others = ["notes.tmp", "x", "spare-00000001.tmp"].map(str::to_owned);
             if turn == 1 {
                 for path in foreign {
-                    if path.starts_with("logs/1/") {
-                        files.make_folder("logs/1").expect("it can be made");
+                    if path.starts_with(&one) {
+                        files.make_folder(&one).expect("it can be made");
                     }
                     let file = files.create(path).expect("it has gone");
                     file.write_at(format!("{path} again").as_bytes(), 0).expect("there is room");
@@ -151,10 +154,10 @@ mod tests {
             remove(&files, &HashMap::new(), &[], false).expect("it can be done");
         }
         let expected = pairs(&[
-            ("quarantine/1-s-2.ws.bak", "logs/1/s-2.ws.bak"),
-            ("quarantine/1-s-2.ws.bak.2", "logs/1/s-2.ws.bak again"),
-            ("quarantine/1-x", "logs/1/x"),
-            ("quarantine/1-x.2", "logs/1/x again"),
+            ("quarantine/0000000000000001-s-2.ws.bak", &bak),
+            ("quarantine/0000000000000001-s-2.ws.bak.2", &format!("{bak} again")),
+            ("quarantine/0000000000000001-x", &x),
+            ("quarantine/0000000000000001-x.2", &format!("{x} again")),
             ("quarantine/notes.tmp", "journal/notes.tmp"),
             ("quarantine/notes.tmp.2", "journal/notes.tmp again"),
             ("quarantine/x", "journal/x"),

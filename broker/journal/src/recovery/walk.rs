@@ -312,13 +312,14 @@ impl Walk<'_> {
         Ok(if may_follow { NextFile::MayFollow } else { NextFile::DoesNot })
     }
 
-    /// The largest block number that anything from `at` of this file on says is
-    /// synced.
+    /// The largest block number that anything from `at` of this file on, or before, says
+    /// is synced.
     fn witness(&mut self, at: usize) -> Result<u64, OpenError> {
         if is_out(Guard::DurableMark) {
             return Ok(0);
         }
-        let mut witness = self.durable;
+        // What was met counts wherever it lay: the walk may have gone on before it.
+        let mut witness = self.durable.max(self.synced);
         for file in self.file..self.sources.files.len() {
             let from = if file == self.file { at } else { FILE_HEAD_BYTES };
             witness = witness.max(self.witness_of(file, from)?.unwrap_or(0));
