@@ -1,4 +1,4 @@
-//! A slab that grows by a page: what is in it never moves.
+//! A slab that grows by a page: what is in a full page never moves.
 //!
 //! For what there may be a million of. A slab in one piece doubles, which copies all of
 //! it while everybody waits, and leaves a hole in memory as large as it was. Keys are
