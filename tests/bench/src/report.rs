@@ -14,7 +14,7 @@ make it again:
 ```sh
 tests/bench/install-peers.sh    # once: redis-server, rabbitmq-server, nats-server
 export IGGY_SERVER=...          # Apache Iggy's server, which no registry has: left out without
-tests/bench/bench.sh            # everything; less with --only w1,w4 --peers weir,nats
+tests/bench/bench.sh            # all, by `weir-bench run`; less with --only w1,w4 --peers weir,nats
 ```
 
 How to read it: a cell is the median (least–most) of the repeats, then the ratio to the best

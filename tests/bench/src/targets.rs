@@ -48,7 +48,8 @@ pub(crate) fn table(results: &Results) -> String {
     let rows: Vec<Vec<String>> = targets
         .iter()
         .map(|target| {
-            let found = target.found.map_or_else(|| "not measured".to_owned(), short);
+            let text = |found| found_text(found, target.bound);
+            let found = target.found.map_or_else(|| "not measured".to_owned(), text);
             let verdict = match target.holds() {
                 Some(true) => "yes",
                 Some(false) => "**no**",
@@ -59,6 +60,12 @@ pub(crate) fn table(results: &Results) -> String {
         .collect();
     let head = ["target", "wanted", "found", "held"].map(str::to_owned);
     format!("\n## Targets: {held} of {} held\n\n{}", targets.len(), markdown(&head, &rows))
+}
+
+/// As [`short`], with a digit more where it would read as the bound does.
+fn found_text(found: f64, bound: f64) -> String {
+    let text = short(found);
+    if text == short(bound) { format!("{found:.3}") } else { text }
 }
 
 fn at_least(what: String, found: Option<f64>, bound: f64, of: &str) -> Target {
@@ -232,7 +239,7 @@ mod tests {
         let text = table(&results);
         assert!(text.contains("Targets: 1 of "), "{text}");
         assert!(text.contains("| not measured | – |"), "{text}");
-        assert!(text.contains("| 5.00 | yes |"), "{text}");
+        assert!(text.contains("| 5.000 | yes |"), "as the bound would read: {text}");
         results.samples.push(sample("rabbitmq", 11.0));
         assert!(table(&results).contains("| 4.55 | **no** |"), "{}", table(&results));
     }
