@@ -13,6 +13,7 @@
 
 mod cores;
 mod counts;
+mod disk;
 mod driver;
 mod drivers;
 mod machine;

@@ -23,6 +23,7 @@ use weir_client::{
 };
 
 use crate::cores::Cores;
+use crate::disk::{Disk, Done};
 use crate::driver::{Case, Driver as _, Sync};
 use crate::drivers::{Weir, WeirConfig};
 use crate::machine::{Machine, resident_mib};
@@ -115,6 +116,8 @@ struct Line {
     p99: f64,
     max: f64,
     rss_mib: f64,
+    /// What the disk took for a sync, µs, where that is known.
+    sync_us: Option<f64>,
 }
 
 /// One arrangement.
@@ -196,13 +199,20 @@ async fn arrangement(
         let task = produce(address.clone(), number as u16, setting.window, counts.clone());
         producers.push(tokio::spawn(task));
     }
+    let disk = Disk::of(home.path());
+    let before = disk.and_then(Disk::done);
     let peak = peak(&counts).await;
-    crate::eprint(&format!("{}: the peak is {peak:.0} messages/s", setting.title));
+    let sync_us = sync_us(disk, before);
+    crate::eprint(&format!(
+        "{}: the peak is {peak:.0} messages/s{}",
+        setting.title,
+        clause(sync_us)
+    ));
     let mut lines = Vec::new();
     let started = Instant::now();
     counts.wanted.store(counts.sent.load(Relaxed), Relaxed);
     while started.elapsed() < time {
-        lines.push(line(&counts, server, peak * OVERLOAD).await);
+        lines.push(line(&counts, server, disk, peak * OVERLOAD).await);
         crate::eprint(&told(lines.last().expect("one was added"), peak));
         let mut clients = producers.iter_mut().chain(&mut consumers);
         if let Some(task) = clients.find(|it| it.is_finished()) {
@@ -227,7 +237,7 @@ async fn arrangement(
             consumer.abort();
         }
     }
-    Ok(section(setting, peak, &lines, accepted, consumed))
+    Ok(section(setting, (peak, sync_us), &lines, accepted, consumed))
 }
 
 /// Consumed messages a second while producers may send what fits.
@@ -248,7 +258,8 @@ async fn peak(counts: &Counts) -> f64 {
 }
 
 /// Lets the clock of what is wanted run for the time of one line.
-async fn line(counts: &Counts, server: u32, rate: f64) -> Line {
+async fn line(counts: &Counts, server: u32, disk: Option<Disk>, rate: f64) -> Line {
+    let disk_before = disk.and_then(Disk::done);
     let read = |counter: &AtomicU64| counter.load(Relaxed);
     let all = || [&counts.wanted, &counts.accepted, &counts.refused, &counts.consumed].map(read);
     let (before, started) = (all(), Instant::now());
@@ -266,7 +277,17 @@ async fn line(counts: &Counts, server: u32, rate: f64) -> Line {
         p99: at(0.99),
         max: latencies.max() as f64 / 1e3,
         rss_mib: resident_mib(server, "VmRSS"),
+        sync_us: sync_us(disk, disk_before),
     }
+}
+
+fn sync_us(disk: Option<Disk>, before: Option<Done>) -> Option<f64> {
+    Some(disk?.done()?.sync_us_since(before?))
+}
+
+/// What is said of the disk behind a figure.
+fn clause(sync_us: Option<f64>) -> String {
+    sync_us.map_or_else(String::new, |it| format!(", a sync of the disk {it:.0} µs"))
 }
 
 async fn produce(address: String, number: u16, window: usize, counts: Arc<Counts>) -> Result<()> {
@@ -325,16 +346,23 @@ fn told(line: &Line, peak: f64) -> String {
     let [wanted, accepted, refused, consumed] = line.rates;
     format!(
         "wanted {wanted:.0}/s, accepted {accepted:.0}, refused {refused:.0}, consumed \
-         {consumed:.0} ({:.2} of the peak), p50 {:.0} us, p99 {:.0}, max {:.0}, {:.0} MiB",
+         {consumed:.0} ({:.2} of the peak), p50 {:.0} us, p99 {:.0}, max {:.0}, {:.0} MiB{}",
         consumed / peak,
         line.p50,
         line.p99,
         line.max,
-        line.rss_mib
+        line.rss_mib,
+        clause(line.sync_us)
     )
 }
 
-fn section(setting: &Setting, peak: f64, lines: &[Line], accepted: u64, consumed: u64) -> String {
+fn section(
+    setting: &Setting,
+    (peak, sync_us): (f64, Option<f64>),
+    lines: &[Line],
+    accepted: u64,
+    consumed: u64,
+) -> String {
     let spread = |of: &dyn Fn(&Line) -> f64| {
         let mut all: Vec<f64> = lines.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
@@ -356,9 +384,10 @@ fn section(setting: &Setting, peak: f64, lines: &[Line], accepted: u64, consumed
         ),
     };
     let mut out = format!(
-        "\n## {}\n\n{bound} Peak before: {peak:.0} messages/s. Windows of {} s: {}.\n\n\
+        "\n## {}\n\n{bound} Peak before: {peak:.0} messages/s{}. Windows of {} s: {}.\n\n\
          | figure | median | least | most |\n| --- | ---: | ---: | ---: |\n",
         setting.title,
+        clause(sync_us),
         LINE.as_secs(),
         lines.len(),
     );
@@ -372,6 +401,9 @@ fn section(setting: &Setting, peak: f64, lines: &[Line], accepted: u64, consumed
     out += &row("p50, µs", 0, &|it| it.p50);
     out += &row("p99, µs", 0, &|it| it.p99);
     out += &row("longest, µs", 0, &|it| it.max);
+    if lines.iter().all(|it| it.sync_us.is_some()) {
+        out += &row("a sync of the disk, µs", 0, &|it| it.sync_us.unwrap_or_default());
+    }
     out += &row("memory of the broker, MiB", 0, &|it| it.rss_mib);
     out += &format!(
         "\nMemory in the first quarter {:.0} MiB, in the last {:.0} MiB. Accepted {accepted}, \
