@@ -8,14 +8,20 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_core::command::Level;
+use weir_core::env::{Clock, Now};
+use weir_core::store::Store;
+use weir_journal::files::Files;
 use weir_journal::format::{
     Block, BlockBuilder, BlockHead, CheckpointContent, EntryKind, FILE_HEAD_BYTES, FileHead, Found,
     HeadError, Identity, Kind, LogState, SegmentState, named_body, parse_named, read_block,
     store_tag,
 };
+use weir_journal::sim::SimFiles;
+use weir_journal::{Journal, JournalConfig};
 use weir_message::{Batch, BatchBuilder};
 
 #[path = "common/hex.rs"]
@@ -110,6 +116,8 @@ fn journal() {
     let put = two.entries[3].sound_body(&its_bytes).unwrap();
     assert_eq!(parse_named(put), Ok(("stream/flights", &b"value"[..])));
     assert_eq!(two.entries[4].sound_body(&its_bytes), Ok(&b"stream/gone"[..]));
+    let snapshot = two.entries[5].sound_body(&its_bytes).unwrap();
+    assert_eq!(parse_named(snapshot), Ok(("policy/per-group", &b"state"[..])));
     let identity = Identity { store_tag: store_tag(STORE, Kind::Journal), file_sequence: 5 };
     assert_eq!(read_block(&bytes, second_at + two.len, identity), Found::End);
 }
@@ -178,6 +186,74 @@ fn checkpoint() {
     let (head, read) = CheckpointContent::decode(&bytes).unwrap();
     assert_eq!((head.store, head.sequence), (STORE, 12));
     assert_eq!(read, content);
+}
+
+/// Time stands still: it is in the head of every file.
+struct StillClock;
+
+impl Clock for StillClock {
+    fn now(&self) -> Now {
+        Now { steady_ms: 0, wall_ms: CREATED_MS }
+    }
+}
+
+/// The journal itself, over what is on that disk.
+fn open(files: &SimFiles) -> Journal {
+    let mut config = JournalConfig::new(STORE);
+    config.journal_file_bytes = 16 << 10;
+    Journal::open_stepped(Arc::new(files.clone()), Arc::new(StillClock), config, 1).unwrap()
+}
+
+/// A disk with these files.
+fn disk(kept: &[(&str, &[u8])]) -> SimFiles {
+    let files = SimFiles::new(1);
+    files.make_folder("journal").unwrap();
+    for (path, bytes) in kept {
+        files.create(path).unwrap().write_at(bytes, 0).unwrap();
+    }
+    files
+}
+
+/// What a store writes for a snapshot, and the mark that a stop in good order leaves.
+#[test]
+fn snapshot_and_mark() {
+    const JOURNAL: &str = "journal/j-0000000000000001.wj";
+    const MARK: &str = "synced";
+    let files = disk(&[]);
+    let journal = open(&files);
+    let mut store = journal.store(Box::new(|| {}));
+    store.put_snapshot("policy/per-group", Bytes::from_static(b"state")).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    journal.close().unwrap();
+
+    let text = "Journal file 1 of a new store: block 1, with a snapshot. Stopped in good order.";
+    let snapshot = Bytes::from(golden("snapshot.hex", text, &files.bytes(JOURNAL).unwrap()));
+    let (one, its_bytes) = block(&snapshot, FILE_HEAD_BYTES, Kind::Journal, 1);
+    assert_eq!(one.head, head(Kind::Journal, 1, 1, 0));
+    let [entry] = &one.entries[..] else { panic!("not one entry: {:?}", one.entries) };
+    assert_eq!((entry.kind, entry.level, entry.log), (EntryKind::Snapshot, Level::Os, 0));
+    assert_eq!([entry.a, entry.b, entry.c, entry.d], [0; 4]);
+    let body = entry.sound_body(&its_bytes).unwrap();
+    assert_eq!(parse_named(body), Ok(("policy/per-group", &b"state"[..])));
+
+    let text = "The mark of that store: block 1 is synced.";
+    let mark = golden("mark.hex", text, &files.bytes(MARK).unwrap());
+    let (kind, sequence, created_ms) = (Kind::Mark, 1, CREATED_MS);
+    let expected = FileHead { kind, store: STORE, sequence, log: 0, created_ms };
+    assert_eq!(FileHead::decode(&mark, Kind::Mark), Ok(expected));
+
+    let journal = open(&disk(&[(JOURNAL, &snapshot[..]), (MARK, &mark[..])]));
+    assert!(journal.report().damage.is_empty(), "{}", journal.report().summary());
+    let state = journal.store(Box::new(|| {})).snapshot("policy/per-group");
+    assert_eq!(state, Ok(Some(Bytes::from_static(b"state"))));
+    // Where the block is missing, the mark alone says that it was synced.
+    let mut missing = snapshot.to_vec();
+    missing[FILE_HEAD_BYTES..].fill(0);
+    let with_mark = open(&disk(&[(JOURNAL, &missing[..]), (MARK, &mark[..])]));
+    assert!(!with_mark.report().damage.is_empty());
+    let without = open(&disk(&[(JOURNAL, &missing[..])]));
+    assert!(without.report().damage.is_empty(), "{}", without.report().summary());
 }
 
 /// What a version after this one writes is refused in words, not as damage.
