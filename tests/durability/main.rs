@@ -7,7 +7,8 @@
 //!
 //! `cargo test` runs a trimmed set; `WEIR_DURABILITY=full` the whole, which also
 //! writes `docs/durability-report.md`. A test that cannot run here writes one line
-//! `SKIPPED <name>: <why>`. `bite.sh` shows that each guard is needed.
+//! `SKIPPED <name>: <why>`. `full.sh` runs the whole, here and on the simulated disk,
+//! into one report. `bite.sh` shows that each guard is needed.
 //!
 //! Tests take turns: each has the machine for itself.
 
@@ -23,6 +24,7 @@ mod kill9;
 mod load;
 mod message;
 mod power_cut;
+mod promises;
 mod proof;
 mod queues;
 mod readers;

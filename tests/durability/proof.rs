@@ -25,6 +25,8 @@ pub(crate) fn is_full() -> bool {
 pub(crate) struct Proof {
     name: &'static str,
     runs: u32,
+    /// How many are wanted.
+    full: u32,
     seed: u64,
     begun: Instant,
     figures: Vec<String>,
@@ -44,10 +46,14 @@ impl Proof {
         };
         let asked = std::env::var("WEIR_DURABILITY_RUNS").ok();
         let asked = asked.map(|runs| runs.parse().expect("WEIR_DURABILITY_RUNS is a number"));
-        let runs = asked.unwrap_or(if is_full() { runs.1 } else { runs.0 });
+        let (trimmed, full) = runs;
+        let runs = asked.unwrap_or(if is_full() { full } else { trimmed });
         say(&format!("SEED {name}: {seed}, {runs} runs"));
         let (begun, figures) = (Instant::now(), Vec::new());
-        Self { name, runs, seed, begun, figures, skipped: None, _turn: turn }
+        let proof = Self { name, runs, full, seed, begun, figures, skipped: None, _turn: turn };
+        // What the report says if it is ended.
+        proof.report("**did not finish**".to_owned());
+        proof
     }
 
     /// How many runs.
@@ -91,12 +97,22 @@ impl Proof {
     pub(crate) fn figure(&mut self, figure: String) {
         self.figures.push(figure);
     }
+
+    /// Its row of the report, which says where fewer runs were made than are wanted.
+    fn report(&self, outcome: String) {
+        let mut runs = self.runs.to_string();
+        if self.runs < self.full {
+            runs += &format!(" of {} wanted", self.full);
+        }
+        let (name, seed, seconds) = (self.name, self.seed, self.begun.elapsed().as_secs());
+        report::add(Row { name, runs, seed, seconds, outcome, figures: self.figures.join("; ") });
+    }
 }
 
 impl Drop for Proof {
     fn drop(&mut self) {
         let outcome = match &self.skipped {
-            _ if std::thread::panicking() => "**FAILED**".to_owned(),
+            _ if std::thread::panicking() => "**not held**".to_owned(),
             Some(why) => format!("skipped: {why}"),
             None => "held".to_owned(),
         };
@@ -105,11 +121,9 @@ impl Drop for Proof {
         for figure in &self.figures {
             say(&format!("      {figure}"));
         }
-        let figures = self.figures.join("; ");
-        let (name, runs, seed) = (self.name, self.runs, self.seed);
-        report::add(Row { name, runs, seed, seconds, outcome, figures });
+        self.report(outcome);
         if !std::thread::panicking() {
-            let _ = std::fs::remove_dir_all(scratch(name));
+            let _ = std::fs::remove_dir_all(scratch(self.name));
         }
     }
 }

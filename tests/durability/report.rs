@@ -1,70 +1,33 @@
-//! The dated report of a full run, `docs/durability-report.md`. It is written anew
-//! behind each test, so that a run that was ended tells what it did.
+//! The dated report of a full run, `docs/durability-report.md`. It is written anew at
+//! the beginning and the end of each test, so that a run that was ended tells what it
+//! did. `full.sh` runs the tests on the simulated disk before, and they leave their
+//! rows in the folder `WEIR_DURABILITY_ROWS`, from which they are taken in.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::proof::is_full;
+use crate::promises::PROMISES;
+use crate::proof::{is_full, say};
 
 /// One test.
-#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    pub(crate) runs: u32,
+    pub(crate) runs: String,
     pub(crate) seed: u64,
     pub(crate) seconds: u64,
     pub(crate) outcome: String,
     pub(crate) figures: String,
 }
 
-/// Each test with what it holds, in the order of the report.
-const TESTS: [(&str, &str, &str); 9] = [
-    (
-        "D1",
-        "ack_survives_kill9",
-        "what was acknowledged at `os` or `disk` is there after `kill -9`: same offset, same bytes",
-    ),
-    (
-        "D2",
-        "ack_survives_power_cut",
-        "the same for `disk` after a power cut; `os` loses a suffix and nothing else",
-    ),
-    (
-        "D7",
-        "fsync_fails_once",
-        "a failed sync: nothing it covered is acknowledged, the process ends with code 74, the next start is clean",
-    ),
-    (
-        "D8",
-        "disk_full_and_back",
-        "a full disk: publishers are told `no_space`, consumers go on, publishing resumes within 5 s of room",
-    ),
-    ("D9", "short_write_eintr", "short writes and interrupted calls leave no gap and no duplicate"),
-    (
-        "D10",
-        "dir_entry_durable",
-        "queues, streams, groups, rolled files, checkpoints and bindings are there after a power cut right behind the answer",
-    ),
-    (
-        "D15",
-        "slow_sync",
-        "syncs of 2 s: memory stays within its bound, order is kept, no acknowledgement comes before its sync",
-    ),
-    (
-        "S1",
-        "queue_conservation",
-        "acknowledged = consumed + waiting + dead-lettered, whatever dies",
-    ),
-    ("S2", "confirmed_ack_final", "what a consumer's confirmed ack settled never comes again"),
-];
-/// The last of them.
-const STREAMS: (&str, &str, &str) = (
-    "S4",
-    "stream_checker",
-    "offsets have no gap, a replay is identical, no reader skips or goes back, each producer's order is kept",
-);
+impl Row {
+    /// From the number of runs on: those of the simulated disk leave the same.
+    fn cells(&self) -> String {
+        let Self { runs, outcome, figures, seconds, seed, .. } = self;
+        format!("{runs} | {outcome} | {figures} | {seconds} | {seed}")
+    }
+}
 
 /// The commit at which the tests began; it may move on under them.
 static COMMIT: OnceLock<String> = OnceLock::new();
@@ -75,39 +38,71 @@ pub(crate) fn begin() {
     COMMIT.get_or_init(|| said("git", &["rev-parse", "--short", "HEAD"]));
 }
 
-/// Adds a row, and writes the report when the full counts were asked for.
+/// Adds a row, in the place of one of the same test, and writes the report if there is
+/// to be one.
 pub(crate) fn add(row: Row) {
     let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
+    rows.retain(|old| old.name != row.name);
     rows.push(row);
-    // Of the release build only: a debug build would put another's figures in its place.
-    let is_release = !cfg!(debug_assertions);
-    if is_release && is_full() && std::env::var_os("WEIR_DURABILITY_RUNS").is_none() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/durability-report.md");
-        let _ = std::fs::write(path, text(&rows));
+    // No panic: the row may be there because of one. `full.sh` misses the report.
+    if let Some(path) = path()
+        && let Err(error) = std::fs::write(&path, text(&rows))
+    {
+        say(&format!("{} cannot be written: {error}", path.display()));
     }
 }
 
+/// Where the report goes: `WEIR_DURABILITY_REPORT`, else its place in the repository
+/// when the full counts were asked for.
+fn path() -> Option<PathBuf> {
+    // Of the release build only: a debug build would put another's figures in its place.
+    if cfg!(debug_assertions) {
+        return None;
+    }
+    if let Some(path) = std::env::var_os("WEIR_DURABILITY_REPORT") {
+        return Some(path.into());
+    }
+    let is_whole = is_full() && std::env::var_os("WEIR_DURABILITY_RUNS").is_none();
+    is_whole.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/durability-report.md"))
+}
+
+/// What `full.sh`, or a test on the simulated disk, has left under that name.
+fn left(name: &str) -> Option<String> {
+    let folder = std::env::var_os("WEIR_DURABILITY_ROWS")?;
+    let text = std::fs::read_to_string(Path::new(&folder).join(name)).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+/// What is known of that test, as the report has it.
+fn cells(rows: &[Row], name: &str) -> Option<String> {
+    let row = rows.iter().find(|row| row.name == name);
+    row.map(Row::cells).or_else(|| left(name))
+}
+
 fn text(rows: &[Row]) -> String {
-    let all = || TESTS.iter().chain([&STREAMS]);
-    let missing: Vec<&str> = all()
-        .filter(|(_, name, _)| rows.iter().all(|row| row.name != *name))
-        .map(|(number, ..)| *number)
-        .collect();
+    let missing = PROMISES.iter().filter(|(_, name, _)| cells(rows, name).is_none());
+    let mut missing: Vec<&str> = missing.map(|(number, ..)| *number).collect();
+    missing.dedup();
     let whole = match &missing[..] {
         [] => String::new(),
         missing => format!("**Not all of it: {} have not run.**\n\n", missing.join(", ")),
     };
+    let simulated = match left("begun") {
+        Some(begun) => format!("the tests on the simulated disk: {begun}"),
+        None => "the tests on the simulated disk were not run with it".to_owned(),
+    };
     let mut text = format!(
-        "# The proof on real disks\n\n\
-         Written by `WEIR_DURABILITY=full cargo test -p weir-tests --test durability --release`.\n\n\
+        "# The proof of durability\n\n\
+         Written by `tests/durability/full.sh`; for the real disks alone by `WEIR_DURABILITY=full \
+         cargo test -p weir-tests --test durability --release`.\n\n\
          - {date}, commit {commit}, the release build\n\
-         - Linux {kernel}, {cores} processors, ext4 on a loop device over {disk}\n\n\
-         A test passes with no violation at all: there is no tolerance in any of them. A seed and \
-         a run give the same load and the same fault (`WEIR_DURABILITY_SEED`); the moment at which \
-         the fault strikes is the machine's.\n\n\
-         D3 to D6, D11 to D14, D16, S3 and S7 run on a simulated disk, under seeds: `cargo test -p \
-         weir-journal --test durability`, and S7 in `--test sim` of weir-tests; CONTRIBUTING.md \
-         has their full counts.\n\n\
+         - Linux {kernel}, {cores} processors, ext4 on a loop device over {disk}\n\
+         - {simulated}\n\n\
+         A test passes with no violation at all: there is no tolerance in any of them.\n\n\
+         D1, D2, D7 to D10, D15, S1, S2 and S4 run on real disks. A seed and a run give the same \
+         load and the same fault (`WEIR_DURABILITY_SEED`); the moment at which the fault strikes \
+         is the machine's. The others run on a simulated disk, the second of S7 over stores in \
+         memory: there a seed decides everything.\n\n\
          {whole}\
          | | test | what must hold | runs | result | figures | s | seed |\n\
          |---|---|---|---|---|---|---|---|\n",
@@ -117,13 +112,10 @@ fn text(rows: &[Row]) -> String {
         cores = std::thread::available_parallelism().map_or(0, usize::from),
         disk = said("findmnt", &["-n", "-o", "FSTYPE", "-T", env!("CARGO_TARGET_TMPDIR")]),
     );
-    for (number, name, what) in all() {
-        let Some(row) = rows.iter().rfind(|row| row.name == *name) else { continue };
-        let Row { runs, outcome, figures, seconds, seed, .. } = row;
-        let _ = writeln!(
-            text,
-            "| {number} | `{name}` | {what} | {runs} | {outcome} | {figures} | {seconds} | {seed} |"
-        );
+    for (number, name, what) in PROMISES {
+        let cells = cells(rows, name);
+        let cells = cells.unwrap_or_else(|| "0 | **has not run** | | | ".to_owned());
+        let _ = writeln!(text, "| {number} | `{name}` | {what} | {cells} |");
     }
     text
 }

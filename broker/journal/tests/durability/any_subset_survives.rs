@@ -1,11 +1,14 @@
 //! D3: whatever subset of what was not synced survives a power cut, what was
 //! acknowledged is there, and nothing is that was not written.
 
-use crate::world::{World, seeds};
+use crate::proof::Proof;
+use crate::world::World;
 
 #[test]
 fn any_subset_survives() {
-    for seed in seeds(300, 10_000) {
+    let (mut proof, seeds) = Proof::of_seeds("any_subset_survives", 300, 1_000_000);
+    let mut cuts = 0;
+    for seed in seeds {
         let mut world = World::new(seed);
         for _life in 0..4 {
             let steps = 20 + world.below(300);
@@ -13,6 +16,7 @@ fn any_subset_survives() {
             let safe = world.safe();
             world.stop();
             let cut = world.below(4) > 0;
+            cuts += u64::from(cut);
             if cut {
                 let crash = world.below(u64::MAX);
                 world.files.crash(crash);
@@ -25,4 +29,5 @@ fn any_subset_survives() {
             world.check(safe, cut);
         }
     }
+    proof.figure(format!("4 lives each, {cuts} ended by a power cut; 0 lost, 0 made up"));
 }

@@ -8,7 +8,8 @@ use weir_core::store::Store;
 use weir_journal::format::Kind;
 
 use crate::anatomy::{Anatomy, Part};
-use crate::world::{Held, World, count};
+use crate::proof::Proof;
+use crate::world::{Held, World};
 
 /// One case: the part that is hit, and what the log says of it.
 struct Hit<'a> {
@@ -31,8 +32,8 @@ impl Hit<'_> {
 
 #[test]
 fn bitrot_below_mark() {
-    let all = count(400, 2_000);
     let images = 8;
+    let (mut proof, all) = Proof::of_cases("bitrot_below_mark", 400, 2_000, 1..=images);
     let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in 1..=images {
         let base = World::aged(seed);
@@ -67,7 +68,7 @@ fn bitrot_below_mark() {
             *tally.entry(outcome).or_default() += 1;
         }
     }
-    println!("bitrot_below_mark: {tally:?}");
+    proof.figure(format!("{tally:?}, each loss named: 0 silent"));
     assert!(tally.get("lost").is_some_and(|&lost| lost > 0), "no case cost anything");
 }
 

@@ -1,4 +1,4 @@
-//! A stream is compacted while the power goes, processes are killed and the keeper files,
+//! D13: a stream is compacted while the power goes, processes are killed and the keeper files,
 //! checkpoints and deletes. Of every key, the last message that was acknowledged as
 //! synced is there, or a later one; one that was deleted stays so.
 
@@ -15,8 +15,9 @@ use weir_core::store::StoreError;
 use weir_journal::Journal;
 use weir_journal::sim::{Seeded, SimFiles};
 
+use crate::proof::Proof;
 use crate::shard::{Driven, messages_of, publish};
-use crate::world::{TestClock, config, seeds};
+use crate::world::{TestClock, config};
 
 const STREAM: u32 = 1;
 const KEYS: u64 = 12;
@@ -177,8 +178,9 @@ fn read(driven: &mut Driven) -> BTreeMap<u64, Vec<u64>> {
 
 #[test]
 fn compaction_crash() {
+    let (mut proof, seeds) = Proof::of_seeds("compaction_crash", 150, 3_000);
     let (mut cuts, mut compacted) = (0, 0);
-    for seed in seeds(150, 3_000) {
+    for seed in seeds {
         let mut random = Seeded::new(seed);
         let (files, clock) = (SimFiles::new(seed), Arc::new(TestClock::default()));
         let mut known = BTreeMap::new();
@@ -212,7 +214,7 @@ fn compaction_crash() {
             }
         }
     }
-    println!("compaction_crash: {cuts} power cuts, {compacted} messages compacted");
+    proof.figure(format!("{cuts} power cuts, {compacted} messages compacted; 0 lost"));
     assert!(cuts > 0 && compacted > 0);
 }
 

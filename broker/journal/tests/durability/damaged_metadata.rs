@@ -12,11 +12,13 @@ use weir_journal::sim::SimFiles;
 use weir_journal::tools::Folder;
 
 use crate::anatomy::Anatomy;
-use crate::world::{Held, World, count, seeds};
+use crate::proof::Proof;
+use crate::world::{Held, World, seeds};
 
 #[test]
 fn damaged_metadata() {
-    let (images, all) = (5, count(300, 1_000));
+    let images = 5;
+    let (mut proof, all) = Proof::of_cases("damaged_metadata", 300, 1_000, 1..=images);
     let mut tally: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in 1..=images {
         let base = World::aged(200 + seed);
@@ -31,7 +33,7 @@ fn damaged_metadata() {
             *tally.entry(check(&mut world, &truth, &what)).or_default() += 1;
         }
     }
-    println!("damaged_metadata: {tally:?}");
+    proof.figure(format!("{tally:?}, 0 empty"));
     assert!(tally["refused"] > 0 && tally["all there"] > 0);
 }
 

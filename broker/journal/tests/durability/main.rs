@@ -3,7 +3,8 @@
 //!
 //! Counts are small here; `WEIR_DURABILITY=full` runs them in full,
 //! `WEIR_DURABILITY_SEEDS` any other number, `WEIR_DURABILITY_SEED` one seed.
-//! Every failure names its seed.
+//! Every failure names its seed. `tests/durability/full.sh` runs them in full with
+//! those on real disks, and reports of both.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 #![allow(unreachable_pub, reason = "one target, many modules")]
 
@@ -25,6 +26,7 @@ mod index_is_derived;
 mod lost_and_misplaced_writes;
 mod missing_end;
 mod model_equivalence;
+mod proof;
 mod retention_crash;
 mod shard;
 mod slow_sync_simulated;

@@ -17,11 +17,14 @@ use weir_core::store::Store;
 use weir_journal::Journal;
 use weir_journal::sim::{Seeded, SimFiles};
 
+use crate::proof::Proof;
 use crate::shard::{Driven, Got, create_queue, message, messages_of, publish, settle};
-use crate::world::{TestClock, config, seeds};
+use crate::world::{TestClock, config};
 
 const QUEUES: u32 = 2;
 const STREAM: u32 = 3;
+/// Operations of one run.
+const OPERATIONS: u32 = 10_000;
 /// The first number of dead-letter queues that the shard makes itself.
 const OWN: u32 = 1_000;
 
@@ -328,15 +331,19 @@ fn words(reply: &Reply) -> String {
 
 #[test]
 fn model_equivalence() {
+    let (mut proof, seeds) = Proof::of_seeds("model_equivalence", 12, 200);
     let (mut restarts, mut dead) = (0, 0);
-    for seed in seeds(12, 200) {
+    for seed in seeds {
         let mut random = Seeded::new(seed);
         let mut pair = Pair::new(seed);
-        for operation in 0..10_000 {
+        for operation in 0..OPERATIONS {
             pair.step(&mut random, &format!("seed {seed} operation {operation}"));
         }
         (restarts, dead) = (restarts + pair.restarts, dead + pair.dead.len());
     }
-    println!("model_equivalence: {restarts} restarts, {dead} dead-letter queues");
+    proof.figure(format!(
+        "{OPERATIONS} operations each, {restarts} restarts, {dead} dead-letter queues, \
+         0 differences"
+    ));
     assert!(restarts > 0 && dead > 0);
 }

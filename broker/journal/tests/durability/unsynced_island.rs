@@ -5,12 +5,14 @@ use weir_core::command::Level;
 use weir_journal::sim::Seeded;
 
 use crate::anatomy::{Anatomy, Part};
-use crate::world::{World, seeds};
+use crate::proof::Proof;
+use crate::world::World;
 
 #[test]
 fn unsynced_island() {
+    let (mut proof, seeds) = Proof::of_seeds("unsynced_island", 300, 2_000);
     let mut islands = 0;
-    for seed in seeds(300, 2_000) {
+    for seed in seeds {
         let mut world = World::new(seed);
         let steps = 20 + world.below(200);
         world.run(steps);
@@ -68,7 +70,7 @@ fn unsynced_island() {
         assert!(world.journal().report().damage.is_empty(), "seed {seed}");
         world.check(safe, true);
     }
-    println!("unsynced_island: {islands} with an island");
+    proof.figure(format!("{islands} with an island, 0 served"));
     assert!(islands > 0);
 }
 

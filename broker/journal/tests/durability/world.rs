@@ -618,12 +618,14 @@ impl World {
     }
 }
 
-/// How often a test does what it does: `ci` times, `full` with
-/// `WEIR_DURABILITY=full`, or as `WEIR_DURABILITY_SEEDS` says.
+/// How often a test does what it does: `ci` times; `full` with `WEIR_DURABILITY=full`,
+/// but no more than `WEIR_DURABILITY_SEEDS_MAX`; or as `WEIR_DURABILITY_SEEDS` says.
 pub fn count(ci: u64, full: u64) -> u64 {
-    let said = std::env::var("WEIR_DURABILITY_SEEDS").ok().and_then(|text| text.parse().ok());
+    let said = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     let is_full = std::env::var("WEIR_DURABILITY").is_ok_and(|kind| kind == "full");
-    said.unwrap_or(if is_full { full } else { ci })
+    let most = said("WEIR_DURABILITY_SEEDS_MAX").unwrap_or(u64::MAX);
+    let usual = if is_full { full.min(most) } else { ci };
+    said("WEIR_DURABILITY_SEEDS").unwrap_or(usual)
 }
 
 /// The seeds a test runs: as many as [`count`] says, or `WEIR_DURABILITY_SEED` only.
