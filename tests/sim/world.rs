@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use weir_core::command::{
-    Command, ConnectionId, DestinationId, Level, Publish, ReceiptId, RequestId, Settlement, Source,
-    SubscriptionId, Verb,
+    Command, ConnectionId, DestinationId, Level, Lone, Publish, ReceiptId, RequestId, Settlement,
+    Source, Spread, SubscriptionId, Verb,
 };
 use weir_core::directory::{Directory, Resolved, Settings};
 use weir_core::effect::{Effect, Reply, Run, Stats};
@@ -206,6 +206,15 @@ impl World {
             let whole = rows.len() == bodies.len() && self.random.chance(50);
             let rows = if whole { Vec::new() } else { rows };
             let batch = batch.take();
+            // As a session sends what it has read for many queues.
+            if let ([row], 1, 0) = (&rows[..], batch.len(), delay_ms)
+                && self.random.chance(50)
+            {
+                let messages = vec![Lone { destination, row: *row, message: batch.bytes }];
+                let spread = Spread { connection: from, receipt, messages };
+                self.send(from, shard, Command::Spread(spread));
+                continue;
+            }
             let publish = Publish {
                 destination,
                 connection: from,
@@ -356,6 +365,10 @@ impl World {
     fn before(&mut self, shard: u32, command: &Command) {
         match command {
             Command::Publish(publish) => self.before_publish(publish),
+            Command::Spread(spread) => {
+                let publishes = spread.clone().publishes();
+                publishes.for_each(|publish| self.before_publish(&publish));
+            }
             Command::Attach { connection, subscription, request, source, credit, .. } => {
                 let (destination, group) = match source {
                     Source::Queue(id) => (*id, String::new()),
@@ -702,6 +715,7 @@ fn read(bytes: &[u8]) -> (u64, u64) {
 fn text_of(command: &Command) -> String {
     match command {
         Command::Publish(publish) => format!("{publish:?}"),
+        Command::Spread(spread) => format!("{spread:?}"),
         Command::Attach { connection, subscription, source, credit, .. } => {
             format!("attach {connection:?} {subscription:?} {source:?} {credit}")
         }

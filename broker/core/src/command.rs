@@ -3,6 +3,7 @@
 //! A command is a value: whoever sends it does not wait. What comes of it leaves
 //! the shard as an [`Effect`](crate::effect::Effect).
 
+use bytes::Bytes;
 use weir_message::Batch;
 
 use crate::limits;
@@ -176,10 +177,50 @@ pub struct Publish {
     pub delay_ms: u32,
 }
 
+/// A message that goes to its queue or stream alone.
+#[derive(Clone, Debug)]
+pub struct Lone {
+    /// Where to.
+    pub destination: DestinationId,
+    /// Its row in the publisher's request.
+    pub row: u32,
+    /// As its publisher encoded it.
+    pub message: Bytes,
+}
+
+/// Messages of one read that go to many queues and streams, one to each. A [`Publish`] for
+/// each would be four times as long, and another core wrote it.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    /// Who published.
+    pub connection: ConnectionId,
+    /// Where the outcomes go; `None` when the publisher wants no word.
+    pub receipt: Option<ReceiptId>,
+    /// The messages, in order.
+    pub messages: Vec<Lone>,
+}
+
+impl Spread {
+    /// The same, one by one.
+    pub fn publishes(self) -> impl Iterator<Item = Publish> {
+        let Self { connection, receipt, messages } = self;
+        messages.into_iter().map(move |Lone { destination, row, message }| Publish {
+            destination,
+            connection,
+            receipt,
+            batch: Batch::of_one(message),
+            rows: Rows::from_slice(&[row]),
+            delay_ms: 0,
+        })
+    }
+}
+
 /// What can be asked of a shard.
 pub enum Command {
     /// Keep messages.
     Publish(Publish),
+    /// Keep messages, each in another place.
+    Spread(Spread),
     /// Count messages of a queue that the edge has refused, because they would not fit.
     CountRefused {
         /// Its number.

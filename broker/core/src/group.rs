@@ -166,7 +166,8 @@ pub(crate) struct Decider {
 /// A delivery policy's class of one subject.
 #[derive(Clone, Debug)]
 pub(crate) struct Classified {
-    pub(crate) subject: Box<str>,
+    /// What messages of the subject begin with, up to its end.
+    pub(crate) head: Box<[u8]>,
     /// `None`: as the operator has chosen.
     pub(crate) level: Option<Level>,
 }

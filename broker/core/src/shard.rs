@@ -169,6 +169,9 @@ impl Shard {
         let first = effects.len();
         match command {
             Command::Publish(publish) => self.publish(now, publish, effects),
+            Command::Spread(spread) => {
+                spread.publishes().for_each(|publish| self.publish(now, publish, effects));
+            }
             Command::Settle { connection, subscription, request, settlements } => {
                 self.settle(now, (connection, subscription), request, &settlements, effects);
             }
@@ -250,6 +253,7 @@ impl Shard {
                 self.assign_filters();
             }
             Command::Publish(_)
+            | Command::Spread(_)
             | Command::Settle { .. }
             | Command::Credit { .. }
             | Command::Pull { .. }

@@ -177,6 +177,12 @@ pub trait Store: Send {
         false
     }
 
+    /// Whether what was handed over last waits for another store's turn, to be written with
+    /// it: a turn must follow in about a millisecond, in case the other takes longer.
+    fn waits_for_another(&self) -> bool {
+        false
+    }
+
     /// Ends a turn: what was asked for goes to the journal as one batch.
     ///
     /// # Errors

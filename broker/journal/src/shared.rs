@@ -11,7 +11,7 @@ mod room;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
@@ -48,6 +48,8 @@ pub(crate) struct HandedOver {
     pub(crate) position: u64,
     /// The blocks that its appends lie in, in order, and how many in each.
     pub(crate) blocks: SmallVec<[(BlockPlace, u32); 1]>,
+    /// Another store writes it, with its own.
+    pub(crate) is_left: bool,
 }
 
 /// What one store is told.
@@ -140,6 +142,10 @@ pub(crate) struct Shared {
     has_thread: AtomicBool,
     /// How long syncs took lately, us.
     sync_us: AtomicU64,
+    /// Stores that are in a turn and will hand something over.
+    in_turn: AtomicU32,
+    /// What waits to be written was left to one of these. Set under `pending`.
+    is_left: AtomicBool,
 }
 
 pub(crate) struct Start {
@@ -195,6 +201,8 @@ impl Shared {
             writer: Mutex::new(None),
             has_thread: AtomicBool::new(false),
             sync_us: AtomicU64::new(u64::MAX),
+            in_turn: AtomicU32::new(0),
+            is_left: AtomicBool::new(false),
         }
     }
 
@@ -225,6 +233,7 @@ impl Shared {
     ) -> Result<HandedOver, StoreError> {
         self.check()?;
         let mut pending = Self::lock(&self.pending);
+        let is_first = pending.blocks.is_empty();
         pending.position += 1;
         let position = pending.position;
         let mut blocks: SmallVec<[(BlockPlace, u32); 1]> = SmallVec::new();
@@ -272,7 +281,11 @@ impl Shared {
             block.position = position;
         }
         self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
-        Ok(HandedOver { position, blocks })
+        let is_left = store.is_some() && is_first && sync && self.leaves_it();
+        if is_left {
+            self.is_left.store(true, Ordering::Relaxed);
+        }
+        Ok(HandedOver { position, blocks, is_left })
     }
 
     /// Takes back the builder of a block that is written.
@@ -337,6 +350,7 @@ impl Shared {
     }
 
     fn take_from(&self, pending: &mut Pending) -> Option<Work> {
+        self.is_left.store(false, Ordering::Relaxed);
         if let Some(block) = pending.blocks.pop_front() {
             pending.bytes -= block.bytes.min(pending.bytes);
             self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);

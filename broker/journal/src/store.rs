@@ -7,13 +7,14 @@
 //! Invariants: bodies in memory never exceed the bound by more than what the writer
 //! has not written yet; a body leaves memory only when the journal has it.
 
+mod turn;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use weir_core::command::Level;
 use weir_core::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
 use weir_message::Batch;
@@ -25,7 +26,7 @@ use crate::log::{Body, Chunk, Freed, Log, resident};
 use crate::order::{self, Order};
 use crate::read;
 use crate::shared::{Inbox, Shared};
-use crate::waits::{Wait, Waits};
+use crate::waits::Waits;
 
 /// See the file's head.
 pub struct JournalStore {
@@ -55,6 +56,10 @@ pub struct JournalStore {
     room_held: u64,
     /// To be told when the turn is handed over: removed logs, emptied segments.
     gone: Vec<Gone>,
+    /// The journal counts on what this turn hands over.
+    is_in_turn: bool,
+    /// When the last hand-over was left to another store, if it was, steady ms.
+    left_ms: Option<u64>,
 }
 
 enum Gone {
@@ -88,6 +93,8 @@ impl JournalStore {
             pinned_bytes: 0,
             room_held: 0,
             gone: Vec::new(),
+            is_in_turn: false,
+            left_ms: None,
         }
     }
 
@@ -113,6 +120,7 @@ impl JournalStore {
     }
 
     fn order(&mut self, kind: EntryKind, level: Level, log: u64, numbers: [u64; 4], body: Vec<u8>) {
+        self.begin_turn(level);
         self.turn.push(Order::Plain { kind, level, log, numbers, body });
     }
 
@@ -122,50 +130,6 @@ impl JournalStore {
         self.pinned_bytes -= freed.pinned.min(self.pinned_bytes);
         if !freed.segments.is_empty() {
             self.gone.push(Gone::Segments(log, freed.segments));
-        }
-    }
-
-    fn hand_over(&mut self) -> Result<(), StoreError> {
-        let mut blocks = SmallVec::new();
-        if !self.turn.is_empty() {
-            let turn = std::mem::take(&mut self.turn);
-            let level = turn.iter().map(Order::level).max().unwrap_or_default();
-            let bytes = turn.iter().map(Order::bytes).sum();
-            let mut resting = self.shared.resting_writer(level, bytes);
-            let handed_over = self.shared.hand_over(Some(self.number), turn)?;
-            (self.position, blocks) = (handed_over.position, handed_over.blocks);
-            if let Some(writer) = resting.as_mut().and_then(|writer| writer.as_mut()) {
-                writer.step_to(self.position, level, self.number);
-            }
-            drop(resting);
-            // What it wrote by itself may have failed.
-            self.shared.check()?;
-            self.shared.ring_writer();
-        }
-        let mut blocks = blocks
-            .into_iter()
-            .flat_map(|(block, appends)| std::iter::repeat_n(block, appends as usize));
-        for (log, base, end, level) in self.appended.drain(..) {
-            let block = if level == Level::Memory { None } else { blocks.next() };
-            let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
-            if let Some(block) = block {
-                target.lies_in(base, block);
-            }
-            let position = self.position;
-            self.waits.add(&mut target.waiting, Wait { log, end, position }, level);
-        }
-        self.tell_gone();
-        Ok(())
-    }
-
-    /// Lets the keeper delete what holds nothing any more.
-    fn tell_gone(&mut self) {
-        let position = self.position;
-        for gone in self.gone.drain(..) {
-            self.shared.tell(match gone {
-                Gone::Log(log) => Told::Removed { log, position },
-                Gone::Segments(log, segments) => Told::Trimmed { log, segments, position },
-            });
         }
     }
 
@@ -370,6 +334,7 @@ impl Store for JournalStore {
         } else {
             self.resident_bytes += taken;
             self.resident.push_back((log, base));
+            self.begin_turn(level);
             let (Stamp { time_ms, due_ms }, batch) = (stamp, batch.clone());
             self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
         }
@@ -413,6 +378,7 @@ impl Store for JournalStore {
         let number = target.number;
         let freed = target.release(from, to);
         if freed.any && level != Level::Memory {
+            self.begin_turn(level);
             order::release(&mut self.turn, level, number, from, to);
         }
         self.book(number, freed);
@@ -466,6 +432,10 @@ impl Store for JournalStore {
 
     fn damage(&self, log: LogId) -> Option<Range<u64>> {
         self.log(log).damage.iter().next().map(|(from, to)| from..to)
+    }
+
+    fn waits_for_another(&self) -> bool {
+        self.left_ms.is_some() && self.shared.written() < self.position
     }
 
     fn is_congested(&self) -> bool {

@@ -35,6 +35,14 @@ impl Batch {
         Ok(Self { bytes, ends })
     }
 
+    /// One encoded message.
+    #[must_use]
+    #[inline]
+    pub fn of_one(message: Bytes) -> Self {
+        let ends = Ends::from_slice(&[message.len() as u32]);
+        Self { bytes: message, ends }
+    }
+
     /// Number of messages.
     #[must_use]
     #[inline]

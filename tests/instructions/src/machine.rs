@@ -1,8 +1,8 @@
 //! A shard, driven turn by turn as its task does it.
 
 use weir_core::command::{
-    Command, ConnectionId, DestinationId, Publish, QueueConfig, ReceiptId, RequestId, Rows,
-    Settlement, Source, StreamConfig, SubscriptionId, Verb,
+    Command, ConnectionId, DestinationId, Lone, Publish, QueueConfig, ReceiptId, RequestId, Rows,
+    Settlement, Source, Spread, StreamConfig, SubscriptionId, Verb,
 };
 use weir_core::effect::Effect;
 use weir_core::env::Now;
@@ -73,6 +73,11 @@ pub(crate) fn publish(id: u32, batch: Batch, rows: std::ops::Range<u32>) -> Comm
         rows: Rows::from_iter(rows),
         delay_ms: 0,
     })
+}
+
+/// Each to a queue of its own.
+pub(crate) fn spread(messages: Vec<Lone>) -> Command {
+    Command::Spread(Spread { connection: CONNECTION, receipt: Some(ReceiptId(1)), messages })
 }
 
 pub(crate) fn ack((first, last): (u64, u64)) -> Command {

@@ -1,7 +1,8 @@
 //! Turns of the core for queues, over a store in memory: all messages to one queue
 //! that is consumed, and each to another of a thousand.
 
-use weir_core::command::{Command, DestinationId, QueueConfig, Source};
+use bytes::Bytes;
+use weir_core::command::{Command, DestinationId, Lone, QueueConfig, Source};
 use weir_core::memory_store::MemoryStore;
 use weir_message::Batch;
 
@@ -44,7 +45,7 @@ pub(crate) const QUEUES: u32 = 1_000;
 
 /// Publishes of one message each, to queues picked at random.
 pub(crate) struct Spread {
-    batches: Vec<Batch>,
+    messages: Vec<Bytes>,
     /// State of the numbers that choose the queues.
     random: u64,
 }
@@ -53,22 +54,21 @@ impl Spread {
     pub(crate) fn new() -> Self {
         // As a session hands over what a read spreads: neighbours in memory.
         let all = batch(MESSAGES);
-        let one = |row: usize| Batch {
-            bytes: all.bytes.slice(all.start(row)..all.start(row + 1)),
-            ends: [(all.start(row + 1) - all.start(row)) as u32].into_iter().collect(),
-        };
-        Self { batches: (0..MESSAGES).map(one).collect(), random: 0x9e37_79b9_7f4a_7c15 }
+        let one = |row: usize| all.bytes.slice(all.start(row)..all.start(row + 1));
+        Self { messages: (0..MESSAGES).map(one).collect(), random: 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// Those of one read.
-    pub(crate) fn publishes(&mut self) -> impl Iterator<Item = Command> {
+    pub(crate) fn publishes(&mut self) -> [Command; 1] {
         let random = &mut self.random;
-        (0..).zip(&self.batches).map(|(row, batch)| {
+        let messages = (0..).zip(&self.messages).map(|(row, message)| {
             *random ^= *random << 13;
             *random ^= *random >> 7;
             *random ^= *random << 17;
-            publish(1 + (*random % u64::from(QUEUES)) as u32, batch.clone(), row..row + 1)
-        })
+            let destination = DestinationId(1 + (*random % u64::from(QUEUES)) as u32);
+            Lone { destination, row, message: message.clone() }
+        });
+        [machine::spread(messages.collect())]
     }
 }
 

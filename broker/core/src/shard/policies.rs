@@ -248,34 +248,52 @@ impl Policies {
         batch: &Batch,
     ) -> (Option<Level>, Option<Failure>) {
         let binding = decider.binding.and_then(|id| self.bindings.get_mut(&id));
-        let Some(binding) = binding else { return (None, None) };
-        let Some(policy) = binding.policy.as_deref_mut() else { return (None, None) };
+        let Some(binding) = binding.filter(|binding| binding.policy.is_some()) else {
+            return (None, None);
+        };
         let mut safest = None;
-        let mut last = None;
-        for row in 0..batch.len() {
-            let subject = batch.view(row).subject;
-            if last == Some(subject) {
+        // What the message before begins with, up to the end of its subject.
+        let mut last: &[u8] = b"";
+        for message in batch.iter() {
+            if !last.is_empty() && message.starts_with(last) {
                 continue;
             }
-            last = Some(subject);
-            let known = decider.classified.as_ref().filter(|known| *known.subject == *subject);
-            let known = known.map(|known| known.level);
-            let level = match known.or_else(|| binding.classes.get(subject.as_bytes())) {
-                Some(level) => level,
-                None => match policy.classify(now_ms, &[subject]) {
-                    Ok(classes) => {
-                        let level = level_of_class(classes.first().copied());
-                        binding.classes.insert(subject.as_bytes().into(), level);
-                        let subject = subject.into();
-                        decider.classified = Some(Box::new(Classified { subject, level }));
+            // Nearly always the group's only subject: its bytes say so without a look at them.
+            let known = decider.classified.as_ref().filter(|it| message.starts_with(&it.head));
+            let level = if let Some(known) = known {
+                last = &message[..known.head.len()];
+                known.level
+            } else {
+                let parts = weir_message::parse(message, 0).expect("a batch holds messages");
+                last = &message[..(parts.subject.0 + parts.subject.1) as usize];
+                match binding.class(now_ms, parts.view(message).subject) {
+                    Ok((level, was_known)) => {
+                        if !was_known {
+                            let head = last.into();
+                            decider.classified = Some(Box::new(Classified { head, level }));
+                        }
                         level
                     }
                     Err(failure) => return (safest.max(Some(Level::Disk)), Some(failure)),
-                },
+                }
             };
             safest = safest.max(Some(level.unwrap_or(floor)));
         }
         (safest, None)
+    }
+}
+
+impl Binding {
+    /// The class of a subject, and whether it was known without asking the policy.
+    fn class(&mut self, now_ms: u64, subject: &str) -> Result<(Option<Level>, bool), Failure> {
+        if let Some(level) = self.classes.get(subject.as_bytes()) {
+            return Ok((level, true));
+        }
+        let Some(policy) = self.policy.as_deref_mut() else { return Ok((None, true)) };
+        let classes = policy.classify(now_ms, &[subject])?;
+        let level = level_of_class(classes.first().copied());
+        self.classes.insert(subject.as_bytes().into(), level);
+        Ok((level, false))
     }
 }
 

@@ -4,8 +4,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use weir_core::command::Level;
 use weir_message::Batch;
 
@@ -16,8 +14,10 @@ use crate::limits::{
     TABLE_ENTRY_BYTES,
 };
 
-/// No piece.
+/// No piece, or no row.
 const NONE: u32 = u32::MAX;
+/// Logs whose last appends are known by their numbers' rest.
+const OPEN_APPENDS: u64 = 1 << 10;
 
 /// What became of a builder's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,9 @@ pub struct BlockBuilder {
     /// Ends of the messages of all pieces, each relative to its piece.
     ends: Vec<u32>,
     bodies_len: usize,
-    /// By log, the append that a further batch may go on with.
-    open_appends: HashMap<u64, u32, RandomState>,
+    /// By the rest of its log's number, the row of an append that a further batch may go on
+    /// with. Of two logs with one rest the later is known: the other begins a new row.
+    open_appends: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl BlockBuilder {
     /// Whether the memory that an emptied one has is no more than a usual block needs.
     #[must_use]
     pub fn is_worth_keeping(&self) -> bool {
-        let entries = [self.rows.capacity(), self.pieces.capacity(), self.open_appends.capacity()];
+        let entries = [self.rows.capacity(), self.pieces.capacity()];
         entries.into_iter().all(|entries| entries <= BUILDER_ENTRIES_MAX)
             && self.ends.capacity() <= 4 * BUILDER_ENTRIES_MAX
             && self.copied.capacity() <= BUILDER_BYTES_MAX
@@ -129,7 +130,7 @@ impl BlockBuilder {
     ) {
         // What is settled or dropped was appended before, and stays so.
         if !matches!(kind, EntryKind::Release | EntryKind::ReleaseSome | EntryKind::Trim) {
-            self.open_appends.remove(&log);
+            self.close_append(log);
         }
         let start = self.copied.len();
         body_parts.iter().for_each(|part| self.copied.extend_from_slice(part));
@@ -160,7 +161,10 @@ impl BlockBuilder {
             (batch.len() as u64, body_len(&batch), batch.bytes.len());
         let piece = self.add_batch(&batch.ends, batch.bytes);
         self.bodies_len += body_len;
-        self.open_appends.insert(log, self.rows.len() as u32);
+        if self.open_appends.is_empty() {
+            self.open_appends.resize(OPEN_APPENDS as usize, NONE);
+        }
+        self.open_appends[rest_of(log)] = self.rows.len() as u32;
         self.rows.push(Row {
             kind: EntryKind::Append,
             level,
@@ -187,7 +191,7 @@ impl BlockBuilder {
         due_ms: u64,
         batch: &Batch,
     ) -> bool {
-        let Some(&at) = self.open_appends.get(&log) else { return false };
+        let Some(at) = self.open_append(log) else { return false };
         let row = &self.rows[at as usize];
         let added = body_len(batch);
         let joins = row.level == level
@@ -288,14 +292,31 @@ impl BlockBuilder {
         self.pieces.len() as u32 - 1
     }
 
+    fn open_append(&self, log: u64) -> Option<u32> {
+        let at = *self.open_appends.get(rest_of(log))?;
+        self.rows.get(at as usize).is_some_and(|row| row.log == log).then_some(at)
+    }
+
+    fn close_append(&mut self, log: u64) {
+        if self.open_append(log).is_some() {
+            self.open_appends[rest_of(log)] = NONE;
+        }
+    }
+
     fn clear(&mut self) {
+        if !self.open_appends.is_empty() {
+            self.rows.iter().for_each(|row| self.open_appends[rest_of(row.log)] = NONE);
+        }
         self.rows.clear();
         self.pieces.clear();
         self.copied.clear();
         self.ends.clear();
-        self.open_appends.clear();
         self.bodies_len = 0;
     }
+}
+
+fn rest_of(log: u64) -> usize {
+    (log % OPEN_APPENDS) as usize
 }
 
 fn body_len(batch: &Batch) -> usize {

@@ -29,13 +29,12 @@ impl Shared {
         bytes: usize,
     ) -> Option<MutexGuard<'_, Option<Writer>>> {
         let most = quick_bytes(level);
-        let is_slow = level == Level::Disk
-            && self.sync_us.load(Ordering::Relaxed) > self.config.quick_sync_us;
+        let is_behind_others = self.pending_bytes() > 0 && !self.is_left.load(Ordering::Relaxed);
         if bytes > most
-            || is_slow
+            || level == Level::Disk && self.is_slow()
             || self.config.quick_sync_us == 0
             || !self.has_thread.load(Ordering::Relaxed)
-            || self.pending_bytes() > 0
+            || is_behind_others
             || self.is_held()
         {
             return None;
@@ -46,6 +45,32 @@ impl Shared {
         let is_short =
             level != Level::Disk || writer.unsynced_bytes() + bytes as u64 <= most as u64;
         (is_short && writer.has_room(most)).then_some(guard)
+    }
+
+    /// A store begins a turn in which it will hand something over.
+    pub(crate) fn begin_turn(&self) {
+        self.in_turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is about to hand that over.
+    pub(crate) fn end_turn(&self) {
+        self.in_turn.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the first to hand over leaves the write and the sync to whoever is in a turn
+    /// and comes next: one sync for both, where the other would have had to wait for this
+    /// one. Asked under `pending`: who is in a turn then, hands over behind it.
+    pub(super) fn leaves_it(&self) -> bool {
+        self.in_turn.load(Ordering::Relaxed) > 0
+            && self.config.quick_sync_us > 0
+            && !self.is_slow()
+            && self.has_thread.load(Ordering::Relaxed)
+            && !self.is_held()
+    }
+
+    /// Whether syncs take longer than a change of threads and back is worth.
+    fn is_slow(&self) -> bool {
+        self.sync_us.load(Ordering::Relaxed) > self.config.quick_sync_us
     }
 
     /// Notes how long a write with its sync took. Real time, which nothing hangs on

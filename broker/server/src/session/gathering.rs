@@ -12,11 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use weir_core::command::{Command, ConnectionId, DestinationId, Publish, ReceiptId, Rows};
+use weir_core::command::{
+    Command, ConnectionId, DestinationId, Lone, Publish, ReceiptId, Rows, Spread,
+};
 use weir_core::directory::Target;
 use weir_message::{Batch, Ends};
 
-use crate::limits::PACKED_BYTES_MAX;
+use crate::limits::{PACKED_BYTES_MAX, SCATTERED_ROWS_MAX};
 use crate::pressed::PressedQueue;
 use crate::session::flood::Flood;
 use crate::shards::{Admitted, Load};
@@ -35,6 +37,13 @@ struct Slot {
     /// Its pieces, a list through `Piece::next`.
     first: u32,
     last: u32,
+}
+
+impl Slot {
+    /// Whether it holds one message, which waits for nothing.
+    fn is_lone(&self) -> bool {
+        self.rows == 1 && self.delay_ms == 0
+    }
 }
 
 /// Neighbouring messages for one slot.
@@ -72,6 +81,11 @@ impl Gathering {
     /// Messages so far; one for two destinations counts twice.
     pub(super) fn rows(&self) -> u32 {
         self.rows
+    }
+
+    /// Whether hardly two of the messages go to one place.
+    pub(super) fn is_scattered(&self) -> bool {
+        self.slots.len() > SCATTERED_ROWS_MAX / 4 && self.slots.len() > self.rows as usize / 2
     }
 
     /// Bytes that messages are added of. What it returns names the first of them in
@@ -182,22 +196,34 @@ impl Gathering {
         let mut sends: Vec<Send> = Vec::new();
         self.slots.sort_by_key(|slot| slot.shard);
         let mut batches = self.batches().into_iter();
-        for slot in &self.slots {
-            let batch = batches.next().expect("there is a batch for each slot");
-            let publish = Publish {
-                destination: slot.destination,
-                connection,
-                receipt,
-                batch,
-                rows: self.rows_of(slot),
-                delay_ms: slot.delay_ms,
-            };
-            if sends.last().is_none_or(|(shard, ..)| *shard != slot.shard) {
-                sends.push((slot.shard, Vec::new(), Load::default()));
+        for of_shard in self.slots.chunk_by(|one, next| one.shard == next.shard) {
+            let (mut commands, mut load) = (Vec::new(), Load::default());
+            for (at, slot) in of_shard.iter().enumerate() {
+                load.bytes += slot.bytes;
+                let batch = batches.next().expect("there is a batch for each slot");
+                if of_shard.len() == 1 || !slot.is_lone() {
+                    commands.push(Command::Publish(Publish {
+                        destination: slot.destination,
+                        connection,
+                        receipt,
+                        batch,
+                        rows: self.rows_of(slot),
+                        delay_ms: slot.delay_ms,
+                    }));
+                    continue;
+                }
+                let row = self.pieces[slot.first as usize].row;
+                let lone = Lone { destination: slot.destination, row, message: batch.bytes };
+                match commands.last_mut() {
+                    Some(Command::Spread(spread)) => spread.messages.push(lone),
+                    _ => {
+                        let mut messages = Vec::with_capacity(of_shard.len() - at);
+                        messages.push(lone);
+                        commands.push(Command::Spread(Spread { connection, receipt, messages }));
+                    }
+                }
             }
-            let (_, commands, load) = sends.last_mut().expect("one was just made sure of");
-            commands.push(Command::Publish(publish));
-            load.bytes += slot.bytes;
+            sends.push((of_shard[0].shard, commands, load));
         }
         for (shard, admitted) in self.admitted.drain(..) {
             let send = sends.iter_mut().find(|(number, ..)| *number == shard);
@@ -302,11 +328,19 @@ mod tests {
         gathering.add(&target, delay_ms, (source, place), ends, row..row + messages.len() as u32);
     }
 
-    fn told(sends: &[Send]) -> Vec<String> {
+    /// What commands publish, one by one.
+    fn publishes(commands: Vec<Command>) -> impl Iterator<Item = Publish> {
+        commands.into_iter().flat_map(|command| match command {
+            Command::Publish(publish) => vec![publish],
+            Command::Spread(spread) => spread.publishes().collect(),
+            _ => panic!("nothing else is made"),
+        })
+    }
+
+    fn told(sends: Vec<Send>) -> Vec<String> {
         let mut told = Vec::new();
         for (shard, commands, Load { bytes, .. }) in sends {
-            for command in commands {
-                let Command::Publish(publish) = command else { panic!("nothing else is made") };
+            for publish in publishes(commands) {
                 let messages: Vec<String> = publish
                     .batch
                     .iter()
@@ -339,7 +373,7 @@ mod tests {
             r#"1: 1 +50 ["g"] [4]"#,
             "1: 6 bytes",
         ];
-        assert_eq!(told(&sends), expected);
+        assert_eq!(told(sends), expected);
         assert_eq!(gathering.rows(), 0);
         assert!(gathering.take(ConnectionId(1), None).is_empty());
     }
@@ -366,7 +400,7 @@ mod tests {
             r#"1: 1 +0 ["a", "bc", "ef"] [0, 1, 3]"#,
             "1: 5 bytes",
         ];
-        assert_eq!(told(&sends), expected);
+        assert_eq!(told(sends), expected);
         assert_eq!(
             gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue)),
             [0_u32; 0]
@@ -398,10 +432,8 @@ mod tests {
             add(&mut gathering, 4 + 2 * id, 0, 2 + id, &["one of many, each in its own queue"]);
         }
         let sends = gathering.take(ConnectionId(1), None);
-        let batches = sends[0].1.iter().map(|command| match command {
-            Command::Publish(publish) => publish.batch.bytes.clone(),
-            _ => panic!("nothing else is made"),
-        });
+        let (_, commands, _) = sends.into_iter().next().expect("all go to one shard");
+        let batches: Vec<Bytes> = publishes(commands).map(|one| one.batch.bytes).collect();
         // Neighbours in one allocation lie one behind the other.
         let (mut together, mut end) = (0, std::ptr::null());
         for bytes in batches {
@@ -421,10 +453,7 @@ mod tests {
         let sends = gathering.take(ConnectionId(1), None);
         assert_eq!(sends.len(), 2);
         for (_, commands, load) in sends {
-            let mut batches = commands.into_iter().map(|command| match command {
-                Command::Publish(publish) => publish.batch.bytes,
-                _ => panic!("nothing else is made"),
-            });
+            let mut batches = publishes(commands).map(|publish| publish.batch.bytes);
             let first = batches.next().expect("each shard has some");
             batches.for_each(drop);
             let whole = first.try_into_mut().expect("nobody else has a part of it");

@@ -24,7 +24,7 @@ use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
 use weir_protocol::ErrorCode;
 
 use crate::broker::Broker;
-use crate::limits::SHARED_RUN_BYTES_MIN;
+use crate::limits::{PUBLISH_ROWS_MAX, SCATTERED_ROWS_MAX, SHARED_RUN_BYTES_MIN};
 use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
 use crate::session::flood::Flood;
@@ -69,13 +69,22 @@ pub struct Publisher {
     pub(super) cut_off: Vec<Listener>,
     /// Where the last look-up of a row's frame ended.
     pub(super) frame_at: usize,
+    /// What was handed over last went to many places.
+    pub(super) is_scattered: bool,
 }
 
 impl Publisher {
-    /// Rows waiting to be handed over.
+    /// Whether the rows that wait are to be handed over before more are added.
     #[must_use]
-    pub fn rows(&self) -> usize {
-        self.parts.len()
+    pub fn is_full(&self) -> bool {
+        let most = if self.is_scattered { SCATTERED_ROWS_MAX } else { PUBLISH_ROWS_MAX };
+        self.parts.len() >= most
+    }
+
+    /// Whether what was handed over last went to many queues and streams.
+    #[must_use]
+    pub fn is_scattered(&self) -> bool {
+        self.is_scattered
     }
 
     /// Where the parts of the next request's messages are to be appended.
@@ -112,6 +121,7 @@ impl Publisher {
         }
         self.distribute(broker, outbox.connection, chunk, now);
         self.flood.note_published(self.gathering.rows() as usize);
+        self.is_scattered = self.gathering.is_scattered();
         let sends = self.prepare(broker, outbox, makes_room);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
         for (shard, commands, load) in sends {
@@ -143,17 +153,15 @@ impl Publisher {
                 judged_by.count(u64::from(rows));
             }
             match &planned.plan {
-                SubjectPlan::Same(route) => match route.only_destination() {
-                    // Nobody shares what was read: it is gathered from where it lies.
-                    Some(target) => {
-                        self.end_run(now);
-                        self.gather_rows(target, (source, &parts), first..first + rows);
-                    }
-                    None => {
-                        self.switch(route, 0, now);
-                        self.extend_run(chunk, &parts, first, rows);
-                    }
-                },
+                // Nobody shares what was read: it is gathered from where it lies.
+                SubjectPlan::Only(target) => {
+                    self.end_run(now);
+                    self.gather_rows(target, (source, &parts), first..first + rows);
+                }
+                SubjectPlan::Same(route) => {
+                    self.switch(route, 0, now);
+                    self.extend_run(chunk, &parts, first, rows);
+                }
                 SubjectPlan::To(targets) => {
                     if targets.is_empty() {
                         self.unrouted_rows(first, rows);
@@ -268,7 +276,13 @@ impl Publisher {
         }
         let judged_by = chain.verdict_for_subject(subject);
         let plan = match &judged_by.verdict {
-            SubjectVerdict::Identity => SubjectPlan::Same(self.routes.found(broker, subject)),
+            SubjectVerdict::Identity => {
+                let route = self.routes.found(broker, subject);
+                match route.only_destination() {
+                    Some(target) => SubjectPlan::Only(target),
+                    None => SubjectPlan::Same(route),
+                }
+            }
             SubjectVerdict::Targets(targets) => {
                 let resolve =
                     |target: &Arc<str>| (target.clone(), self.routes.route(broker, target));

@@ -46,8 +46,8 @@ impl Route {
     }
 
     /// The one queue or stream that gets its messages, where nobody else does.
-    pub(super) fn only_destination(&self) -> Option<&Target> {
-        match &self.destinations[..] {
+    pub(super) fn only_destination(&self) -> Option<Target> {
+        match self.destinations[..] {
             [one] if self.listeners.is_empty() && self.shares.is_empty() => Some(one),
             _ => None,
         }
@@ -66,6 +66,8 @@ pub struct Planned {
 /// Where messages of a subject go.
 #[derive(Debug)]
 pub enum SubjectPlan {
+    /// To one queue or stream, and nobody else.
+    Only(Target),
     /// To its own subject.
     Same(Arc<Route>),
     /// A router always sends this subject here.

@@ -27,6 +27,16 @@ impl Clock for Still {
     }
 }
 
+#[derive(Default)]
+struct Settable(std::sync::atomic::AtomicU64);
+
+impl Clock for Settable {
+    fn now(&self) -> Now {
+        let steady_ms = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        Now { steady_ms, ..Now::default() }
+    }
+}
+
 fn config() -> JournalConfig {
     let mut config = JournalConfig::new(STORE);
     config.journal_file_bytes = 16 << 20;
@@ -179,4 +189,101 @@ fn an_owner_goes_on_in_no_other_file() {
     let has_room = |bytes| Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(bytes);
     assert!(has_room(QUICK_WRITE_BYTES));
     assert!(!has_room(config().journal_file_bytes as usize));
+}
+
+/// Two stores with a log each, of a journal whose writer rests and has a thread.
+fn two() -> (Journal, [(JournalStore, LogId); 2]) {
+    let journal = stepped();
+    let stores = ["one", "other"].map(|name| {
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open(name).unwrap();
+        store.commit().unwrap();
+        (store, log)
+    });
+    while journal.step_writer() {}
+    journal.shared.has_thread_now();
+    journal.shared.note_sync(Duration::from_micros(1));
+    (journal, stores)
+}
+
+fn syncs(journal: &Journal) -> u64 {
+    journal.shared.counts.syncs.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[test]
+fn the_first_of_two_turns_is_synced_with_the_second() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    let before = syncs(&journal);
+    hand_in(&mut other, second, 10, Level::Disk);
+    let left = append(&mut one, first, 10, Level::Disk);
+    assert!(one.waits_for_another());
+    assert!(journal.shared.written() < left, "left to the other, which is in a turn");
+    other.commit().unwrap();
+    assert_eq!(journal.shared.synced(), other.position());
+    assert_eq!(syncs(&journal) - before, 1);
+    assert!(!one.waits_for_another() && !other.waits_for_another());
+    one.commit().unwrap();
+    assert_eq!(one.bounds(first).stable, 1);
+}
+
+#[test]
+fn nothing_is_left_to_who_is_in_no_turn_or_wants_no_sync() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    let own = append(&mut one, first, 10, Level::Disk);
+    assert_eq!(journal.shared.synced(), own);
+    hand_in(&mut other, second, 10, Level::Os);
+    let own = append(&mut one, first, 10, Level::Disk);
+    assert_eq!(journal.shared.synced(), own);
+}
+
+#[test]
+fn what_was_left_is_left_once_only() {
+    let journal = stepped();
+    let mut stores: Vec<_> = (0..3)
+        .map(|number| {
+            let mut store = journal.store(Box::new(|| {}));
+            let log = store.open(&number.to_string()).unwrap();
+            store.commit().unwrap();
+            (store, log)
+        })
+        .collect();
+    while journal.step_writer() {}
+    journal.shared.has_thread_now();
+    journal.shared.note_sync(Duration::from_micros(1));
+    for (store, log) in &mut stores {
+        hand_in(store, *log, 10, Level::Disk);
+    }
+    stores[0].0.commit().unwrap();
+    assert!(journal.shared.written() < stores[0].0.position());
+    stores[1].0.commit().unwrap();
+    assert_eq!(journal.shared.synced(), stores[1].0.position(), "the third may take long");
+}
+
+/// As a policy that thinks for long makes it.
+#[test]
+fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
+    let files = Arc::new(SimFiles::new(1));
+    let clock = Arc::new(Settable::default());
+    let journal = Journal::open(files, clock.clone(), config(), 1).unwrap();
+    let (ring, bell) = mpsc::sync_channel(1_000);
+    let mut one = journal.store(Box::new(move || ring.try_send(()).unwrap_or_default()));
+    let mut other = journal.store(Box::new(|| {}));
+    let (first, second) = (one.open("one").unwrap(), other.open("other").unwrap());
+    // Until the thread rests, and syncs are known to be quick.
+    while append(&mut one, first, 10, Level::Disk) > one.safe(Level::Disk) {
+        bell.recv_timeout(LONGEST).unwrap();
+    }
+    journal.shared.note_sync(Duration::from_micros(1));
+    hand_in(&mut other, second, 10, Level::Disk);
+    let left = append(&mut one, first, 10, Level::Disk);
+    assert!(one.waits_for_another());
+    one.commit().unwrap();
+    assert!(one.safe(Level::Disk) < left, "the same millisecond");
+    clock.0.store(1, std::sync::atomic::Ordering::Relaxed);
+    one.commit().unwrap();
+    while one.safe(Level::Disk) < left {
+        bell.recv_timeout(LONGEST).unwrap();
+    }
+    other.commit().unwrap();
+    journal.close().unwrap();
 }

@@ -1,0 +1,80 @@
+//! A store's turn: from its first order to the hand-over.
+//!
+//! Invariants: orders leave together; what is left to another store is written by that
+//! one, or by the writer's thread a millisecond later.
+
+use smallvec::SmallVec;
+use weir_core::command::Level;
+use weir_core::store::{Store, StoreError};
+
+use super::{Gone, JournalStore};
+use crate::keeper::Told;
+use crate::limits;
+use crate::order::Order;
+use crate::waits::Wait;
+
+impl JournalStore {
+    /// An order of this level is about to be added to the turn.
+    pub(super) fn begin_turn(&mut self, level: Level) {
+        if level == Level::Disk && !std::mem::replace(&mut self.is_in_turn, true) {
+            self.shared.begin_turn();
+        }
+    }
+
+    pub(super) fn hand_over(&mut self) -> Result<(), StoreError> {
+        let mut blocks = SmallVec::new();
+        if !self.turn.is_empty() {
+            let level = self.turn.iter().map(Order::level).max().unwrap_or_default();
+            let bytes = self.turn.iter().map(Order::bytes).sum();
+            let mut resting = self.shared.resting_writer(level, bytes);
+            if std::mem::take(&mut self.is_in_turn) {
+                self.shared.end_turn();
+            }
+            let handed_over = self.shared.hand_over(Some(self.number), self.turn.drain(..))?;
+            // Its room is kept for the next turn, which is about as long.
+            self.turn.shrink_to(limits::TURN_ORDERS_KEPT_MAX);
+            (self.position, blocks) = (handed_over.position, handed_over.blocks);
+            self.left_ms = handed_over.is_left.then(|| self.shared.clock.now().steady_ms);
+            if !handed_over.is_left {
+                if let Some(writer) = resting.as_mut().and_then(|writer| writer.as_mut()) {
+                    writer.step_to(self.position, level, self.number);
+                }
+                drop(resting);
+                // What it wrote by itself may have failed.
+                self.shared.check()?;
+                self.shared.ring_writer();
+            }
+        } else if self.waits_for_another()
+            && self.left_ms.is_some_and(|left_ms| self.shared.clock.now().steady_ms > left_ms)
+        {
+            // The other is long in its turn.
+            self.left_ms = None;
+            self.shared.ring_writer();
+        }
+        let mut blocks = blocks
+            .into_iter()
+            .flat_map(|(block, appends)| std::iter::repeat_n(block, appends as usize));
+        for (log, base, end, level) in self.appended.drain(..) {
+            let block = if level == Level::Memory { None } else { blocks.next() };
+            let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
+            if let Some(block) = block {
+                target.lies_in(base, block);
+            }
+            let position = self.position;
+            self.waits.add(&mut target.waiting, Wait { log, end, position }, level);
+        }
+        self.tell_gone();
+        Ok(())
+    }
+
+    /// Lets the keeper delete what holds nothing any more.
+    pub(super) fn tell_gone(&mut self) {
+        let position = self.position;
+        for gone in self.gone.drain(..) {
+            self.shared.tell(match gone {
+                Gone::Log(log) => Told::Removed { log, position },
+                Gone::Segments(log, segments) => Told::Trimmed { log, segments, position },
+            });
+        }
+    }
+}
