@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -28,11 +29,11 @@ impl Clock for Still {
 }
 
 #[derive(Default)]
-struct Settable(std::sync::atomic::AtomicU64);
+struct Settable(AtomicU64);
 
 impl Clock for Settable {
     fn now(&self) -> Now {
-        let steady_ms = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let steady_ms = self.0.load(Ordering::Relaxed);
         Now { steady_ms, ..Now::default() }
     }
 }
@@ -50,6 +51,13 @@ fn stepped() -> Journal {
 
 fn stepped_on(files: Arc<SimFiles>) -> Journal {
     Journal::open_stepped(files, Arc::new(Still), config(), 2).unwrap()
+}
+
+/// With nothing to do it stays so, until it is rung.
+fn until_the_thread_rests(journal: &Journal) {
+    while !journal.shared.is_writer_waiting.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
 }
 
 /// One message of so many bytes, committed. Position of its hand-over.
@@ -81,10 +89,11 @@ fn short_turns_without_a_sync_are_written_when_they_are_committed_long_ones_by_t
     let (ring, bell) = mpsc::sync_channel(1_000);
     let mut store = journal.store(Box::new(move || ring.try_send(()).unwrap_or_default()));
     let log = store.open("short").unwrap();
-    // Until the thread rests: it may still be at what came before.
+    // It may still be at what came before.
     while append(&mut store, log, 10, Level::Os) > store.safe(Level::Os) {
         bell.recv_timeout(LONGEST).unwrap();
     }
+    until_the_thread_rests(&journal);
     while bell.try_recv().is_ok() {}
     for _ in 0..100 {
         let position = append(&mut store, log, 10, Level::Os);
@@ -207,7 +216,7 @@ fn two() -> (Journal, [(JournalStore, LogId); 2]) {
 }
 
 fn syncs(journal: &Journal) -> u64 {
-    journal.shared.counts.syncs.load(std::sync::atomic::Ordering::Relaxed)
+    journal.shared.counts.syncs.load(Ordering::Relaxed)
 }
 
 #[test]
@@ -262,28 +271,31 @@ fn what_was_left_is_left_once_only() {
 /// As a policy that thinks for long makes it.
 #[test]
 fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
-    let files = Arc::new(SimFiles::new(1));
     let clock = Arc::new(Settable::default());
-    let journal = Journal::open(files, clock.clone(), config(), 1).unwrap();
+    let files = Arc::new(SimFiles::new(1));
+    let journal = Journal::open_stepped(files, clock.clone(), config(), 2).unwrap();
     let (ring, bell) = mpsc::sync_channel(1_000);
     let mut one = journal.store(Box::new(move || ring.try_send(()).unwrap_or_default()));
     let mut other = journal.store(Box::new(|| {}));
     let (first, second) = (one.open("one").unwrap(), other.open("other").unwrap());
-    // Until the thread rests, and syncs are known to be quick.
-    while append(&mut one, first, 10, Level::Disk) > one.safe(Level::Disk) {
-        bell.recv_timeout(LONGEST).unwrap();
-    }
-    journal.shared.note_sync(Duration::from_micros(1));
+    one.commit().unwrap();
+    other.commit().unwrap();
+    while journal.step_writer() {}
+    let shared = journal.shared.clone();
+    shared.has_thread_now();
+    shared.note_sync(Duration::from_micros(1));
+    let thread = std::thread::spawn(move || crate::writer::run(&shared));
+    until_the_thread_rests(&journal);
+    while bell.try_recv().is_ok() {}
     hand_in(&mut other, second, 10, Level::Disk);
     let left = append(&mut one, first, 10, Level::Disk);
-    assert!(one.waits_for_another());
     one.commit().unwrap();
-    assert!(one.safe(Level::Disk) < left, "the same millisecond");
-    clock.0.store(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(one.waits_for_another() && one.safe(Level::Disk) < left, "the same millisecond");
+    clock.0.store(1, Ordering::Relaxed);
     one.commit().unwrap();
     while one.safe(Level::Disk) < left {
         bell.recv_timeout(LONGEST).unwrap();
     }
-    other.commit().unwrap();
-    journal.close().unwrap();
+    journal.shared.stop_writer();
+    thread.join().unwrap();
 }
