@@ -257,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn the_scrub_is_as_asked_for() {
+        let scrub = |text: &str| {
+            let config = Config::check(parse(text).unwrap(), Overrides::default()).unwrap();
+            (config.store.scrub_period_ms, config.store.scrub_bytes_per_second)
+        };
+        assert_eq!(scrub(""), (7 * 24 * 3_600_000, 8 << 20));
+        assert_eq!(
+            scrub("[store]\nscrub-hours = 1\nscrub-mib-per-second = 2"),
+            (3_600_000, 2 << 20)
+        );
+        assert_eq!(scrub("[store]\nscrub-hours = 0").0, 0, "never");
+    }
+
+    #[test]
     fn wrong_values_name_the_key_and_the_way_out() {
         for (text, expected) in [
             ("shards = 0", "shards = 0: write 1 to 256"),
@@ -272,6 +286,15 @@ mod tests {
                  store.kind is \"memory\"; write limits.memory-mib, which bounds all messages",
             ),
             ("[store]\njournal-file-mib = 0", "store.journal-file-mib = 0: write 1 to 1024"),
+            (
+                "[store]\nscrub-hours = 9000",
+                "store.scrub-hours = 9000: write 1 to 8760, or 0 for never",
+            ),
+            (
+                "[store]\nscrub-mib-per-second = 0",
+                "store.scrub-mib-per-second = 0: write 1 to 10000; store.scrub-hours = 0 turns the \
+                 scrub off",
+            ),
             (
                 "[store]\nkind = \"memory\"\ndefault-level = \"disk\"",
                 "store.default-level = \"disk\": beyond what store.kind = \"memory\" reaches; \

@@ -73,6 +73,8 @@ impl Storage {
             strict: config.store.strict,
             free_bytes_min: config.store.free_bytes_min,
             free_percent_min: config.store.free_percent_min,
+            scrub_period_ms: config.store.scrub_period_ms,
+            scrub_bytes_per_second: config.store.scrub_bytes_per_second,
             ..JournalConfig::new(number)
         };
         let journal = Journal::open(Arc::new(files), clock.clone(), kept, config.shards)?;

@@ -9,6 +9,12 @@ use weir_journal::JournalConfig;
 const JOURNAL_FILE_MIB_MIN: u64 = 1;
 /// Largest journal file, MiB: a start reads files whole.
 const JOURNAL_FILE_MIB_MAX: u64 = 1_024;
+/// Longest time in which the scrub reads everything once, hours: a year.
+const SCRUB_HOURS_MAX: u64 = 8_760;
+/// Quickest that it reads, MiB a second.
+const SCRUB_MIB_PER_SECOND_MAX: u64 = 10_000;
+
+const MS_PER_HOUR: u64 = 3_600_000;
 
 /// The table as written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -21,6 +27,8 @@ pub(super) struct StoreTable {
     free_percent_min: Option<u64>,
     strict: Option<bool>,
     default_level: Option<String>,
+    scrub_hours: Option<u64>,
+    scrub_mib_per_second: Option<u64>,
 }
 
 /// Its keys.
@@ -33,6 +41,8 @@ pub(super) const KEYS: &[&str] = &[
     "store.free-percent-min",
     "store.strict",
     "store.default-level",
+    "store.scrub-hours",
+    "store.scrub-mib-per-second",
 ];
 
 /// Where everything is kept.
@@ -62,6 +72,10 @@ pub struct StoreConfig {
     pub strict: bool,
     /// Level of queues and streams that name none; `None`: the safest there is.
     pub default_level: Option<Level>,
+    /// Time in which the scrub reads every sealed byte once, ms; 0: never.
+    pub scrub_period_ms: u64,
+    /// Most bytes that it reads in a second.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for StoreConfig {
@@ -75,6 +89,8 @@ impl Default for StoreConfig {
             free_percent_min: journal.free_percent_min,
             strict: journal.strict,
             default_level: None,
+            scrub_period_ms: journal.scrub_period_ms,
+            scrub_bytes_per_second: journal.scrub_bytes_per_second,
         }
     }
 }
@@ -116,6 +132,18 @@ impl StoreConfig {
         if percent > 99 {
             bail!("store.free-percent-min = {percent}: write 0 to 99");
         }
+        let hours = table.scrub_hours.unwrap_or(defaults.scrub_period_ms / MS_PER_HOUR);
+        if hours > SCRUB_HOURS_MAX {
+            bail!("store.scrub-hours = {hours}: write 1 to {SCRUB_HOURS_MAX}, or 0 for never");
+        }
+        let scrub_mib = table.scrub_mib_per_second;
+        let scrub_mib = scrub_mib.unwrap_or(defaults.scrub_bytes_per_second >> 20);
+        if !(1..=SCRUB_MIB_PER_SECOND_MAX).contains(&scrub_mib) {
+            bail!(
+                "store.scrub-mib-per-second = {scrub_mib}: write 1 to {SCRUB_MIB_PER_SECOND_MAX}; \
+                 store.scrub-hours = 0 turns the scrub off"
+            );
+        }
         Ok(Self {
             kind,
             journal_file_bytes: bytes(file_mib),
@@ -124,6 +152,8 @@ impl StoreConfig {
             free_percent_min: percent,
             strict: table.strict.unwrap_or(defaults.strict),
             default_level: level(table.default_level.as_deref(), kind, memory)?,
+            scrub_period_ms: hours * MS_PER_HOUR,
+            scrub_bytes_per_second: bytes(scrub_mib),
         })
     }
 }
