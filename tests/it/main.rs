@@ -17,6 +17,7 @@ mod queues;
 mod reload;
 mod request_reply;
 mod room;
+mod scattered;
 mod shipped_policies;
 mod shutdown_drains;
 mod slow_listener;

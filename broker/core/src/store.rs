@@ -178,7 +178,7 @@ pub trait Store: Send {
     }
 
     /// Whether what was handed over last waits for another store's turn, to be written with
-    /// it: a turn must follow in about a millisecond, in case the other takes longer.
+    /// it: a turn must follow in a millisecond or two, in case the other takes longer.
     fn waits_for_another(&self) -> bool {
         false
     }

@@ -78,7 +78,7 @@ impl Catalogue for JournalCatalogue {
         };
         let (level, numbers) = (Level::Disk, [revision, 0, 0, 0]);
         let order = Order::Plain { kind, level, log: 0, numbers, body };
-        let position = self.shared.hand_over(None, [order])?.position;
+        let position = self.shared.hand_over(None, [order], false)?.position;
         self.shared.ring_writer();
         // Nobody sees it before it is safe; whoever captures the state waits.
         self.shared.sync_through_held(position)?;

@@ -344,7 +344,7 @@ impl Journal {
         &self,
         orders: impl IntoIterator<Item = Order>,
     ) -> Result<(), StoreError> {
-        self.shared.hand_over(None, orders)?;
+        self.shared.hand_over(None, orders, false)?;
         self.shared.ring_writer();
         self.sync()
     }

@@ -107,6 +107,9 @@ pub const QUICK_WRITE_BYTES: usize = 16 << 10;
 pub const TURN_ORDERS_KEPT_MAX: usize = 4_096;
 /// Emptied builders kept for the next blocks: one forms while another is written.
 pub const BUILDERS_KEPT_MAX: usize = 2;
+/// Logs whose last append in a block is known, so that the next joins it: by the rest of the
+/// log's number.
+pub const OPEN_APPENDS: u64 = 1_024;
 /// Entries for which such a builder has room, most.
 pub const BUILDER_ENTRIES_MAX: usize = 4_096;
 /// Room that it has for copied bodies, most, bytes.

@@ -135,15 +135,17 @@ pub(crate) struct Shared {
     pub(crate) recent_reads: Mutex<RecentReads>,
     told: Mutex<VecDeque<Told>>,
     told_work: Condvar,
-    /// Held by whoever writes: the writer's thread, or for one hand-over of its own the
-    /// owner of a store. Taken before `pending`.
+    /// Held by whoever writes: the writer's thread, or for one hand-over of its own, and one
+    /// that was left to it, the owner of a store. Taken before `pending`.
     pub(crate) writer: Mutex<Option<Writer>>,
     /// Whether a thread writes; else whoever steps does.
     has_thread: AtomicBool,
     /// How long syncs took lately, us.
     sync_us: AtomicU64,
-    /// Stores that are in a turn and will hand something over.
+    /// Stores that are in a turn and will hand something over for a sync.
     in_turn: AtomicU32,
+    /// One of them takes long.
+    is_in_vain: AtomicBool,
     /// What waits to be written was left to one of these. Set under `pending`.
     is_left: AtomicBool,
 }
@@ -202,6 +204,7 @@ impl Shared {
             has_thread: AtomicBool::new(false),
             sync_us: AtomicU64::new(u64::MAX),
             in_turn: AtomicU32::new(0),
+            is_in_vain: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
         }
     }
@@ -222,7 +225,8 @@ impl Shared {
         Self::lock(&self.inboxes).clone()
     }
 
-    /// Hands entries over as one unit.
+    /// Hands entries over as one unit, which another store may write with its own if
+    /// `may_leave`.
     ///
     /// # Errors
     /// The journal has stopped.
@@ -230,6 +234,7 @@ impl Shared {
         &self,
         store: Option<usize>,
         orders: impl IntoIterator<Item = Order>,
+        may_leave: bool,
     ) -> Result<HandedOver, StoreError> {
         self.check()?;
         let mut pending = Self::lock(&self.pending);
@@ -281,7 +286,7 @@ impl Shared {
             block.position = position;
         }
         self.pending_bytes.store(pending.bytes as u64, Ordering::Relaxed);
-        let is_left = store.is_some() && is_first && sync && self.leaves_it();
+        let is_left = may_leave && self.leaves_it(is_first, sync, pending.bytes);
         if is_left {
             self.is_left.store(true, Ordering::Relaxed);
         }

@@ -53,9 +53,6 @@ pub const ROOM_LOOK_MS: u64 = 200;
 pub const NO_SPACE_TOLD_MS: u64 = 60_000;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
-/// The same, of a publisher whose messages lately went to many queues and streams: shards
-/// begin with the first while the rest is read.
-pub const SCATTERED_ROWS_MAX: usize = 256;
 /// Subjects whose route every session may remember.
 pub const ROUTE_CACHE_SUBJECTS: usize = 10_000;
 /// Subjects that all sessions together may remember beyond those, some 300 bytes each:

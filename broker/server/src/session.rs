@@ -27,11 +27,10 @@ use weir_protocol::{
 use crate::broker::Broker;
 use crate::connection::cut;
 use crate::control::{self, Answer};
-use crate::limits::READ_FRAMES_MAX;
+use crate::limits::{PUBLISH_ROWS_MAX, READ_FRAMES_MAX};
 use crate::outbox::{Freed, ListenerId, Outbox, Pending};
 use crate::session::publish::Publisher;
 use crate::shards::Stopping;
-use crate::step_aside::step_aside;
 use crate::wire;
 
 /// The connection must end, and why.
@@ -148,11 +147,8 @@ impl Session {
         let op = weir_protocol::peek_op(&chunk[start..end]);
         if self.open && op == Some(Op::Publish) {
             // Behind settlements it must find what they have done.
-            if self.publisher.is_full() || !self.commands.is_empty() {
+            if self.publisher.rows() >= PUBLISH_ROWS_MAX || !self.commands.is_empty() {
                 self.flush(chunk).await?;
-                if self.publisher.is_scattered() {
-                    step_aside().await;
-                }
             }
             return self.publish(chunk, start, end);
         }

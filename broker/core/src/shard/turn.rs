@@ -81,7 +81,7 @@ impl Shard {
         self.end_lines(now);
         self.tell_pressed(effects);
         if self.store.waits_for_another() {
-            self.unfinished_ms = Some(now.steady_ms + PAUSE_MS);
+            self.unfinished_ms.get_or_insert(now.steady_ms);
         }
         self.fault.take().map_or(Ok(()), Err)
     }

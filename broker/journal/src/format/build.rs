@@ -10,14 +10,12 @@ use weir_message::Batch;
 use super::read::BLOCK_MAGIC;
 use super::{BlockHead, Entry, EntryKind, padded};
 use crate::limits::{
-    BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BUILDER_BYTES_MAX, BUILDER_ENTRIES_MAX, TABLE_ENTRIES_MAX,
-    TABLE_ENTRY_BYTES,
+    BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BUILDER_BYTES_MAX, BUILDER_ENTRIES_MAX, OPEN_APPENDS,
+    TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES,
 };
 
 /// No piece, or no row.
 const NONE: u32 = u32::MAX;
-/// Logs whose last appends are known by their numbers' rest.
-const OPEN_APPENDS: u64 = 1 << 10;
 
 /// What became of a builder's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,10 +159,9 @@ impl BlockBuilder {
             (batch.len() as u64, body_len(&batch), batch.bytes.len());
         let piece = self.add_batch(&batch.ends, batch.bytes);
         self.bodies_len += body_len;
-        if self.open_appends.is_empty() {
-            self.open_appends.resize(OPEN_APPENDS as usize, NONE);
+        if let Some(open) = self.open_appends.get_mut(rest_of(log)) {
+            *open = self.rows.len() as u32;
         }
-        self.open_appends[rest_of(log)] = self.rows.len() as u32;
         self.rows.push(Row {
             kind: EntryKind::Append,
             level,
@@ -180,7 +177,8 @@ impl BlockBuilder {
     /// Makes `batch` part of the log's last append in this block. Returns false,
     /// and changes nothing, when there is none that it may join: that has the
     /// same level and times, ends at `base` and was followed by nothing but
-    /// releases and trims of the log, in a block that has room.
+    /// releases and trims of the log, in a block that has room, and no other log has taken
+    /// its place in the table.
     #[must_use]
     pub fn extend_last_append(
         &mut self,
@@ -191,6 +189,10 @@ impl BlockBuilder {
         due_ms: u64,
         batch: &Batch,
     ) -> bool {
+        if self.open_appends.is_empty() {
+            // Who writes segments never asks.
+            self.open_appends.resize(OPEN_APPENDS as usize, NONE);
+        }
         let Some(at) = self.open_append(log) else { return false };
         let row = &self.rows[at as usize];
         let added = body_len(batch);

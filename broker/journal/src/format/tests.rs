@@ -8,7 +8,9 @@ use weir_message::{Batch, BatchBuilder};
 
 use super::*;
 use crate::files::Files;
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES};
+use crate::limits::{
+    BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, OPEN_APPENDS, TABLE_ENTRIES_MAX, TABLE_ENTRY_BYTES,
+};
 use crate::sim::{Seeded, SimFiles};
 
 const STORE: u128 = 0xabcd_0123_4567_89ab_cdef_0000_1111_2222;
@@ -100,6 +102,32 @@ fn seeded_round_trips() {
         }
         assert_eq!(read_block(&file, at, IDENTITY), Found::End);
     }
+}
+
+/// Logs whose numbers have one rest share a place in the builder's table.
+#[test]
+fn a_batch_never_joins_the_append_of_another_log() {
+    let mut random = Seeded::new(3);
+    let mut builder = BlockBuilder::new();
+    let (one, other) = (5, 5 + OPEN_APPENDS);
+    let mut meant = Vec::new();
+    for (log, base) in [(one, 0), (other, 1), (one, 1), (one, 2)] {
+        let batch = batch(&mut random, 1, 20);
+        if builder.extend_last_append(Level::Os, log, base, 0, 0, &batch) {
+            let (last_log, _, count) = meant.last_mut().unwrap();
+            assert_eq!((*last_log, base), (one, 2), "only the last follows one of its log");
+            *count += 1;
+        } else {
+            builder.push_append(Level::Os, log, base, 0, 0, batch);
+            meant.push((log, base, 1));
+        }
+    }
+    let mut bytes = Vec::new();
+    builder.finish(head(1, 0), &mut bytes);
+    let Found::Block(block) = read_block(&bytes, 0, IDENTITY) else { panic!("no block") };
+    let read: Vec<_> = block.entries.iter().map(|entry| (entry.log, entry.a, entry.b)).collect();
+    assert_eq!(read, meant);
+    assert_eq!(read, [(one, 0, 1), (other, 1, 1), (one, 1, 2)]);
 }
 
 /// Pushes random entries; returns them as they should be read.

@@ -39,6 +39,16 @@ impl Shared {
         {
             return None;
         }
+        self.try_writer(level, bytes)
+    }
+
+    /// The writer, if nobody has it and `bytes` are written quickly.
+    pub(crate) fn try_writer(
+        &self,
+        level: Level,
+        bytes: usize,
+    ) -> Option<MutexGuard<'_, Option<Writer>>> {
+        let most = quick_bytes(level);
         let guard = self.writer.try_lock().ok()?;
         let writer = guard.as_ref()?;
         // A sync brings to the disk what others have written without one, too.
@@ -47,25 +57,37 @@ impl Shared {
         (is_short && writer.has_room(most)).then_some(guard)
     }
 
-    /// A store begins a turn in which it will hand something over.
+    /// A store begins a turn in which it will hand something over for a sync.
     pub(crate) fn begin_turn(&self) {
         self.in_turn.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It is about to hand that over.
     pub(crate) fn end_turn(&self) {
-        self.in_turn.fetch_sub(1, Ordering::Relaxed);
+        if self.in_turn.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.is_in_vain.store(false, Ordering::Relaxed);
+        }
     }
 
-    /// Whether the first to hand over leaves the write and the sync to whoever is in a turn
-    /// and comes next: one sync for both, where the other would have had to wait for this
-    /// one. Asked under `pending`: who is in a turn then, hands over behind it.
-    pub(super) fn leaves_it(&self) -> bool {
-        self.in_turn.load(Ordering::Relaxed) > 0
-            && self.config.quick_sync_us > 0
-            && !self.is_slow()
-            && self.has_thread.load(Ordering::Relaxed)
-            && !self.is_held()
+    /// Something was left to a turn that takes long: nothing more is, until no store is in
+    /// one.
+    pub(crate) fn note_left_in_vain(&self) {
+        self.is_in_vain.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is in a turn to whom a write and its sync may be left.
+    pub(crate) fn has_successor(&self) -> bool {
+        self.in_turn.load(Ordering::Relaxed) > 0 && !self.is_in_vain.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is handed over now, the first of what waits if `is_first`, is left to
+    /// whoever is in a turn and comes next: one sync for both, where the other would have to
+    /// wait for this one. Asked under `pending`: who is in a turn then, hands over behind it.
+    /// What wants no sync is left where what lies before it is: its block is synced anyway.
+    pub(super) fn leaves_it(&self, is_first: bool, sync: bool, pending_bytes: usize) -> bool {
+        let is_next = if sync { is_first } else { self.is_left.load(Ordering::Relaxed) };
+        // The other's share of one quick write.
+        is_next && pending_bytes <= limits::QUICK_SYNC_BYTES / 2 && self.has_successor()
     }
 
     /// Whether syncs take longer than a change of threads and back is worth.

@@ -1,7 +1,8 @@
 //! A store's turn: from its first order to the hand-over.
 //!
-//! Invariants: orders leave together; what is left to another store is written by that
-//! one, or by the writer's thread a millisecond later.
+//! Invariants: orders leave together; what is left to another store is written by whoever
+//! hands over next, or by the writer's thread: at once where that is too much for the other,
+//! and a millisecond or two later where the other takes long.
 
 use smallvec::SmallVec;
 use weir_core::command::Level;
@@ -30,25 +31,36 @@ impl JournalStore {
             if std::mem::take(&mut self.is_in_turn) {
                 self.shared.end_turn();
             }
-            let handed_over = self.shared.hand_over(Some(self.number), self.turn.drain(..))?;
+            // What nobody would write quickly is the thread's from the start.
+            let may_leave = resting.is_some() && self.shared.has_successor();
+            if may_leave {
+                // So that the other gets it.
+                resting = None;
+            }
+            let shared = &self.shared;
+            let orders = self.turn.drain(..);
+            let handed_over = shared.hand_over(Some(self.number), orders, may_leave)?;
             // Its room is kept for the next turn, which is about as long.
             self.turn.shrink_to(limits::TURN_ORDERS_KEPT_MAX);
             (self.position, blocks) = (handed_over.position, handed_over.blocks);
-            self.left_ms = handed_over.is_left.then(|| self.shared.clock.now().steady_ms);
+            self.left_ms = handed_over.is_left.then(|| shared.clock.now().steady_ms);
             if !handed_over.is_left {
+                if may_leave {
+                    resting = shared.try_writer(level, bytes);
+                }
                 if let Some(writer) = resting.as_mut().and_then(|writer| writer.as_mut()) {
                     writer.step_to(self.position, level, self.number);
                 }
                 drop(resting);
                 // What it wrote by itself may have failed.
-                self.shared.check()?;
-                self.shared.ring_writer();
+                shared.check()?;
+                shared.ring_writer();
             }
         } else if self.waits_for_another()
             && self.left_ms.is_some_and(|left_ms| self.shared.clock.now().steady_ms > left_ms)
         {
-            // The other is long in its turn.
             self.left_ms = None;
+            self.shared.note_left_in_vain();
             self.shared.ring_writer();
         }
         let mut blocks = blocks
@@ -75,6 +87,14 @@ impl JournalStore {
                 Gone::Log(log) => Told::Removed { log, position },
                 Gone::Segments(log, segments) => Told::Trimmed { log, segments, position },
             });
+        }
+    }
+}
+
+impl Drop for JournalStore {
+    fn drop(&mut self) {
+        if self.is_in_turn {
+            self.shared.end_turn();
         }
     }
 }

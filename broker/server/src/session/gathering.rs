@@ -18,7 +18,7 @@ use weir_core::command::{
 use weir_core::directory::Target;
 use weir_message::{Batch, Ends};
 
-use crate::limits::{PACKED_BYTES_MAX, SCATTERED_ROWS_MAX};
+use crate::limits::PACKED_BYTES_MAX;
 use crate::pressed::PressedQueue;
 use crate::session::flood::Flood;
 use crate::shards::{Admitted, Load};
@@ -81,11 +81,6 @@ impl Gathering {
     /// Messages so far; one for two destinations counts twice.
     pub(super) fn rows(&self) -> u32 {
         self.rows
-    }
-
-    /// Whether hardly two of the messages go to one place.
-    pub(super) fn is_scattered(&self) -> bool {
-        self.slots.len() > SCATTERED_ROWS_MAX / 4 && self.slots.len() > self.rows as usize / 2
     }
 
     /// Bytes that messages are added of. What it returns names the first of them in
@@ -198,10 +193,19 @@ impl Gathering {
         let mut batches = self.batches().into_iter();
         for of_shard in self.slots.chunk_by(|one, next| one.shard == next.shard) {
             let (mut commands, mut load) = (Vec::new(), Load::default());
-            for (at, slot) in of_shard.iter().enumerate() {
-                load.bytes += slot.bytes;
-                let batch = batches.next().expect("there is a batch for each slot");
-                if of_shard.len() == 1 || !slot.is_lone() {
+            for alike in of_shard.chunk_by(|one, next| one.is_lone() && next.is_lone()) {
+                load.bytes += alike.iter().map(|slot| slot.bytes).sum::<usize>();
+                let mut with_batches = alike.iter().zip(&mut batches);
+                if alike.len() > 1 {
+                    let lone = |(slot, batch): (&Slot, Batch)| Lone {
+                        destination: slot.destination,
+                        row: self.pieces[slot.first as usize].row,
+                        message: batch.bytes,
+                    };
+                    let mut messages = Vec::with_capacity(alike.len());
+                    messages.extend(with_batches.map(lone));
+                    commands.push(Command::Spread(Spread { connection, receipt, messages }));
+                } else if let Some((slot, batch)) = with_batches.next() {
                     commands.push(Command::Publish(Publish {
                         destination: slot.destination,
                         connection,
@@ -210,17 +214,6 @@ impl Gathering {
                         rows: self.rows_of(slot),
                         delay_ms: slot.delay_ms,
                     }));
-                    continue;
-                }
-                let row = self.pieces[slot.first as usize].row;
-                let lone = Lone { destination: slot.destination, row, message: batch.bytes };
-                match commands.last_mut() {
-                    Some(Command::Spread(spread)) => spread.messages.push(lone),
-                    _ => {
-                        let mut messages = Vec::with_capacity(of_shard.len() - at);
-                        messages.push(lone);
-                        commands.push(Command::Spread(Spread { connection, receipt, messages }));
-                    }
                 }
             }
             sends.push((of_shard[0].shard, commands, load));
@@ -376,6 +369,24 @@ mod tests {
         assert_eq!(told(sends), expected);
         assert_eq!(gathering.rows(), 0);
         assert!(gathering.take(ConnectionId(1), None).is_empty());
+    }
+
+    #[test]
+    fn lone_messages_cross_in_commands_no_larger_than_they_are() {
+        let mut gathering = Gathering::default();
+        // Two between any two lone ones, and a run of lone ones.
+        for id in (0..400).step_by(4) {
+            add(&mut gathering, id, 0, id, &["a"]);
+            add(&mut gathering, id + 2, 0, id + 1, &["b", "c"]);
+        }
+        (400..600).step_by(2).for_each(|id| add(&mut gathering, id, 0, id, &["d"]));
+        let sends = gathering.take(ConnectionId(1), None);
+        let [(_, commands, _)] = &sends[..] else { panic!("all go to one shard") };
+        let spreads = commands.iter().filter_map(|command| match command {
+            Command::Spread(spread) => Some((spread.messages.len(), spread.messages.capacity())),
+            _ => None,
+        });
+        assert_eq!(spreads.collect::<Vec<_>>(), [(100, 100)]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use weir_policy::judge::{JudgeInput, Judged, Place, RowVerdict};
 use weir_protocol::ErrorCode;
 
 use crate::broker::Broker;
-use crate::limits::{PUBLISH_ROWS_MAX, SCATTERED_ROWS_MAX, SHARED_RUN_BYTES_MIN};
+use crate::limits::SHARED_RUN_BYTES_MIN;
 use crate::outbox::Outbox;
 use crate::receipt::{Receipt, Request};
 use crate::session::flood::Flood;
@@ -69,22 +69,13 @@ pub struct Publisher {
     pub(super) cut_off: Vec<Listener>,
     /// Where the last look-up of a row's frame ended.
     pub(super) frame_at: usize,
-    /// What was handed over last went to many places.
-    pub(super) is_scattered: bool,
 }
 
 impl Publisher {
-    /// Whether the rows that wait are to be handed over before more are added.
+    /// Rows waiting to be handed over.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        let most = if self.is_scattered { SCATTERED_ROWS_MAX } else { PUBLISH_ROWS_MAX };
-        self.parts.len() >= most
-    }
-
-    /// Whether what was handed over last went to many queues and streams.
-    #[must_use]
-    pub fn is_scattered(&self) -> bool {
-        self.is_scattered
+    pub fn rows(&self) -> usize {
+        self.parts.len()
     }
 
     /// Where the parts of the next request's messages are to be appended.
@@ -121,7 +112,6 @@ impl Publisher {
         }
         self.distribute(broker, outbox.connection, chunk, now);
         self.flood.note_published(self.gathering.rows() as usize);
-        self.is_scattered = self.gathering.is_scattered();
         let sends = self.prepare(broker, outbox, makes_room);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
         for (shard, commands, load) in sends {

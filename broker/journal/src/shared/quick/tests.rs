@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use weir_core::command::Level;
+use weir_core::command::{
+    Command, ConnectionId, DestinationId, Level, Lone, QueueConfig, ReceiptId, Spread,
+};
 use weir_core::env::{Clock, Now};
+use weir_core::shard::Shard;
 use weir_core::store::{LogId, Stamp, Store};
 use weir_message::BatchBuilder;
 
@@ -129,7 +132,7 @@ fn a_sync_of_what_others_have_written_is_left_to_the_thread() {
     let log = store.open("long").unwrap();
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    journal.shared.note_sync(Duration::from_micros(1));
+    syncs_are_quick(&journal);
     let is_quick = |level| journal.shared.resting_writer(level, 10).is_some();
     assert!(is_quick(Level::Disk));
     append(&mut store, log, 2 * QUICK_SYNC_BYTES, Level::Os);
@@ -211,8 +214,13 @@ fn two() -> (Journal, [(JournalStore, LogId); 2]) {
     });
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    journal.shared.note_sync(Duration::from_micros(1));
+    syncs_are_quick(&journal);
     (journal, stores)
+}
+
+/// However long those took that there were.
+fn syncs_are_quick(journal: &Journal) {
+    journal.shared.sync_us.store(1, Ordering::Relaxed);
 }
 
 fn syncs(journal: &Journal) -> u64 {
@@ -258,7 +266,7 @@ fn what_was_left_is_left_once_only() {
         .collect();
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    journal.shared.note_sync(Duration::from_micros(1));
+    syncs_are_quick(&journal);
     for (store, log) in &mut stores {
         hand_in(store, *log, 10, Level::Disk);
     }
@@ -266,6 +274,73 @@ fn what_was_left_is_left_once_only() {
     assert!(journal.shared.written() < stores[0].0.position());
     stores[1].0.commit().unwrap();
     assert_eq!(journal.shared.synced(), stores[1].0.position(), "the third may take long");
+}
+
+#[test]
+fn what_wants_no_sync_is_left_behind_what_is_left() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    let before = syncs(&journal);
+    hand_in(&mut other, second, 10, Level::Disk);
+    append(&mut one, first, 10, Level::Disk);
+    let own = append(&mut one, first, 10, Level::Os);
+    assert!(journal.shared.written() < own && one.waits_for_another());
+    other.commit().unwrap();
+    assert_eq!(journal.shared.synced(), other.position());
+    assert_eq!(syncs(&journal) - before, 1);
+}
+
+#[test]
+fn what_would_be_too_long_for_one_quick_write_is_not_left() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    hand_in(&mut other, second, 10, Level::Disk);
+    let own = append(&mut one, first, QUICK_SYNC_BYTES * 3 / 4, Level::Disk);
+    assert_eq!(journal.shared.synced(), own);
+}
+
+#[test]
+fn nothing_is_left_any_more_to_a_turn_that_takes_long() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    hand_in(&mut other, second, 10, Level::Disk);
+    journal.shared.note_left_in_vain();
+    let own = append(&mut one, first, 10, Level::Disk);
+    assert_eq!(journal.shared.synced(), own);
+    other.commit().unwrap();
+    hand_in(&mut other, second, 10, Level::Disk);
+    append(&mut one, first, 10, Level::Disk);
+    assert!(one.waits_for_another(), "its next turn may be short");
+}
+
+#[test]
+fn a_store_that_goes_in_the_middle_of_a_turn_is_not_waited_for() {
+    let (journal, [(mut one, first), (mut other, second)]) = two();
+    hand_in(&mut other, second, 10, Level::Disk);
+    drop(other);
+    let own = append(&mut one, first, 10, Level::Disk);
+    assert_eq!(journal.shared.synced(), own);
+}
+
+/// What a shard does with what was left.
+#[test]
+fn the_shard_of_what_was_left_has_a_turn_that_is_due() {
+    let (_journal, [(one, _), (mut other, second)]) = two();
+    let now = Now { steady_ms: 5, wall_ms: 5 };
+    let (mut shard, mut effects) = (Shard::new(Box::new(one), 100..110), Vec::new());
+    let (id, config) = (DestinationId(1), QueueConfig { level: Level::Disk, ..Default::default() });
+    shard.apply(now, Command::CreateQueue { id, name: "q".into(), config }, &mut effects);
+    shard.commit(now, &mut effects).unwrap();
+    assert_eq!(shard.next_deadline(), None);
+    hand_in(&mut other, second, 10, Level::Disk);
+    let mut message = Vec::new();
+    weir_message::encode(&mut message, "q", b"", &[], b"x");
+    let messages = vec![Lone { destination: id, row: 0, message: message.into() }];
+    let (connection, receipt) = (ConnectionId(1), Some(ReceiptId(1)));
+    let spread = Spread { connection, receipt, messages };
+    shard.apply(now, Command::Spread(spread), &mut effects);
+    shard.commit(now, &mut effects).unwrap();
+    assert_eq!((shard.next_deadline(), effects.len()), (Some(5), 0));
+    other.commit().unwrap();
+    shard.commit(now, &mut effects).unwrap();
+    assert_eq!((shard.next_deadline(), effects.len()), (None, 1));
 }
 
 /// As a policy that thinks for long makes it.
@@ -283,7 +358,7 @@ fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
     while journal.step_writer() {}
     let shared = journal.shared.clone();
     shared.has_thread_now();
-    shared.note_sync(Duration::from_micros(1));
+    syncs_are_quick(&journal);
     let thread = std::thread::spawn(move || crate::writer::run(&shared));
     until_the_thread_rests(&journal);
     while bell.try_recv().is_ok() {}
