@@ -126,8 +126,7 @@ impl BlockBuilder {
         numbers: [u64; 4],
         body_parts: &[&[u8]],
     ) {
-        // What is settled or dropped was appended before, and stays so.
-        if !matches!(kind, EntryKind::Release | EntryKind::ReleaseSome | EntryKind::Trim) {
+        if closes_append(kind) {
             self.close_append(log);
         }
         let start = self.copied.len();
@@ -190,8 +189,7 @@ impl BlockBuilder {
         batch: &Batch,
     ) -> bool {
         if self.open_appends.is_empty() {
-            // Who writes segments never asks.
-            self.open_appends.resize(OPEN_APPENDS as usize, NONE);
+            self.know_open_appends();
         }
         let Some(at) = self.open_append(log) else { return false };
         let row = &self.rows[at as usize];
@@ -294,6 +292,18 @@ impl BlockBuilder {
         self.pieces.len() as u32 - 1
     }
 
+    /// Makes the table, for the first who asks: who writes segments never does.
+    fn know_open_appends(&mut self) {
+        self.open_appends.resize(OPEN_APPENDS as usize, NONE);
+        for (at, row) in (0..).zip(&self.rows) {
+            if row.kind == EntryKind::Append {
+                self.open_appends[rest_of(row.log)] = at;
+            } else if closes_append(row.kind) {
+                self.open_appends[rest_of(row.log)] = NONE;
+            }
+        }
+    }
+
     fn open_append(&self, log: u64) -> Option<u32> {
         let at = *self.open_appends.get(rest_of(log))?;
         self.rows.get(at as usize).is_some_and(|row| row.log == log).then_some(at)
@@ -315,6 +325,12 @@ impl BlockBuilder {
         self.ends.clear();
         self.bodies_len = 0;
     }
+}
+
+/// Whether nothing joins an append that such an entry follows. What is settled or dropped
+/// was appended before, and stays so.
+fn closes_append(kind: EntryKind) -> bool {
+    !matches!(kind, EntryKind::Release | EntryKind::ReleaseSome | EntryKind::Trim)
 }
 
 fn rest_of(log: u64) -> usize {
