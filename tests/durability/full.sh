@@ -13,13 +13,14 @@
 #
 # Needs what the tests on real disks need: root, ext4, perl and strace. A test that lacks
 # something says SKIPPED, and its row why. Ends with an error when a test failed, did not
-# finish or has not run.
+# finish, has not run or left a part out; then the report stays in target/.
 set -eu
 cd "$(dirname "$0")/../.."
 export WEIR_DURABILITY="${WEIR_DURABILITY:-full}"
 counts="${WEIR_DURABILITY_RUNS:-}${WEIR_DURABILITY_SEEDS:-}${WEIR_SIM_SEEDS:-}"
-# On the simulated disk it means that seed and no other.
-unset WEIR_DURABILITY_SEED
+# The first means that seed and no other on the simulated disk, the others another program,
+# files that are made to fit, and guards that are taken out.
+unset WEIR_DURABILITY_SEED WEIR_BIN WEIR_BLESS WEIR_SABOTAGE
 
 # What does not build ends it here, and the times are those of the tests.
 cargo test --release -p weir-journal --test durability --no-run
@@ -33,7 +34,8 @@ rm -rf "$report" "$rows"
 mkdir -p "$rows"
 # The tests run in the folders of their crates.
 export WEIR_DURABILITY_REPORT="$PWD/$report" WEIR_DURABILITY_ROWS="$PWD/$rows"
-echo "$(date -u +%F), commit $(git rev-parse --short HEAD), the release build" >"$rows/begun"
+tree=$(git describe --always --dirty)
+echo "$(date -u +%F), commit $tree, the release build" >"$rows/begun"
 status=0
 
 echo "== the simulated disk"
@@ -64,6 +66,10 @@ cat "$log"
 figures=$(sed -n -e 's/.*seeds [0-9.]*: Tally { \(.*\) }.*/\1/p' \
     -e 's/.*\(seed [0-9]* failed\);.*/\1/p' "$log" | head -n 1)
 range=$(sed -n 's/.*seeds \([0-9.]*\): Tally .*/\1/p' "$log")
+if [ "$outcome" = held ] && { [ -z "$range" ] || [ "$seeds" = 0 ]; }; then
+    status=1
+    outcome='**has not run**'
+fi
 echo "$runs | $outcome | $figures | $seconds | $range" \
     >"$rows/nothing_is_lost_overtaken_or_delivered_after_its_ack"
 
@@ -75,12 +81,23 @@ if ! [ -s "$report" ]; then
     echo "there is no report"
     exit 1
 fi
-if [ "$WEIR_DURABILITY" = full ] && [ -z "$counts" ]; then
-    cp "$report" docs/durability-report.md
-    report=docs/durability-report.md
-fi
 echo "== $report"
-if grep -E '\*\*(not held|did not finish|has not run)\*\*' "$report"; then
+# Each row must say that it held, and nothing that a part of it was left out.
+if grep -E '^\| [DS][0-9]+ ' "$report" | grep -vE '\| held \|' ||
+    grep -E 'skipped: |without [a-z ]+: ' "$report"; then
     status=1
+fi
+if [ "$(grep -cE '^\| [DS][0-9]+ ' "$report")" != 23 ]; then
+    echo "the report has not all rows"
+    status=1
+fi
+if [ "$(git describe --always --dirty)" != "$tree" ]; then
+    echo "the tree has changed meanwhile: it began as $tree"
+    status=1
+fi
+# What is not whole does not take the place of what is.
+if [ "$status" = 0 ] && [ "$WEIR_DURABILITY" = full ] && [ -z "$counts" ]; then
+    cp "$report" docs/durability-report.md
+    echo "== docs/durability-report.md"
 fi
 exit "$status"

@@ -35,7 +35,7 @@ static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
 /// Notes what is tested.
 pub(crate) fn begin() {
-    COMMIT.get_or_init(|| said("git", &["rev-parse", "--short", "HEAD"]));
+    COMMIT.get_or_init(|| said("git", &["describe", "--always", "--dirty"]));
 }
 
 /// Adds a row, in the place of one of the same test, and writes the report if there is
@@ -70,7 +70,8 @@ fn path() -> Option<PathBuf> {
 fn left(name: &str) -> Option<String> {
     let folder = std::env::var_os("WEIR_DURABILITY_ROWS")?;
     let text = std::fs::read_to_string(Path::new(&folder).join(name)).ok()?;
-    Some(text.trim_end().to_owned())
+    // An empty one could not be written.
+    Some(text.trim_end().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// What is known of that test, as the report has it.

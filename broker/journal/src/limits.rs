@@ -103,6 +103,10 @@ pub const QUICK_SYNC_BYTES: usize = 256 << 10;
 /// The most that the owner of a store writes by itself without a sync, bytes: what
 /// takes longer to copy than to wake a thread is better done beside the next turn.
 pub const QUICK_WRITE_BYTES: usize = 16 << 10;
+/// Whole milliseconds that a hand-over waits for another store's turn, to be synced with it.
+pub const LEFT_MS_MAX: u64 = 1;
+/// Nothing is left to another store for so long after one took longer than that, ms.
+pub const LEFT_IN_VAIN_MS: u64 = 10;
 /// Entries that a store has room for between its turns, most.
 pub const TURN_ORDERS_KEPT_MAX: usize = 4_096;
 /// Emptied builders kept for the next blocks: one forms while another is written.

@@ -144,8 +144,8 @@ pub(crate) struct Shared {
     sync_us: AtomicU64,
     /// Stores that are in a turn and will hand something over for a sync.
     in_turn: AtomicU32,
-    /// One of them takes long.
-    is_in_vain: AtomicBool,
+    /// One of them took long: nothing is left to them until then, steady ms.
+    in_vain_until_ms: AtomicU64,
     /// What waits to be written was left to one of these. Set under `pending`.
     is_left: AtomicBool,
 }
@@ -204,7 +204,7 @@ impl Shared {
             has_thread: AtomicBool::new(false),
             sync_us: AtomicU64::new(u64::MAX),
             in_turn: AtomicU32::new(0),
-            is_in_vain: AtomicBool::new(false),
+            in_vain_until_ms: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
         }
     }

@@ -130,6 +130,20 @@ fn a_batch_never_joins_the_append_of_another_log() {
     assert_eq!(read, [(one, 0, 1), (other, 1, 1), (one, 1, 2)]);
 }
 
+#[test]
+fn the_first_who_asks_learns_of_what_closed_an_append_too() {
+    let mut random = Seeded::new(4);
+    let mut builder = BlockBuilder::new();
+    for log in [1, 2] {
+        builder.push_append(Level::Os, log, 0, 0, 0, batch(&mut random, 1, 20));
+    }
+    builder.push(EntryKind::Reset, Level::Os, 1, [1, 0, 0, 0], &[]);
+    builder.push(EntryKind::Release, Level::Os, 2, [0, 1, 0, 0], &[]);
+    let next = batch(&mut random, 1, 20);
+    assert!(!builder.extend_last_append(Level::Os, 1, 1, 0, 0, &next));
+    assert!(builder.extend_last_append(Level::Os, 2, 1, 0, 0, &next));
+}
+
 /// Pushes random entries; returns them as they should be read.
 fn fill(builder: &mut BlockBuilder, random: &mut Seeded) -> Vec<Meant> {
     let levels = [Level::Memory, Level::Os, Level::Disk];

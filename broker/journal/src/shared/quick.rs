@@ -64,20 +64,22 @@ impl Shared {
 
     /// It is about to hand that over.
     pub(crate) fn end_turn(&self) {
-        if self.in_turn.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.is_in_vain.store(false, Ordering::Relaxed);
-        }
+        self.in_turn.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Something was left to a turn that takes long: nothing more is, until no store is in
-    /// one.
-    pub(crate) fn note_left_in_vain(&self) {
-        self.is_in_vain.store(true, Ordering::Relaxed);
+    /// Something was left to a turn that takes long: nothing more is, for a while. Not where
+    /// somebody is writing it by now.
+    pub(crate) fn note_left_in_vain(&self, now_ms: u64) {
+        if self.is_left.load(Ordering::Relaxed) {
+            let until_ms = now_ms + limits::LEFT_IN_VAIN_MS;
+            self.in_vain_until_ms.store(until_ms, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody is in a turn to whom a write and its sync may be left.
     pub(crate) fn has_successor(&self) -> bool {
-        self.in_turn.load(Ordering::Relaxed) > 0 && !self.is_in_vain.load(Ordering::Relaxed)
+        self.in_turn.load(Ordering::Relaxed) > 0
+            && self.clock.now().steady_ms >= self.in_vain_until_ms.load(Ordering::Relaxed)
     }
 
     /// Whether what is handed over now, the first of what waits if `is_first`, is left to

@@ -1,12 +1,12 @@
 //! A store's turn: from its first order to the hand-over.
 //!
 //! Invariants: orders leave together; what is left to another store is written by whoever
-//! hands over next, or by the writer's thread: at once where that is too much for the other,
-//! and a millisecond or two later where the other takes long.
+//! wants a sync next, or by the writer's thread: at once where that is too much for the
+//! other, and two milliseconds or so later where the other takes long.
 
 use smallvec::SmallVec;
 use weir_core::command::Level;
-use weir_core::store::{Store, StoreError};
+use weir_core::store::StoreError;
 
 use super::{Gone, JournalStore};
 use crate::keeper::Told;
@@ -24,6 +24,7 @@ impl JournalStore {
 
     pub(super) fn hand_over(&mut self) -> Result<(), StoreError> {
         let mut blocks = SmallVec::new();
+        self.look_after_what_was_left();
         if !self.turn.is_empty() {
             let level = self.turn.iter().map(Order::level).max().unwrap_or_default();
             let bytes = self.turn.iter().map(Order::bytes).sum();
@@ -43,7 +44,9 @@ impl JournalStore {
             // Its room is kept for the next turn, which is about as long.
             self.turn.shrink_to(limits::TURN_ORDERS_KEPT_MAX);
             (self.position, blocks) = (handed_over.position, handed_over.blocks);
-            self.left_ms = handed_over.is_left.then(|| shared.clock.now().steady_ms);
+            // Behind what was left before, it waits no longer than that.
+            let since_ms = || self.left_ms.unwrap_or_else(|| shared.clock.now().steady_ms);
+            self.left_ms = handed_over.is_left.then(since_ms);
             if !handed_over.is_left {
                 if may_leave {
                     resting = shared.try_writer(level, bytes);
@@ -56,12 +59,6 @@ impl JournalStore {
                 shared.check()?;
                 shared.ring_writer();
             }
-        } else if self.waits_for_another()
-            && self.left_ms.is_some_and(|left_ms| self.shared.clock.now().steady_ms > left_ms)
-        {
-            self.left_ms = None;
-            self.shared.note_left_in_vain();
-            self.shared.ring_writer();
         }
         let mut blocks = blocks
             .into_iter()
@@ -77,6 +74,19 @@ impl JournalStore {
         }
         self.tell_gone();
         Ok(())
+    }
+
+    /// Has the thread write what was left to a store that takes long over its turn.
+    fn look_after_what_was_left(&mut self) {
+        let Some(left_ms) = self.left_ms else { return };
+        let now_ms = self.shared.clock.now().steady_ms;
+        if self.shared.written() >= self.position {
+            self.left_ms = None;
+        } else if now_ms > left_ms + limits::LEFT_MS_MAX {
+            self.left_ms = None;
+            self.shared.note_left_in_vain(now_ms);
+            self.shared.ring_writer();
+        }
     }
 
     /// Lets the keeper delete what holds nothing any more.

@@ -37,15 +37,11 @@ impl Proof {
         (Self::begin(name, seeds.len() as u64, full, range), seeds)
     }
 
-    /// `ci` cases or `full`, the same number over each of those seeds; and how many.
-    pub fn of_cases(
-        name: &'static str,
-        ci: u64,
-        full: u64,
-        seeds: RangeInclusive<u64>,
-    ) -> (Self, u64) {
-        let cases = count(ci, full);
-        (Self::begin(name, cases, full, seeds), cases)
+    /// `ci` cases or `full`, the same number for each of `images` seeds, one at least; and
+    /// how many for each.
+    pub fn of_cases(name: &'static str, ci: u64, full: u64, images: u64) -> (Self, u64) {
+        let each = (count(ci, full) / images).max(1);
+        (Self::begin(name, each * images, full, 1..=images), each)
     }
 
     /// A figure for the report.

@@ -621,7 +621,10 @@ impl World {
 /// How often a test does what it does: `ci` times; `full` with `WEIR_DURABILITY=full`,
 /// but no more than `WEIR_DURABILITY_SEEDS_MAX`; or as `WEIR_DURABILITY_SEEDS` says.
 pub fn count(ci: u64, full: u64) -> u64 {
-    let said = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
+    let said = |name: &str| -> Option<u64> {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    };
     let is_full = std::env::var("WEIR_DURABILITY").is_ok_and(|kind| kind == "full");
     let most = said("WEIR_DURABILITY_SEEDS_MAX").unwrap_or(u64::MAX);
     let usual = if is_full { full.min(most) } else { ci };

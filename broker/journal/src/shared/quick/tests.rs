@@ -14,7 +14,7 @@ use weir_core::shard::Shard;
 use weir_core::store::{LogId, Stamp, Store};
 use weir_message::BatchBuilder;
 
-use crate::limits::{QUICK_SYNC_BYTES, QUICK_WRITE_BYTES};
+use crate::limits::{LEFT_IN_VAIN_MS, QUICK_SYNC_BYTES, QUICK_WRITE_BYTES};
 use crate::shared::Shared;
 use crate::sim::SimFiles;
 use crate::{Journal, JournalConfig, JournalStore};
@@ -44,6 +44,8 @@ impl Clock for Settable {
 fn config() -> JournalConfig {
     let mut config = JournalConfig::new(STORE);
     config.journal_file_bytes = 16 << 20;
+    // However long a busy machine takes over one.
+    config.quick_sync_us = u64::MAX;
     (config.free_bytes_min, config.free_percent_min) = (0, 0);
     config
 }
@@ -132,7 +134,6 @@ fn a_sync_of_what_others_have_written_is_left_to_the_thread() {
     let log = store.open("long").unwrap();
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    syncs_are_quick(&journal);
     let is_quick = |level| journal.shared.resting_writer(level, 10).is_some();
     assert!(is_quick(Level::Disk));
     append(&mut store, log, 2 * QUICK_SYNC_BYTES, Level::Os);
@@ -205,7 +206,11 @@ fn an_owner_goes_on_in_no_other_file() {
 
 /// Two stores with a log each, of a journal whose writer rests and has a thread.
 fn two() -> (Journal, [(JournalStore, LogId); 2]) {
-    let journal = stepped();
+    two_by(Arc::new(Still))
+}
+
+fn two_by(clock: Arc<dyn Clock>) -> (Journal, [(JournalStore, LogId); 2]) {
+    let journal = Journal::open_stepped(Arc::new(SimFiles::new(1)), clock, config(), 2).unwrap();
     let stores = ["one", "other"].map(|name| {
         let mut store = journal.store(Box::new(|| {}));
         let log = store.open(name).unwrap();
@@ -214,13 +219,7 @@ fn two() -> (Journal, [(JournalStore, LogId); 2]) {
     });
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    syncs_are_quick(&journal);
     (journal, stores)
-}
-
-/// However long those took that there were.
-fn syncs_are_quick(journal: &Journal) {
-    journal.shared.sync_us.store(1, Ordering::Relaxed);
 }
 
 fn syncs(journal: &Journal) -> u64 {
@@ -266,7 +265,6 @@ fn what_was_left_is_left_once_only() {
         .collect();
     while journal.step_writer() {}
     journal.shared.has_thread_now();
-    syncs_are_quick(&journal);
     for (store, log) in &mut stores {
         hand_in(store, *log, 10, Level::Disk);
     }
@@ -298,16 +296,23 @@ fn what_would_be_too_long_for_one_quick_write_is_not_left() {
 }
 
 #[test]
-fn nothing_is_left_any_more_to_a_turn_that_takes_long() {
-    let (journal, [(mut one, first), (mut other, second)]) = two();
-    hand_in(&mut other, second, 10, Level::Disk);
-    journal.shared.note_left_in_vain();
-    let own = append(&mut one, first, 10, Level::Disk);
-    assert_eq!(journal.shared.synced(), own);
-    other.commit().unwrap();
+fn nothing_is_left_for_a_while_behind_a_turn_that_takes_long() {
+    let clock = Arc::new(Settable::default());
+    let (journal, [(mut one, first), (mut other, second)]) = two_by(clock.clone());
     hand_in(&mut other, second, 10, Level::Disk);
     append(&mut one, first, 10, Level::Disk);
-    assert!(one.waits_for_another(), "its next turn may be short");
+    // What follows without a sync puts nothing off, and is not left once that is late.
+    for now_ms in 1..=2 {
+        clock.0.store(now_ms, Ordering::Relaxed);
+        append(&mut one, first, 10, Level::Os);
+        assert_eq!(one.waits_for_another(), now_ms == 1);
+    }
+    assert!(journal.step_writer());
+    let own = append(&mut one, first, 10, Level::Disk);
+    assert_eq!(journal.shared.synced(), own, "the other is in the same turn");
+    clock.0.store(2 + LEFT_IN_VAIN_MS, Ordering::Relaxed);
+    append(&mut one, first, 10, Level::Disk);
+    assert!(one.waits_for_another(), "its turn may be short again");
 }
 
 #[test]
@@ -345,7 +350,7 @@ fn the_shard_of_what_was_left_has_a_turn_that_is_due() {
 
 /// As a policy that thinks for long makes it.
 #[test]
-fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
+fn what_was_left_to_a_long_turn_is_written_two_milliseconds_later() {
     let clock = Arc::new(Settable::default());
     let files = Arc::new(SimFiles::new(1));
     let journal = Journal::open_stepped(files, clock.clone(), config(), 2).unwrap();
@@ -358,7 +363,6 @@ fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
     while journal.step_writer() {}
     let shared = journal.shared.clone();
     shared.has_thread_now();
-    syncs_are_quick(&journal);
     let thread = std::thread::spawn(move || crate::writer::run(&shared));
     until_the_thread_rests(&journal);
     while bell.try_recv().is_ok() {}
@@ -367,6 +371,9 @@ fn what_was_left_to_a_long_turn_is_written_a_millisecond_later() {
     one.commit().unwrap();
     assert!(one.waits_for_another() && one.safe(Level::Disk) < left, "the same millisecond");
     clock.0.store(1, Ordering::Relaxed);
+    one.commit().unwrap();
+    assert!(one.waits_for_another() && one.safe(Level::Disk) < left, "hardly a millisecond");
+    clock.0.store(2, Ordering::Relaxed);
     one.commit().unwrap();
     while one.safe(Level::Disk) < left {
         bell.recv_timeout(LONGEST).unwrap();
