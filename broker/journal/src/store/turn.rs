@@ -2,7 +2,7 @@
 //!
 //! Invariants: orders leave together; what is left to another store is written by whoever
 //! wants a sync next, or by the writer's thread: at once where that is too much for the
-//! other, and two milliseconds or so later where the other takes long.
+//! other, and two milliseconds or so later, at the next commit, where the other takes long.
 
 use smallvec::SmallVec;
 use weir_core::command::Level;

@@ -622,7 +622,7 @@ impl World {
 /// but no more than `WEIR_DURABILITY_SEEDS_MAX`; or as `WEIR_DURABILITY_SEEDS` says.
 pub fn count(ci: u64, full: u64) -> u64 {
     let said = |name: &str| -> Option<u64> {
-        let text = std::env::var(name).ok()?;
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
         Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
     };
     let is_full = std::env::var("WEIR_DURABILITY").is_ok_and(|kind| kind == "full");

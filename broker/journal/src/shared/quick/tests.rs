@@ -316,6 +316,21 @@ fn nothing_is_left_for_a_while_behind_a_turn_that_takes_long() {
 }
 
 #[test]
+fn what_the_other_has_written_was_not_left_in_vain() {
+    let clock = Arc::new(Settable::default());
+    let (journal, [(mut one, first), (mut other, second)]) = two_by(clock.clone());
+    hand_in(&mut other, second, 10, Level::Disk);
+    append(&mut one, first, 10, Level::Disk);
+    other.commit().unwrap();
+    clock.0.store(5, Ordering::Relaxed);
+    one.commit().unwrap();
+    journal.shared.note_left_in_vain(5);
+    hand_in(&mut other, second, 10, Level::Disk);
+    append(&mut one, first, 10, Level::Disk);
+    assert!(one.waits_for_another());
+}
+
+#[test]
 fn a_store_that_goes_in_the_middle_of_a_turn_is_not_waited_for() {
     let (journal, [(mut one, first), (mut other, second)]) = two();
     hand_in(&mut other, second, 10, Level::Disk);
