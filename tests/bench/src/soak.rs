@@ -200,26 +200,23 @@ async fn arrangement(
         producers.push(tokio::spawn(task));
     }
     let disk = Disk::of(home.path());
-    let before = disk.and_then(Disk::done);
-    let peak = peak(&counts).await;
-    let sync_us = sync_us(disk, before);
-    crate::eprint(&format!(
-        "{}: the peak is {peak:.0} messages/s{}",
-        setting.title,
-        clause(sync_us)
-    ));
+    let before = peak(&counts, disk).await;
+    crate::eprint(&format!("{}: the peak is {}", setting.title, before.told()));
     let mut lines = Vec::new();
     let started = Instant::now();
     counts.wanted.store(counts.sent.load(Relaxed), Relaxed);
     while started.elapsed() < time {
-        lines.push(line(&counts, server, disk, peak * OVERLOAD).await);
-        crate::eprint(&told(lines.last().expect("one was added"), peak));
+        lines.push(line(&counts, server, disk, before.rate * OVERLOAD).await);
+        crate::eprint(&told(lines.last().expect("one was added"), before.rate));
         let mut clients = producers.iter_mut().chain(&mut consumers);
         if let Some(task) = clients.find(|it| it.is_finished()) {
             task.await??;
             bail!("a client has ended");
         }
     }
+    // Disks change: what goes through now may be another amount.
+    let after = peak(&counts, disk).await;
+    crate::eprint(&format!("{}: the peak after it is {}", setting.title, after.told()));
     counts.stop.store(true, Relaxed);
     for producer in producers {
         producer.await??;
@@ -237,11 +234,26 @@ async fn arrangement(
             consumer.abort();
         }
     }
-    Ok(section(setting, (peak, sync_us), &lines, accepted, consumed))
+    Ok(section(setting, [before, after], &lines, accepted, consumed))
 }
 
-/// Consumed messages a second while producers may send what fits.
-async fn peak(counts: &Counts) -> f64 {
+/// What goes through while producers may send what fits.
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    /// Consumed messages a second.
+    rate: f64,
+    /// What the disk took for a sync, µs, where that is known.
+    sync_us: Option<f64>,
+}
+
+impl Peak {
+    fn told(&self) -> String {
+        format!("{:.0} messages/s{}", self.rate, clause(self.sync_us))
+    }
+}
+
+async fn peak(counts: &Counts, disk: Option<Disk>) -> Peak {
+    let disk_before = disk.and_then(Disk::done);
     let (started, mut from) = (Instant::now(), None);
     while started.elapsed() < PEAK {
         let consumed = counts.consumed.load(Relaxed);
@@ -254,7 +266,8 @@ async fn peak(counts: &Counts) -> f64 {
     }
     let (since, before) = from.unwrap_or((started, 0));
     drop(counts.take_latencies());
-    (counts.consumed.load(Relaxed) - before) as f64 / since.elapsed().as_secs_f64()
+    let rate = (counts.consumed.load(Relaxed) - before) as f64 / since.elapsed().as_secs_f64();
+    Peak { rate, sync_us: sync_us(disk, disk_before) }
 }
 
 /// Lets the clock of what is wanted run for the time of one line.
@@ -358,7 +371,7 @@ fn told(line: &Line, peak: f64) -> String {
 
 fn section(
     setting: &Setting,
-    (peak, sync_us): (f64, Option<f64>),
+    [before, after]: [Peak; 2],
     lines: &[Line],
     accepted: u64,
     consumed: u64,
@@ -384,17 +397,19 @@ fn section(
         ),
     };
     let mut out = format!(
-        "\n## {}\n\n{bound} Peak before: {peak:.0} messages/s{}. Windows of {} s: {}.\n\n\
+        "\n## {}\n\n{bound} Peak before: {}; after: {}. Windows of {} s: {}.\n\n\
          | figure | median | least | most |\n| --- | ---: | ---: | ---: |\n",
         setting.title,
-        clause(sync_us),
+        before.told(),
+        after.told(),
         LINE.as_secs(),
         lines.len(),
     );
-    out += &row("wanted, of the peak", 2, &|it| it.rates[0] / peak);
-    out +=
-        &row("sent: accepted or refused, of the peak", 2, &|it| (it.rates[1] + it.rates[2]) / peak);
-    out += &row("consumed, of the peak", 2, &|it| it.rates[3] / peak);
+    let (peak, both) = (before.rate, (before.rate + after.rate) / 2.0);
+    out += &row("wanted, of the peak before", 2, &|it| it.rates[0] / peak);
+    out += &row("sent: accepted or refused, of it", 2, &|it| (it.rates[1] + it.rates[2]) / peak);
+    out += &row("consumed, of the peak before", 2, &|it| it.rates[3] / peak);
+    out += &row("consumed, of the middle of both peaks", 2, &|it| it.rates[3] / both);
     for (name, at) in [("wanted", 0), ("accepted", 1), ("refused", 2), ("consumed", 3)] {
         out += &row(&format!("{name}, messages/s"), 0, &|it| it.rates[at]);
     }
