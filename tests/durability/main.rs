@@ -23,6 +23,7 @@ mod folder_entries;
 mod kill9;
 mod load;
 mod message;
+mod network;
 mod power_cut;
 mod promises;
 mod proof;

@@ -1,8 +1,9 @@
-//! S4: what readers and groups of a stream see over many lives: no gap, nothing
-//! else at a known offset, nothing skipped, nothing out of order.
+//! S4: what readers and groups of a stream see over many lives, and over networks that
+//! fail: no gap, nothing else at a known offset, nothing skipped, nothing out of order.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use weir_client::{Client, ConsumeOptions, Error, Level, Start};
@@ -12,6 +13,7 @@ use crate::broker::{Broker, Setup, block_on, check_folder, connect};
 use crate::check::{self, Faults, History};
 use crate::load::{Line, Load, Producing, pause};
 use crate::message::{Id, identity};
+use crate::network::{Network, Silent};
 use crate::proof::Proof;
 use crate::readers::Readers;
 use crate::story::{FLOW, PARTITIONS, read_again, stream};
@@ -20,7 +22,9 @@ use crate::story::{FLOW, PARTITIONS, read_again, stream};
 const LIVES_PER_FOLDER: u32 = 8;
 /// The group that consumes the stream.
 const GROUP: &str = "all";
-/// How long a broker stands still when it is paused.
+/// Times in one life that the network fails, at most.
+const CUTS_MAX: usize = 3;
+/// How long a broker stands still when it is paused, and one side of a network is silent.
 const STILL: Duration = Duration::from_millis(300);
 /// Longest wait of a pull.
 const PULL: Duration = Duration::from_millis(100);
@@ -39,7 +43,7 @@ struct Seen {
 fn stream_checker() {
     let mut proof = Proof::begin("stream_checker", (8, 100));
     let folder = proof.folder();
-    let (mut records, mut delivered, mut run) = (0, 0, 0);
+    let (mut records, mut delivered, mut cuts, mut run) = (0, 0, 0, 0);
     while run < proof.runs() {
         let data = folder.join(format!("data-{run}"));
         let setup = Setup::over(&data);
@@ -54,6 +58,12 @@ fn stream_checker() {
         for _ in 0..LIVES_PER_FOLDER.min(proof.runs() - run) {
             let mut random = proof.random(run);
             let mut faults = Faults::default();
+            for _ in 0..random.below(CUTS_MAX + 1) {
+                let first = lines.len();
+                let cut = cut_off(&broker, first, &seen, &mut random, &mut histories, &mut faults);
+                lines.extend(cut);
+                cuts += 1;
+            }
             lines.extend(life(
                 broker,
                 lines.len(),
@@ -81,13 +91,34 @@ fn stream_checker() {
         std::fs::remove_dir_all(&data).unwrap();
     }
     proof.figure(format!(
-        "{records} records read again after each start, {delivered} delivered to a group; \
-         0 anomalies"
+        "{records} records read again after each start, {delivered} delivered to a group, \
+         {cuts} cuts of the network; 0 anomalies"
     ));
 }
 
-/// One life: producers, readers and a group, a pause in the middle now and then,
-/// and its sudden end.
+/// Everybody's connections over a network that fails in the middle, one side of it a
+/// while before the other now and then.
+fn cut_off(
+    broker: &Broker,
+    first: usize,
+    seen: &Arc<Mutex<Seen>>,
+    random: &mut Random,
+    histories: &mut [History],
+    faults: &mut Faults,
+) -> Vec<Line> {
+    let network = Network::to(&broker.address);
+    let traffic = Traffic::start(&network.address, first, seen, random);
+    traffic.load.reach(1 + random.below(1_500) as u64);
+    let side = [Silent::Neither, Silent::Clients, Silent::Broker][random.below(3)];
+    network.silence(side);
+    if side != Silent::Neither {
+        pause(STILL);
+    }
+    network.cut();
+    traffic.ended(histories, faults)
+}
+
+/// One life: a pause in the middle now and then, and its sudden end.
 fn life(
     broker: Broker,
     first: usize,
@@ -96,36 +127,55 @@ fn life(
     histories: &mut [History],
     faults: &mut Faults,
 ) -> Vec<Line> {
-    let producers = (first as u32..).take(6).map(|it| Producing::to(it, FLOW, Level::Disk));
-    let more = Random::seeded(random.number());
-    let load = Load::start(&broker.address, producers.collect(), more);
-    let readers = Readers::start(&broker.address, FLOW, PARTITIONS);
-    let group = std::thread::spawn({
-        let (address, seen) = (broker.address.clone(), seen.clone());
-        move || {
-            block_on(async {
-                if let Ok(client) = connect(&address).await {
-                    let _ = consume(&client, &seen, u32::MAX).await;
-                }
-            });
-        }
-    });
+    let traffic = Traffic::start(&broker.address, first, seen, random);
     let mark = 200 + random.below(4000) as u64;
     if random.below(4) == 0 {
-        load.reach(mark / 2);
+        traffic.load.reach(mark / 2);
         broker.signal("STOP");
         pause(STILL);
         broker.signal("CONT");
     }
-    load.reach(mark);
+    traffic.load.reach(mark);
     broker.kill();
-    for (known, seen) in histories.iter_mut().zip(readers.histories(faults)) {
-        for (offset, id) in (0..).zip(&seen.records) {
-            known.observe(offset, *id, faults);
-        }
+    traffic.ended(histories, faults)
+}
+
+/// Producers that nobody has seen yet, readers, and a consumer of the group.
+struct Traffic {
+    load: Load,
+    readers: Readers,
+    group: JoinHandle<()>,
+}
+
+impl Traffic {
+    fn start(address: &str, first: usize, seen: &Arc<Mutex<Seen>>, random: &mut Random) -> Self {
+        let producers = (first as u32..).take(6).map(|it| Producing::to(it, FLOW, Level::Disk));
+        let more = Random::seeded(random.number());
+        let load = Load::start(address, producers.collect(), more);
+        let readers = Readers::start(address, FLOW, PARTITIONS);
+        let group = std::thread::spawn({
+            let (address, seen) = (address.to_owned(), seen.clone());
+            move || {
+                block_on(async {
+                    if let Ok(client) = connect(&address).await {
+                        let _ = consume(&client, &seen, u32::MAX).await;
+                    }
+                });
+            }
+        });
+        Self { load, readers, group }
     }
-    group.join().unwrap();
-    load.lines()
+
+    /// What they know once their connections are lost.
+    fn ended(self, histories: &mut [History], faults: &mut Faults) -> Vec<Line> {
+        for (known, seen) in histories.iter_mut().zip(self.readers.histories(faults)) {
+            for (offset, id) in (0..).zip(&seen.records) {
+                known.observe(offset, *id, faults);
+            }
+        }
+        self.group.join().unwrap();
+        self.load.lines()
+    }
 }
 
 /// Consumes the group until `vain_max` pulls in a row brought nothing.
