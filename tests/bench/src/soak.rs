@@ -1,7 +1,8 @@
 //! Overload: producers that want twice what goes through, for as long as is asked.
 //!
 //! First the peak is found: a queue at level `disk`, two producers, four consumers, as
-//! in W2. Then the producers want to send twice that, by the clock. In one arrangement
+//! in W2. Then the producers want to send twice that, by the clock; every few minutes the
+//! peak is found anew, since disks change. In one arrangement
 //! they are pushed back (512 messages without an answer each), in the others the queue is
 //! bounded, and what does not fit is refused: where the broker is the bottleneck, which has
 //! a core of its own, and where the consumers are. What has to hold in all: the rate of
@@ -53,6 +54,8 @@ const PEAK: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Longest time that is told from longer ones, ns.
 const LONGEST_NS: u64 = 600_000_000_000;
+/// Longest time between two looks for the peak.
+const STRETCH: Duration = Duration::from_secs(300);
 /// One line of the record.
 const LINE: Duration = Duration::from_secs(10);
 /// Longest wait for what is in the queue at the end.
@@ -118,6 +121,20 @@ struct Line {
     rss_mib: f64,
     /// What the disk took for a sync, µs, where that is known.
     sync_us: Option<f64>,
+}
+
+/// Overload between two looks for the peak.
+struct Stretch {
+    before: Peak,
+    lines: Vec<Line>,
+    after: Peak,
+}
+
+impl Stretch {
+    /// What goes through without overload, messages a second: about its middle.
+    fn peak(&self) -> f64 {
+        (self.before.rate + self.after.rate) / 2.0
+    }
 }
 
 /// One arrangement.
@@ -200,23 +217,27 @@ async fn arrangement(
         producers.push(tokio::spawn(task));
     }
     let disk = Disk::of(home.path());
-    let before = peak(&counts, disk).await;
+    let mut before = peak(&counts, disk).await;
     crate::eprint(&format!("{}: the peak is {}", setting.title, before.told()));
-    let mut lines = Vec::new();
-    let started = Instant::now();
-    counts.wanted.store(counts.sent.load(Relaxed), Relaxed);
-    while started.elapsed() < time {
-        lines.push(line(&counts, server, disk, before.rate * OVERLOAD).await);
-        crate::eprint(&told(lines.last().expect("one was added"), before.rate));
-        let mut clients = producers.iter_mut().chain(&mut consumers);
-        if let Some(task) = clients.find(|it| it.is_finished()) {
-            task.await??;
-            bail!("a client has ended");
+    let mut stretches = Vec::new();
+    let many = time.as_secs_f64() / STRETCH.as_secs_f64();
+    for _ in 0..many.ceil() as u32 {
+        let (mut lines, started) = (Vec::new(), Instant::now());
+        counts.wanted.store(counts.sent.load(Relaxed), Relaxed);
+        while started.elapsed() < time.div_f64(many.ceil()) {
+            lines.push(line(&counts, server, disk, before.rate * OVERLOAD).await);
+            crate::eprint(&told(lines.last().expect("one was added"), before.rate));
+            let mut clients = producers.iter_mut().chain(&mut consumers);
+            if let Some(task) = clients.find(|it| it.is_finished()) {
+                task.await??;
+                bail!("a client has ended");
+            }
         }
+        let after = peak(&counts, disk).await;
+        crate::eprint(&format!("{}: now the peak is {}", setting.title, after.told()));
+        stretches.push(Stretch { before, lines, after });
+        before = after;
     }
-    // Disks change: what goes through now may be another amount.
-    let after = peak(&counts, disk).await;
-    crate::eprint(&format!("{}: the peak after it is {}", setting.title, after.told()));
     counts.stop.store(true, Relaxed);
     for producer in producers {
         producer.await??;
@@ -234,7 +255,7 @@ async fn arrangement(
             consumer.abort();
         }
     }
-    Ok(section(setting, [before, after], &lines, accepted, consumed))
+    Ok(section(setting, &stretches, accepted, consumed))
 }
 
 /// What goes through while producers may send what fits.
@@ -247,7 +268,7 @@ struct Peak {
 }
 
 impl Peak {
-    fn told(&self) -> String {
+    fn told(self) -> String {
         format!("{:.0} messages/s{}", self.rate, clause(self.sync_us))
     }
 }
@@ -369,24 +390,22 @@ fn told(line: &Line, peak: f64) -> String {
     )
 }
 
-fn section(
-    setting: &Setting,
-    [before, after]: [Peak; 2],
-    lines: &[Line],
-    accepted: u64,
-    consumed: u64,
-) -> String {
-    let spread = |of: &dyn Fn(&Line) -> f64| {
-        let mut all: Vec<f64> = lines.iter().map(of).collect();
+fn section(setting: &Setting, stretches: &[Stretch], accepted: u64, consumed: u64) -> String {
+    let lines: Vec<(&Line, &Stretch)> =
+        stretches.iter().flat_map(|it| it.lines.iter().map(move |line| (line, it))).collect();
+    let row = |name: &str, digits: usize, of: &dyn Fn(&Line, &Stretch) -> f64| {
+        let mut all: Vec<f64> = lines.iter().map(|(line, stretch)| of(line, stretch)).collect();
         all.sort_by(f64::total_cmp);
-        (all[0], all[all.len() / 2], all[all.len() - 1])
-    };
-    let row = |name: &str, digits: usize, of: &dyn Fn(&Line) -> f64| {
-        let (least, median, most) = spread(of);
+        let (least, median, most) = (all[0], all[all.len() / 2], all[all.len() - 1]);
         format!("| {name} | {median:.digits$} | {least:.digits$} | {most:.digits$} |\n")
     };
     let quarter = lines.len().div_ceil(4);
-    let memory = |some: &[Line]| some.iter().map(|it| it.rss_mib).sum::<f64>() / some.len() as f64;
+    let memory = |some: &[(&Line, &Stretch)]| {
+        some.iter().map(|(it, _)| it.rss_mib).sum::<f64>() / some.len() as f64
+    };
+    let peaks = stretches.first().map(|first| first.before).into_iter();
+    let peaks: Vec<String> =
+        peaks.chain(stretches.iter().map(|it| it.after)).map(Peak::told).collect();
     let bound = match setting.messages_max {
         0 => format!("Each producer has {} messages without an answer at most.", setting.window),
         most => format!(
@@ -397,29 +416,30 @@ fn section(
         ),
     };
     let mut out = format!(
-        "\n## {}\n\n{bound} Peak before: {}; after: {}. Windows of {} s: {}.\n\n\
+        "\n## {}\n\n{bound} Peaks, the first before, each other behind a stretch of overload: {}. \
+         Windows of {} s: {}.\n\n\
          | figure | median | least | most |\n| --- | ---: | ---: | ---: |\n",
         setting.title,
-        before.told(),
-        after.told(),
+        peaks.join("; "),
         LINE.as_secs(),
         lines.len(),
     );
-    let (peak, both) = (before.rate, (before.rate + after.rate) / 2.0);
-    out += &row("wanted, of the peak before", 2, &|it| it.rates[0] / peak);
-    out += &row("sent: accepted or refused, of it", 2, &|it| (it.rates[1] + it.rates[2]) / peak);
-    out += &row("consumed, of the peak before", 2, &|it| it.rates[3] / peak);
-    out += &row("consumed, of the middle of both peaks", 2, &|it| it.rates[3] / both);
+    let wanted = |it: &Line, of: &Stretch| it.rates[0] / of.before.rate;
+    out += &row("wanted, of the peak before", 2, &wanted);
+    let sent = |it: &Line, of: &Stretch| (it.rates[1] + it.rates[2]) / of.before.rate;
+    out += &row("sent: accepted or refused, of it", 2, &sent);
+    let held = |it: &Line, of: &Stretch| it.rates[3] / of.peak();
+    out += &row("consumed, of the middle of the peaks around it", 2, &held);
     for (name, at) in [("wanted", 0), ("accepted", 1), ("refused", 2), ("consumed", 3)] {
-        out += &row(&format!("{name}, messages/s"), 0, &|it| it.rates[at]);
+        out += &row(&format!("{name}, messages/s"), 0, &|it, _| it.rates[at]);
     }
-    out += &row("p50, µs", 0, &|it| it.p50);
-    out += &row("p99, µs", 0, &|it| it.p99);
-    out += &row("longest, µs", 0, &|it| it.max);
-    if lines.iter().all(|it| it.sync_us.is_some()) {
-        out += &row("a sync of the disk, µs", 0, &|it| it.sync_us.unwrap_or_default());
+    out += &row("p50, µs", 0, &|it, _| it.p50);
+    out += &row("p99, µs", 0, &|it, _| it.p99);
+    out += &row("longest, µs", 0, &|it, _| it.max);
+    if lines.iter().all(|(it, _)| it.sync_us.is_some()) {
+        out += &row("a sync of the disk, µs", 0, &|it, _| it.sync_us.unwrap_or_default());
     }
-    out += &row("memory of the broker, MiB", 0, &|it| it.rss_mib);
+    out += &row("memory of the broker, MiB", 0, &|it, _| it.rss_mib);
     out += &format!(
         "\nMemory in the first quarter {:.0} MiB, in the last {:.0} MiB. Accepted {accepted}, \
          consumed {consumed}: a difference of {}.\n",
