@@ -47,7 +47,7 @@ async fn a_listener_that_does_not_read_is_told_how_much_it_missed() {
             Some(Response::Deliver { runs, .. }) => {
                 got += runs.iter().map(|run| run.batch.len()).sum::<usize>();
             }
-            Some(Response::Skipped { sub, count }) => {
+            Some(Response::Skipped { sub, count, lost: None }) => {
                 assert_eq!(sub, SubscriptionId(7));
                 missed += count as usize;
             }

@@ -495,6 +495,7 @@ impl World {
                 Effect::Ended { connection, subscription, .. } => {
                     self.lose((connection, subscription));
                 }
+                Effect::Lost { .. } => panic!("nothing is damaged here: {effect:?}"),
                 Effect::QueueMade { name, id } => self.queue_made(&name, id),
                 Effect::Pressed { .. } => {}
                 Effect::PolicyFailed { .. } => self.policy_failed(&effect),

@@ -12,15 +12,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use weir_protocol::limits::ANSWER_SLACK_BYTES;
 use weir_protocol::{
-    Hello, HelloAnswer, Request, RequestId, Response, VERSION, decode_response, encode_request,
-    next_frame,
+    Hello, HelloAnswer, LostRange, Request, RequestId, Response, VERSION, decode_response,
+    encode_request, next_frame,
 };
 
 use crate::inbox::Inbox;
 use crate::limits::READ_BYTES;
 use crate::line::{self, Line};
 use crate::shared::{Pending, Reply, Shared, Taken};
-use crate::{ConnectOptions, Error};
+use crate::{ConnectOptions, Error, Lost};
 
 /// Port where none is named.
 const PORT: u16 = 7117;
@@ -204,7 +204,13 @@ fn dispatch(shared: &Arc<Shared>, response: Response) -> Result<Option<Arc<Inbox
         }
         Response::Error { id: RequestId(0), error } => return Err(Error::Refused(error)),
         Response::Error { id, error } => shared.answered(id.0, Err(Error::Refused(error))),
-        Response::Skipped { sub, count } => {
+        Response::Skipped { sub, count, lost: Some(LostRange { partition, from, to }) } => {
+            if let Some(inbox) = shared.inbox(sub) {
+                tracing::warn!(sub = sub.0, count, partition, from, to, "messages are lost");
+                inbox.lose(Lost { partition, from, to, messages: count });
+            }
+        }
+        Response::Skipped { sub, count, lost: None } => {
             if let Some(inbox) = shared.inbox(sub) {
                 tracing::warn!(sub = sub.0, count, "too slow: messages were skipped");
                 inbox.skip(count);

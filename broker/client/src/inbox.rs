@@ -17,8 +17,9 @@ use weir_protocol::{
 };
 
 use crate::limits::{LAG_WAIT, SETTLE_RANGES_MAX};
+use crate::lost::LostStretches;
 use crate::shared::Shared;
-use crate::{Delivery, DeliveryBatch, Error};
+use crate::{Delivery, DeliveryBatch, Error, Lost};
 
 /// How many kinds of settlement are looked through for one to join.
 const VERBS_LOOKED_AT: usize = 8;
@@ -87,6 +88,7 @@ pub(crate) struct Inbox {
     /// Credit given after the start.
     credit_added: AtomicU32,
     skipped: AtomicU64,
+    lost: Mutex<LostStretches>,
     resumed: AtomicU32,
     queue: Mutex<Queue>,
     /// Told when a long queue was taken.
@@ -115,6 +117,7 @@ impl Inbox {
             established: AtomicBool::new(false),
             credit_added: AtomicU32::new(0),
             skipped: AtomicU64::new(0),
+            lost: Mutex::default(),
             resumed: AtomicU32::new(0),
             queue: Mutex::default(),
             drained: Notify::new(),
@@ -156,6 +159,16 @@ impl Inbox {
     /// The broker, or [`Inbox::deliver`], left out so many.
     pub(crate) fn skip(&self, count: u64) {
         self.skipped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The broker cannot read messages any more that it has kept for this.
+    pub(crate) fn lose(&self, lost: Lost) {
+        lock(&self.lost).note(lost);
+    }
+
+    /// What was lost since the last call.
+    pub(crate) fn take_lost(&self) -> Vec<Lost> {
+        lock(&self.lost).take()
     }
 
     /// Connections it has survived.

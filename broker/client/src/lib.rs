@@ -81,6 +81,8 @@
 //! - **Bounds.** Publishing waits while a fixed number of bytes is on its way.
 //!   Consumers are bounded by their credit. A subscription to channels that is not
 //!   read in time skips messages and [counts](Subscription::skipped) them.
+//! - **Damage.** Messages that the broker cannot read any more are passed over: a consumer
+//!   is [told which](Consumer::take_lost), a [read](Client::read) fails where they begin.
 //! - **Loss of the connection.** Messages published with confirmation fail with
 //!   [`Error::ConnectionLost`] when nobody can say whether they arrived; with
 //!   [`ConnectOptions::resend_unconfirmed`] they are published again instead.
@@ -96,6 +98,7 @@ mod error;
 mod inbox;
 pub mod limits;
 mod line;
+mod lost;
 mod message;
 mod options;
 mod outgoing;
@@ -107,6 +110,7 @@ mod subscription;
 pub use client::{Client, REPLY_TO};
 pub use delivery::{BatchIntoIter, BatchIter, Delivery, DeliveryBatch, DeliveryRef};
 pub use error::Error;
+pub use lost::Lost;
 pub use message::Message;
 pub use options::{ConnectOptions, ConsumeOptions, PublisherOptions, Reconnect, SubscribeOptions};
 pub use publisher::{Confirmation, Publisher, Receipt, Refusal};

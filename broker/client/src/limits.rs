@@ -17,6 +17,9 @@ pub const INBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest that the reader waits for a channel's subscription that lags, before what
 /// goes beyond [`INBOX_BYTES_MAX`] is skipped.
 pub const LAG_WAIT: Duration = Duration::from_millis(50);
+/// Stretches of lost messages kept apart until a consumer's owner takes them; more are joined
+/// to the last one of their partition.
+pub const LOST_STRETCHES_MAX: usize = 1024;
 /// Ranges of delivery tags in one settle frame.
 pub const SETTLE_RANGES_MAX: usize = 1024;
 /// How long nothing must have been written before a caller that is no task of a runtime

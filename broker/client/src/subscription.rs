@@ -20,7 +20,7 @@ use crate::client::{Asked, Handle};
 use crate::delivery::BatchIntoIter;
 use crate::inbox::{Inbox, Source, TagRun, Untold};
 use crate::shared::{Pending, Reply};
-use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, SubscribeOptions};
+use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, Lost, SubscribeOptions};
 
 /// An inbox that is asked for, and the place in its deliveries.
 #[derive(Debug)]
@@ -375,6 +375,21 @@ impl Consumer {
         });
         shared.wake_writer(state);
         Ok(Asked::new(shared, id, answer))
+    }
+
+    /// What the broker has told, since the last call, that it could not read any more of the
+    /// messages it kept for this queue or group, and has passed over. Every consumer is told
+    /// that is attached then. Empty as long as nothing is damaged.
+    ///
+    /// A wait for deliveries does not end when something is lost, so look from time to time,
+    /// or behind each batch. Where more is told than [`limits::LOST_STRETCHES_MAX`] stretches
+    /// before anybody looks, the rest is joined: those hold messages that are not lost, but
+    /// the number of lost ones is right.
+    ///
+    /// [`limits::LOST_STRETCHES_MAX`]: crate::limits::LOST_STRETCHES_MAX
+    #[must_use]
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        self.receiver.inbox.take_lost()
     }
 
     /// How often the connection was lost.

@@ -192,6 +192,22 @@ pub enum Effect {
         /// With what.
         reply: Reply,
     },
+    /// Messages of a consumer's group are damaged and were passed over. Told to each
+    /// consumer that is attached.
+    Lost {
+        /// Whose.
+        connection: ConnectionId,
+        /// Which of its consumers.
+        subscription: SubscriptionId,
+        /// Partition, 0 for a queue.
+        partition: u16,
+        /// Offset of the first.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// How many of those in between nobody had settled.
+        count: u64,
+    },
     /// A consumer was ended by the broker.
     Ended {
         /// Whose.

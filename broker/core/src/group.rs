@@ -18,6 +18,7 @@ mod failure;
 mod intake;
 mod lanes;
 pub(crate) mod line;
+mod losses;
 mod members;
 pub(crate) mod part;
 mod promises;
@@ -204,8 +205,8 @@ pub(crate) struct Group {
     pub(crate) asked: bool,
     /// Bytes of messages that left since the queue last asked.
     pub(crate) freed_bytes: u64,
-    /// Messages that could not be read back since the owner last asked.
-    pub(crate) lost: u64,
+    /// Messages that could not be read back.
+    pub(crate) lost: losses::Losses,
     /// Lines that got their first message of this turn here.
     pub(crate) lines: Vec<Arc<Line>>,
     /// In the shard's list of groups with work.
@@ -253,7 +254,7 @@ impl Group {
             level,
             asked: false,
             freed_bytes: 0,
-            lost: 0,
+            lost: losses::Losses::default(),
             lines: Vec::new(),
             dirty: false,
             armed_ms: u64::MAX,

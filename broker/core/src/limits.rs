@@ -20,6 +20,12 @@ pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;
 pub const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
 /// How long dying messages wait for room before they are tried again, ms.
 pub const BURY_AGAIN_MS: u64 = 1_000;
+/// How long a message is left alone that is too old and cannot be removed yet, since a later
+/// time was noted before it, ms.
+pub const RETAIN_AGAIN_MS: u64 = 1_000;
+/// Stretches of lost messages that consumers are told of one by one; what one dispatch finds
+/// beyond them is told with the last of its partition.
+pub const LOST_STRETCHES_MAX: usize = 64;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
 /// Waiting receives of one consumer.

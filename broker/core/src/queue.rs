@@ -54,7 +54,7 @@ impl Queue {
             self.bytes = group.live_bytes();
             self.is_estimated = false;
         }
-        self.removed += std::mem::take(&mut group.lost);
+        self.removed += group.lost.take_count();
     }
 
     /// Brings the bytes kept up to date with a purge of which the store has been told.

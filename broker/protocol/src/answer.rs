@@ -5,7 +5,9 @@
 use serde::Serialize;
 
 use crate::run::{self, RunHeader};
-use crate::{ErrorCode, Level, Op, Refusal, RequestId, SubscriptionId, WireError, limits, wire};
+use crate::{
+    ErrorCode, Level, LostRange, Op, Refusal, RequestId, SubscriptionId, WireError, limits, wire,
+};
 
 /// Appends an ok answer with a body that is a map, or an error in its place when
 /// the frame would be over `limits::ANSWER_BYTES_MAX`: no request of a client may
@@ -103,11 +105,18 @@ pub fn encode_records<'a>(
     });
 }
 
-/// Appends a notice that a channel listener missed `count` messages.
-pub fn encode_skipped(out: &mut Vec<u8>, sub: SubscriptionId, count: u64) {
+/// Appends a notice that a channel listener missed `count` messages, or that so many of
+/// those kept for a consumer are lost, and where.
+pub fn encode_skipped(out: &mut Vec<u8>, sub: SubscriptionId, count: u64, lost: Option<LostRange>) {
     wire::frame(out, |out| {
-        head(out, Op::Skipped, 3, sub.0);
+        head(out, Op::Skipped, 3 + usize::from(lost.is_some()), sub.0);
         wire::put_uint(out, count);
+        if let Some(LostRange { partition, from, to }) = lost {
+            wire::put_array(out, 3);
+            wire::put_uint(out, u64::from(partition));
+            wire::put_uint(out, from);
+            wire::put_uint(out, to);
+        }
     });
 }
 

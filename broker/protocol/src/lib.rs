@@ -45,7 +45,7 @@ pub use op::Op;
 pub use publish::{PublishBuilder, PublishFrame, PublishHead, decode_publish_into, peek_op};
 pub use request::{Request, decode_request};
 pub use request_encode::encode_request;
-pub use response::{Body, Published, Records, Refusal, Response, decode_response};
+pub use response::{Body, LostRange, Published, Records, Refusal, Response, decode_response};
 pub use run::{DELIVER_HEAD_BYTES_MAX, DeliverBuilder, RUN_HEADER_BYTES_MAX, Run, RunHeader};
 pub use settle::{Settle, TagRange, Verb, encode_credit, encode_settle};
 pub use walk::{WalkError, walk};

@@ -51,12 +51,15 @@ pub enum Response {
         /// The range.
         records: Records,
     },
-    /// A channel listener was too slow and missed messages.
+    /// A channel listener was too slow and missed messages, or messages that were kept for a
+    /// consumer are lost.
     Skipped {
         /// Whose.
         sub: SubscriptionId,
         /// How many.
         count: u64,
+        /// A consumer's: where they were. `None` for a channel.
+        lost: Option<LostRange>,
     },
     /// The broker ended a subscription or consumer.
     Ended {
@@ -116,6 +119,17 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
 }
 
+/// Where messages are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    /// Partition of a stream, else 0.
+    pub partition: u16,
+    /// Offset of the first.
+    pub from: u64,
+    /// One past the last: the consumer goes on there.
+    pub to: u64,
+}
+
 /// A range of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
@@ -146,7 +160,8 @@ pub fn decode_response(frame: &Bytes) -> Result<Response, DecodeError> {
         walk(frame, limits::ANSWER_NODES_MAX)
             .map_err(|error| DecodeError::Malformed { id, error })?;
     }
-    let (response, known) = take(frame, &mut cursor, op, id).ok_or_else(|| malformed(id, op))?;
+    let taken = take(frame, &mut cursor, op, id, items);
+    let (response, known) = taken.ok_or_else(|| malformed(id, op))?;
     for _ in known..items {
         cursor.skip().ok_or_else(|| malformed(id, op))?;
     }
@@ -160,8 +175,14 @@ fn malformed(id: RequestId, op: Op) -> DecodeError {
     DecodeError::field(id, format!("{}: a field is missing or has another type", op.name()))
 }
 
-/// The response and the number of items it took.
-fn take(frame: &Bytes, cursor: &mut Cursor<'_>, op: Op, id: RequestId) -> Option<(Response, u32)> {
+/// The response and the number of items it took of those that are there.
+fn take(
+    frame: &Bytes,
+    cursor: &mut Cursor<'_>,
+    op: Op,
+    id: RequestId,
+    items: u32,
+) -> Option<(Response, u32)> {
     let sub = SubscriptionId(id.0);
     Some(match op {
         Op::Ok => {
@@ -174,7 +195,11 @@ fn take(frame: &Bytes, cursor: &mut Cursor<'_>, op: Op, id: RequestId) -> Option
         Op::Published => (Response::Published { id, outcome: take_published(cursor)? }, 7),
         Op::Deliver => (Response::Deliver { sub, runs: run::take_runs(frame, cursor)? }, 3),
         Op::Records => (Response::Records { id, records: take_records(frame, cursor)? }, 4),
-        Op::Skipped => (Response::Skipped { sub, count: cursor.uint()? }, 3),
+        Op::Skipped => {
+            let (count, has_more) = (cursor.uint()?, items > 3);
+            let lost = if has_more && !cursor.nil() { Some(take_lost(cursor)?) } else { None };
+            (Response::Skipped { sub, count, lost }, 3 + u32::from(has_more))
+        }
         Op::Ended => (Response::Ended { sub, error: take_error(cursor)? }, 3),
         Op::Goodbye => (Response::Goodbye { error: take_error(cursor)? }, 3),
         _ => return None,
@@ -234,6 +259,15 @@ fn take_refusal(cursor: &mut Cursor<'_>) -> Option<Refusal> {
         cursor.skip()?;
     }
     (items >= 4).then_some(Refusal { row, count, code, message: message.into() })
+}
+
+fn take_lost(cursor: &mut Cursor<'_>) -> Option<LostRange> {
+    let items = cursor.array_len()?;
+    let lost = LostRange { partition: cursor.u16()?, from: cursor.uint()?, to: cursor.uint()? };
+    for _ in 3..items {
+        cursor.skip()?;
+    }
+    (items >= 3).then_some(lost)
 }
 
 #[derive(Deserialize)]

@@ -119,7 +119,9 @@ fn write_again(golden: &Golden) -> Vec<u8> {
             (records.start, records.end, records.next),
             records.runs.iter().map(|run| (run.header, &run.batch.bytes[..])),
         ),
-        Response::Skipped { sub, count } => answer::encode_skipped(&mut out, sub, count),
+        Response::Skipped { sub, count, lost } => {
+            answer::encode_skipped(&mut out, sub, count, lost);
+        }
         Response::Ended { sub, error } => answer::encode_ended(&mut out, sub, &error),
         Response::Goodbye { error } => answer::encode_goodbye(&mut out, &error),
     }

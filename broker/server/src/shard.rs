@@ -246,6 +246,7 @@ fn connection_of(effect: &Effect) -> Option<ConnectionId> {
         Effect::Published { connection, .. }
         | Effect::Deliver { connection, .. }
         | Effect::Reply { connection, .. }
+        | Effect::Lost { connection, .. }
         | Effect::Ended { connection, .. } => Some(*connection),
         Effect::Pressed { .. } | Effect::QueueMade { .. } | Effect::PolicyFailed { .. } => None,
     }

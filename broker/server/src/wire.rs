@@ -10,8 +10,8 @@ use weir_core::directory::Settings;
 use weir_core::effect::{Effect, Reply, Run};
 use weir_core::rejection::Rejection;
 use weir_protocol::{
-    DeliverBuilder, DeliveredCount, ErrorCode, Kind, Order, RunHeader, SettleCount, WireError,
-    answer, limits,
+    DeliverBuilder, DeliveredCount, ErrorCode, Kind, LostRange, Order, RunHeader, SettleCount,
+    WireError, answer, limits,
 };
 
 use crate::info;
@@ -228,7 +228,7 @@ pub fn published(out: &mut Vec<u8>, request: &Request) {
 
 /// Writes the notice that a listener missed messages.
 pub fn skipped(out: &mut Vec<u8>, subscription: SubscriptionId, count: u64) {
-    answer::encode_skipped(out, weir_protocol::SubscriptionId(subscription.0), count);
+    answer::encode_skipped(out, weir_protocol::SubscriptionId(subscription.0), count, None);
 }
 
 /// Writes the notice that a subscription was ended.
@@ -282,6 +282,11 @@ pub fn effect(pen: &mut Pen<'_>, effect: Effect, room: &Room) {
         }
         Effect::Deliver { subscription, runs, .. } => deliver(pen, subscription, &runs),
         Effect::Reply { request, reply, .. } => self::reply(pen, request, reply, room),
+        Effect::Lost { subscription, partition, from, to, count, .. } => {
+            let sub = weir_protocol::SubscriptionId(subscription.0);
+            let lost = Some(LostRange { partition, from, to });
+            answer::encode_skipped(pen.buffer(), sub, count, lost);
+        }
         Effect::Ended { subscription, reason, .. } => {
             let error = WireError::new(code(reason), format!("the consumer was ended: {reason}"));
             ended(pen.buffer(), subscription, &error);

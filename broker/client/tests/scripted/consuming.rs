@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use weir_client::{ConnectOptions, ConsumeOptions, Error, ErrorCode, SubscribeOptions};
-use weir_protocol::{DeliveredCount, Request, SettleCount, TagRange, Verb, WireError, answer};
+use weir_protocol::{
+    DeliveredCount, LostRange, Request, SettleCount, TagRange, Verb, WireError, answer,
+};
 
 use crate::peer::{Listener, Peer, soon};
 
@@ -207,6 +209,28 @@ async fn the_broker_may_end_a_subscription_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_consumer_is_told_what_is_lost_and_goes_on() {
+    let listener = Listener::bind().await;
+    let (_client, mut consumer, mut peer, sub) =
+        consumer(&listener, ConsumeOptions::default()).await;
+    assert!(consumer.take_lost().is_empty());
+    for (count, partition, from, to) in [(3, 2, 120, 124), (1, 2, 130, 131)] {
+        let lost = Some(LostRange { partition, from, to });
+        peer.send(|out| answer::encode_skipped(out, sub, count, lost)).await;
+    }
+    peer.deliver(sub, 1, &["behind"]).await;
+    let delivery = soon(consumer.next()).await.unwrap().unwrap();
+    assert_eq!(delivery.payload(), b"behind");
+    let told: Vec<_> = consumer
+        .take_lost()
+        .iter()
+        .map(|lost| (lost.messages, lost.partition, lost.from, lost.to))
+        .collect();
+    assert_eq!(told, [(3, 2, 120, 124), (1, 2, 130, 131)]);
+    assert!(consumer.take_lost().is_empty(), "once");
+}
+
+#[tokio::test]
 async fn a_refused_consumer_is_an_error_with_the_brokers_code() {
     let listener = Listener::bind().await;
     let (client, mut peer) = listener.client(ConnectOptions::default()).await;
@@ -229,7 +253,7 @@ async fn a_slow_subscription_skips_counts_and_goes_on() {
     let mut subscription = subscription.unwrap();
     peer.deliver(sub, 0, &["first"]).await;
     peer.deliver(sub, 0, &["x".repeat(60).as_str(), "y"]).await;
-    peer.send(|out| answer::encode_skipped(out, sub, 5)).await;
+    peer.send(|out| answer::encode_skipped(out, sub, 5, None)).await;
     let (ping, ()) = soon(async {
         tokio::join!(client.ping(), async {
             let (id, _) = peer.next().await;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::consumer::{ConsumerId, Delivery};
-use super::slot::{Fate, MessageId, offset_of, partition_of};
+use super::slot::{Fate, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::effect::{Effect, Reply, Run};
 use crate::limits;
@@ -239,17 +239,9 @@ impl Group {
         self.lose(now_ms, pick.message);
     }
 
-    /// The store has no such message any more: counted, and told to the policy.
-    pub(crate) fn lose(&mut self, now_ms: u64, message: MessageId) {
-        if let Some(slot) = self.slot(message) {
-            // What compaction has released it has counted.
-            self.lost += u64::from(!slot.released);
-            self.gone(now_ms, message);
-        }
-    }
-
-    /// Turns what was handed over into effects.
+    /// Turns what was lost on the way, and what was handed over, into effects.
     fn send(&mut self, io: &mut Io<'_>) {
+        self.tell_lost(io.effects);
         for id in std::mem::take(&mut self.touched) {
             let Some(consumer) = self.consumers.get_mut(&id) else { continue };
             io.effects.push(Effect::Deliver {

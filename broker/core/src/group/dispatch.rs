@@ -24,7 +24,8 @@ impl Group {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
         if self.rests() {
-            // An idle queue needs no scratch either.
+            // Nobody is there to hear, and an idle queue needs no scratch either.
+            self.tell_lost(io.effects);
             return;
         }
         let mut scratch = self.scratch.take().unwrap_or_default();
@@ -45,6 +46,7 @@ impl Group {
             }
             self.deliver(io, picks);
         }
+        self.tell_lost(io.effects);
         self.scratch = Some(scratch);
     }
 

@@ -57,9 +57,12 @@ impl Group {
         let found = match io.reader.seek(io.store, part.log, part.slots.next()) {
             Ok(Some(found)) => found,
             Ok(None) => return false,
-            Err(StoreError::Damaged { to, .. }) => {
-                // Counted, and told to the operator as removed messages.
-                self.lost += part.skip_damage(io.store, to);
+            Err(StoreError::Damaged { from, to }) => {
+                // What lies before it was released.
+                let from = from.max(part.slots.next());
+                let count = part.skip_damage(io.store, to);
+                let to = part.slots.next();
+                self.note_lost(partition as u16, from..to, count);
                 return true;
             }
             Err(_) => return false,

@@ -7,7 +7,8 @@
 //! is delivered once or never leaves only when it is safe that no later process
 //! delivers it. Invariants: an answer does not overtake an earlier one of its
 //! connection that waits; there is one for each request in flight at the most,
-//! and no more deliveries than there is credit.
+//! no more deliveries than there is credit, and of what is lost no more than a
+//! group keeps apart for each of its dispatches.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -180,6 +181,7 @@ fn listener(effect: &Effect) -> Option<ConnectionId> {
     match effect {
         Effect::Deliver { connection, .. }
         | Effect::Reply { connection, .. }
+        | Effect::Lost { connection, .. }
         | Effect::Ended { connection, .. } => Some(*connection),
         Effect::Published { .. }
         | Effect::Pressed { .. }

@@ -115,7 +115,7 @@ impl Shard {
             Destination::Stream(stream) => {
                 for group in stream.groups.values() {
                     let group = self.groups.get_mut(group).expect("a stream's groups exist");
-                    stream.removed += std::mem::take(&mut group.lost);
+                    stream.removed += group.lost.take_count();
                 }
                 let bounds: Vec<_> = stream.parts.iter().map(|&log| store.bounds(log)).collect();
                 let groups = stream.groups.values().map(|group| self.groups[group].stats(store));

@@ -4,9 +4,9 @@ use serde_json::json;
 use weir_protocol::{
     BindingStatus, ConsumerInfo, DeliverBuilder, DeliveredCount, DoneCount, Empty, ErrorCode,
     GenerationStatus, GroupFigures, GroupInfo, HelloAnswer, HelloLimits, Kind, Level, ListAnswer,
-    ListItem, Order, PolicyCounters, PolicyFailure, PolicyItem, PolicyListAnswer, PolicyLogLine,
-    PolicyMetric, PolicyStatusAnswer, QueueInfo, Refusal, RequestId, RunHeader, SettleCount,
-    StreamInfo, SubscriptionId, WireError, answer,
+    ListItem, LostRange, Order, PolicyCounters, PolicyFailure, PolicyItem, PolicyListAnswer,
+    PolicyLogLine, PolicyMetric, PolicyStatusAnswer, QueueInfo, Refusal, RequestId, RunHeader,
+    SettleCount, StreamInfo, SubscriptionId, WireError, answer,
 };
 
 use super::{Case, message};
@@ -398,6 +398,7 @@ fn errors() -> Vec<Case> {
         lost: Some((120, 250)),
         ..WireError::new(ErrorCode::DataLoss, "damaged")
     };
+    let gone = LostRange { partition: 2, from: 120, to: 250 };
     let deleted = WireError::new(ErrorCode::Deleted, "the queue `orders` was deleted");
     let stops = WireError::new(ErrorCode::ShuttingDown, "the broker stops");
     vec![
@@ -423,7 +424,13 @@ fn errors() -> Vec<Case> {
             name: "skipped-some",
             title: "Subscription 5 was too slow and missed 250 messages.",
             shows: "[69, 5, 250]",
-            bytes: frame(&|out| answer::encode_skipped(out, SubscriptionId(5), 250)),
+            bytes: frame(&|out| answer::encode_skipped(out, SubscriptionId(5), 250, None)),
+        },
+        Case {
+            name: "skipped-lost",
+            title: "Of offsets 120 to 249 of partition 2, consumer 5 has lost 128 messages.",
+            shows: "[69, 5, 128, [2, 120, 250]]",
+            bytes: frame(&|out| answer::encode_skipped(out, SubscriptionId(5), 128, Some(gone))),
         },
         Case {
             name: "ended-deleted",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::ctrl_c;
-use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch, Error};
+use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch, Error, Lost};
 
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
@@ -102,6 +102,7 @@ pub(crate) async fn run(
                 None
             }
         };
+        tell_lost(&mut consumer);
         let Some(batch) = batch else { break };
         handle(batch, args, wanted, form, &mut out, &mut tally)?;
     }
@@ -122,6 +123,19 @@ async fn flush(consumer: &mut Consumer, json: bool) -> Result<(), Failure> {
             Ok(consumer.flush().await.map(drop)?)
         }
         flushed => Ok(flushed.map(drop)?),
+    }
+}
+
+/// Says what will not come because it is damaged.
+fn tell_lost(consumer: &mut Consumer) {
+    for Lost { partition, from, to, messages, .. } in consumer.take_lost() {
+        let plural = if messages == 1 { "" } else { "s" };
+        let text = format!(
+            "note: {messages} message{plural} lost at offsets {from} to {} of partition \
+             {partition}: the broker's files are damaged, see weir store check",
+            to.saturating_sub(1)
+        );
+        note(false, &text);
     }
 }
 

@@ -478,6 +478,7 @@ fn damage_is_skipped_counted_and_closes_the_partition() {
          ann: consume flights/audit credit=9
          eve: info flights",
         expect![[r#"
+            ann <- lost 2 of 2..4
             ann <- deliver a#1 | b#2 | e#3 | f#4
             eve <- records a | b, next 2 of 0..6
             eve <- Lost { from: 2, to: 4 }
@@ -491,9 +492,46 @@ fn damage_is_skipped_counted_and_closes_the_partition() {
                 ann credit 4 holds 5
             eve <- flights: 7 kept, 0+0..6+1, published 0 refused 0 removed 0
               [audit] built-in g0 lag 2 ready 2 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+            ann <- lost 2 of 2..4
             eve <- flights: 7 kept, 0+0..6+1, published 0 refused 0 removed 2
               [audit] built-in g0 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 0 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 9 holds 0
+        "#]],
+    );
+}
+
+#[test]
+fn every_consumer_hears_what_its_group_has_lost_and_nobody_had_settled() {
+    let mut store = filled("stream/flights/0", 8);
+    let cursor = store.open("group/flights/audit/0").unwrap();
+    store.reset(cursor, 0);
+    store.release(cursor, 3, 5, Level::Disk);
+    store.damage_log("stream/flights/0", 2..6);
+    check_over(
+        store,
+        "stream flights level=disk
+         group flights/audit
+         group flights/board
+         ann: consume flights/audit credit=2
+         bob: consume flights/audit
+         cid: consume flights/board credit=1
+         ann: credit 9
+         cid: credit 9
+         eve: info flights",
+        expect![[r#"
+            ann <- deliver a#1 | b#2
+            cid <- deliver a#1
+            ann <- lost 2 of 2..6
+            bob <- lost 2 of 2..6
+            ann <- deliver g#3 | h#4
+            cid <- lost 4 of 2..6
+            cid <- deliver b#2 | g#3 | h#4
+            eve <- flights: 8 kept, 0..8, published 0 refused 0 removed 6
+              [audit] built-in g0 lag 4 ready 0 in flight 4 delayed 0 parked 0 | delivered 4 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                ann credit 7 holds 4
+                bob credit 0 holds 0
+              [board] built-in g0 lag 4 ready 0 in flight 4 delayed 0 parked 0 | delivered 4 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
+                cid credit 6 holds 4
         "#]],
     );
 }

@@ -480,6 +480,10 @@ impl World {
                 Reply::Stats(stats) => format!("{} <- {}", who(connection), show_stats(&stats)),
                 other => format!("{} <- {other:?}", who(connection)),
             },
+            Effect::Lost { connection, partition, from, to, count, .. } => {
+                let place = if partition > 0 { format!(" in {partition}") } else { String::new() };
+                format!("{} <- lost {count} of {from}..{to}{place}", who(connection))
+            }
             Effect::Ended { connection, reason, .. } => {
                 format!("{} <- ended {reason:?}", who(connection))
             }

@@ -1,0 +1,213 @@
+//! Messages that turn out to be damaged when the group comes to them: how many there were,
+//! and which of them its consumers have not been told of yet.
+//!
+//! Owned by `Group`. Invariants: what is noted is told with the group's next dispatch, to
+//! everybody who is there then; nothing is noted while nobody is; there are never more
+//! stretches than the bound says, and one for each partition beyond it.
+
+use std::ops::Range;
+
+use super::Group;
+use super::consumer::Consumer;
+use super::slot::{MessageId, offset_of, partition_of};
+use crate::effect::Effect;
+use crate::limits;
+
+/// Offsets among which messages are lost.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    partition: u16,
+    from: u64,
+    to: u64,
+    /// Messages of it that nobody had settled.
+    count: u64,
+}
+
+impl Stretch {
+    /// As a consumer is told of it.
+    fn told_to(self, consumer: &Consumer) -> Effect {
+        let Self { partition, from, to, count } = self;
+        let Consumer { connection, subscription, .. } = *consumer;
+        Effect::Lost { connection, subscription, partition, from, to, count }
+    }
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Messages since the owner last asked.
+    count: u64,
+    untold: Vec<Stretch>,
+}
+
+impl Losses {
+    /// Messages that could not be read back since the last call.
+    pub(crate) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.count)
+    }
+
+    /// Neighbours are told together, and so is what is apart where there is much of it.
+    fn note(&mut self, new: Stretch) {
+        let is_much = self.untold.len() >= limits::LOST_STRETCHES_MAX;
+        let last = self.untold.iter_mut().rfind(|one| one.partition == new.partition);
+        match last.filter(|last| is_much || last.to == new.from) {
+            Some(last) => {
+                (last.from, last.to) = (last.from.min(new.from), last.to.max(new.to));
+                last.count += new.count;
+            }
+            None => self.untold.push(new),
+        }
+    }
+}
+
+impl Group {
+    /// `count` messages in `range` are lost that nobody had settled: counted, for the
+    /// operator as removed ones, and noted for the consumers.
+    pub(super) fn note_lost(&mut self, partition: u16, range: Range<u64>, count: u64) {
+        self.lost.count += count;
+        if count > 0 && !self.consumers.is_empty() {
+            let Range { start: from, end: to } = range;
+            self.lost.note(Stretch { partition, from, to, count });
+        }
+    }
+
+    /// The store has no such message any more: noted as lost, and told to the policy.
+    pub(crate) fn lose(&mut self, now_ms: u64, message: MessageId) {
+        let Some(&slot) = self.slot(message) else { return };
+        // What compaction has released it has counted.
+        if !slot.released {
+            let (partition, offset) = (partition_of(message) as u16, offset_of(message));
+            self.note_lost(partition, offset..offset + 1, 1);
+        }
+        self.gone(now_ms, message);
+    }
+
+    /// Tells every consumer what was lost since the last call.
+    pub(super) fn tell_lost(&mut self, effects: &mut Vec<Effect>) {
+        if self.lost.untold.is_empty() {
+            return;
+        }
+        let untold = std::mem::take(&mut self.lost.untold);
+        for consumer in self.consumers.values() {
+            effects.extend(untold.iter().map(|stretch| stretch.told_to(consumer)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use weir_message::{BatchBuilder, encode};
+
+    use super::super::line::Line;
+    use super::super::part::Part;
+    use super::super::slot::State;
+    use super::super::{Identity, Io};
+    use super::*;
+    use crate::command::{ConnectionId, Level, SubscriptionId};
+    use crate::env::Now;
+    use crate::memory_store::MemoryStore;
+    use crate::reader::Reader;
+    use crate::shard::filters::Filters;
+    use crate::store::{Stamp, Store};
+
+    /// A group over a log with `count` messages.
+    fn group(store: &mut MemoryStore, count: u8) -> Group {
+        let log = store.open("orders").expect("opened");
+        let mut builder = BatchBuilder::default();
+        for letter in (b'a'..).take(count.into()) {
+            let mut message = Vec::new();
+            encode(&mut message, "orders", &[], &[], &[letter]);
+            builder.push(&message);
+        }
+        let stamp = Stamp { time_ms: 1, due_ms: 0 };
+        store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
+        let part = Part::resume(store, log, log);
+        let identity = Identity::of_queue("orders".into());
+        Group::new(1, identity, 0, Level::Memory, vec![part])
+    }
+
+    /// Consumer `id`, alone on a connection of that number.
+    fn attach(group: &mut Group, id: u32, credit: u32) {
+        let line = Arc::new(Line::new(ConnectionId(id.into()), 1 << 20));
+        group.attach(0, Consumer::new(id, line, SubscriptionId(7), credit));
+    }
+
+    /// What everybody gets: of messages the number, of losses all.
+    fn dispatch(group: &mut Group, store: &mut MemoryStore) -> Vec<String> {
+        let mut effects = Vec::new();
+        let (mut reader, mut filters) = (Reader::default(), Filters::default());
+        let mut io = Io {
+            now: Now::default(),
+            store,
+            reader: &mut reader,
+            filters: &mut filters,
+            effects: &mut effects,
+        };
+        group.dispatch(&mut io);
+        let text = |effect| match effect {
+            Effect::Deliver { connection, runs, .. } => {
+                let count: u32 = runs.iter().map(|run| run.count).sum();
+                format!("{} gets {count}", connection.0)
+            }
+            Effect::Lost {
+                connection, subscription: SubscriptionId(7), from, to, count, ..
+            } => {
+                format!("{} has lost {count} in {from}..{to}", connection.0)
+            }
+            other => panic!("not expected: {other:?}"),
+        };
+        effects.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_was_taken_and_cannot_be_read_again_is_told_together_to_everybody() {
+        let mut store = MemoryStore::new(0);
+        let mut group = group(&mut store, 5);
+        attach(&mut group, 1, 9);
+        assert_eq!(dispatch(&mut group, &mut store), ["1 gets 5"]);
+        group.leave(0, 1, false, &mut Vec::new());
+        store.damage_log("orders", 1..4);
+        attach(&mut group, 2, 9);
+        attach(&mut group, 3, 0);
+        assert_eq!(
+            dispatch(&mut group, &mut store),
+            ["2 has lost 3 in 1..4", "3 has lost 3 in 1..4", "2 gets 2"]
+        );
+        assert_eq!((group.lost.take_count(), group.lost.take_count()), (3, 0));
+        assert_eq!((group.live(), group.in_state(State::InFlight)), (2, 2));
+        assert!(dispatch(&mut group, &mut store).is_empty(), "once");
+    }
+
+    #[test]
+    fn what_is_lost_while_nobody_is_there_is_counted_only() {
+        let mut store = MemoryStore::new(0);
+        let mut group = group(&mut store, 1);
+        group.note_lost(0, 0..2, 2);
+        attach(&mut group, 1, 9);
+        assert_eq!(dispatch(&mut group, &mut store), ["1 gets 1"]);
+        group.note_lost(0, 5..9, 0);
+        group.note_lost(0, 5..9, 3);
+        group.leave(0, 1, false, &mut Vec::new());
+        assert!(dispatch(&mut group, &mut store).is_empty());
+        attach(&mut group, 2, 0);
+        assert!(dispatch(&mut group, &mut store).is_empty(), "that was before");
+        assert_eq!(group.lost.take_count(), 5);
+    }
+
+    #[test]
+    fn very_many_stretches_are_told_as_few() {
+        let mut store = MemoryStore::new(0);
+        let mut group = group(&mut store, 1);
+        attach(&mut group, 1, 0);
+        let most = limits::LOST_STRETCHES_MAX as u64;
+        for number in 0..=most + 1 {
+            group.note_lost(0, 2 * number..2 * number + 1, 1);
+        }
+        let told = dispatch(&mut group, &mut store);
+        assert_eq!(told.len() as u64, most);
+        let (from, to) = (2 * most - 2, 2 * most + 3);
+        assert_eq!(told.last(), Some(&format!("1 has lost 3 in {from}..{to}")));
+    }
+}
