@@ -143,7 +143,9 @@ impl Shard {
         for (partition, &log) in found.parts.iter().enumerate() {
             let cursor_name = cursor_name(&found.name, name, partition);
             let is_known = self.store.has(&cursor_name);
-            let start = found.offset_of(&*self.store, partition, config.start);
+            // What is published from now on is not passed over, whatever was asked for.
+            let end = self.store.bounds(log).end;
+            let start = found.offset_of(&*self.store, partition, config.start).min(end);
             let store = &mut *self.store;
             match store.open(&cursor_name) {
                 Ok(cursor) if is_known => parts.push(Part::resume(store, log, cursor)),

@@ -268,7 +268,9 @@ impl Shard {
             return;
         }
         if let Some(expires_ms) = stream.oldest_expires_ms(&*self.store, &mut self.reader) {
-            stream.armed_ms = now.steady_ms + expires_ms.saturating_sub(now.wall_ms).max(1);
+            // Due, and kept: a clock that was set back has one behind it that is not.
+            let left_ms = expires_ms.checked_sub(now.wall_ms).filter(|left_ms| *left_ms > 0);
+            stream.armed_ms = now.steady_ms + left_ms.unwrap_or(limits::RETAIN_AGAIN_MS);
             self.deadlines.insert((stream.armed_ms, Owner::Stream(id)));
         }
         self.reader.clear();

@@ -27,6 +27,8 @@ pub(super) struct Replay {
     logs: HashMap<u64, Log>,
     /// Ends that the checkpoint knew: records of level memory may have been last.
     ends: HashMap<u64, u64>,
+    /// Latest times of appends that the checkpoint knew: of which append nobody knows.
+    times_max: HashMap<u64, u64>,
     catalogue: CatalogueState,
     snapshots: BTreeMap<String, Bytes>,
     next_log: u64,
@@ -76,6 +78,7 @@ impl Replay {
         let mut replay = Self {
             logs: HashMap::new(),
             ends: HashMap::new(),
+            times_max: HashMap::new(),
             catalogue,
             snapshots: content.snapshots.iter().cloned().collect(),
             next_log: content.next_log,
@@ -98,7 +101,7 @@ impl Replay {
             if !log.is_cursor() {
                 log.damage = state.damage.iter().copied().collect::<Ranges>();
             }
-            log.time_max_ms = state.time_max_ms;
+            replay.times_max.insert(state.log, state.time_max_ms);
             replay.ends.insert(state.log, state.end);
             if state.damage.is_empty() || log.damage.end() < state.end {
                 replay.kept_ends.insert(state.log, state.kept_end);
@@ -128,6 +131,7 @@ impl Replay {
         let lost = log.damage.minus(&log.released, log.start);
         self.met.insert(log.number, segment.end);
         for block in &segment.blocks {
+            log.time_max_ms = log.time_max_ms.max(block.time_max_ms);
             let released: u64 = {
                 let below = log.start.clamp(block.base, block.end) - block.base;
                 let inside = log.released.within(block.base, block.end);
@@ -388,10 +392,11 @@ impl Replay {
         let bytes_live = all * live / entry.b.max(1);
         self.met.insert(entry.log, end);
         log.damage = log.damage.minus(&Ranges::from_iter([(base, end)]), 0);
-        log.time_max_ms = log.time_max_ms.max(entry.c);
         let known_end = log.end.max(end);
         // What was filed is in segments already.
-        if live > 0 && base >= log.filed_end() {
+        if live == 0 || base < log.filed_end() {
+            log.time_max_ms = log.time_max_ms.max(entry.c);
+        } else {
             let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
             log.end = base;
             log.append(stamp, entry.level, entry.b as u32, bytes_live, Body::Journal(place));
@@ -420,6 +425,8 @@ impl Replay {
             }
             log.end = log.end.max(known).max(log.start);
             log.stable = log.end;
+            let latest = self.times_max.get(number).copied().unwrap_or(0);
+            log.time_max_ms = log.time_max_ms.max(latest);
         }
         self.close_suspects(report);
         for log in self.logs.values_mut() {

@@ -1,8 +1,13 @@
 //! Streams: groups, partitions, retention, seeking, reading.
 
 use expect_test::expect;
+use weir_message::Batch;
 
 use super::script::check;
+use crate::command::{Command, ConnectionId, DestinationId, Publish, Rows, StreamConfig};
+use crate::env::Now;
+use crate::memory_store::MemoryStore;
+use crate::shard::Shard;
 
 #[test]
 fn every_group_gets_every_message_once() {
@@ -221,6 +226,66 @@ fn retention_by_age() {
                 ann credit 8 holds 1
         "#]],
     );
+}
+
+#[test]
+fn a_group_that_is_to_start_behind_the_end_starts_at_the_end() {
+    check(
+        "stream flights
+         eve: publish flights a
+         group flights/audit start=offset:7
+         ann: consume flights/audit credit=9
+         eve: publish flights b c",
+        expect![[r#"
+            eve <- published 1: Ok(Memory)
+            eve <- published 2: Ok(Memory)
+            ann <- deliver b#1 c#2
+        "#]],
+    );
+}
+
+/// A clock that is set back leaves messages behind that look older than what lies before
+/// them: they go when that would have, and the shard does not ask for them all the time.
+#[test]
+fn a_message_too_old_behind_a_later_one_is_no_reason_to_wake_all_the_time() {
+    let mut shard = Shard::new(Box::new(MemoryStore::new(0)), 1_000..1_100);
+    let config = StreamConfig { age_ms_max: 1_000, messages_max: 1, ..StreamConfig::default() };
+    let id = DestinationId(1);
+    let mut now = Now { steady_ms: 0, wall_ms: 100_000 };
+    let create = Command::CreateStream { id, name: "flights".into(), config };
+    turn(&mut shard, now, [create, publish(id, "a")]);
+    now = Now { steady_ms: 10, wall_ms: 50_000 };
+    turn(&mut shard, now, [publish(id, "b")]);
+    let mut wakes = 0;
+    while let Some(due_ms) = shard.next_deadline() {
+        now.wall_ms += due_ms - now.steady_ms;
+        now.steady_ms = due_ms;
+        turn(&mut shard, now, []);
+        wakes += 1;
+    }
+    assert_eq!(now.wall_ms, 101_001, "as old as what was published before it, and removed");
+    assert!(wakes < 60, "woken {wakes} times");
+}
+
+/// One turn of a shard.
+fn turn(shard: &mut Shard, now: Now, commands: impl IntoIterator<Item = Command>) {
+    let mut effects = Vec::new();
+    shard.tick(now, &mut effects);
+    commands.into_iter().for_each(|command| shard.apply(now, command, &mut effects));
+    shard.commit(now, &mut effects).expect("memory does not fail");
+}
+
+fn publish(destination: DestinationId, payload: &str) -> Command {
+    let mut message = Vec::new();
+    weir_message::encode(&mut message, "flights", b"", &[], payload.as_bytes());
+    Command::Publish(Publish {
+        destination,
+        connection: ConnectionId(1),
+        receipt: None,
+        batch: Batch::of_one(message.into()),
+        rows: Rows::new(),
+        delay_ms: 0,
+    })
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_core::command::Level;
 use weir_core::env::{Clock, Now};
 use weir_core::store::{Bounds, LogId, Stamp, Store, StoreError};
-use weir_message::BatchBuilder;
+use weir_message::{Batch, BatchBuilder};
 
 use crate::format::{CheckpointContent, FILE_HEAD_BYTES};
 use crate::sim::SimFiles;
@@ -73,6 +73,15 @@ impl Life {
 
     fn append_to(&mut self, log: LogId, level: Level) -> Result<(), StoreError> {
         self.append_payload(log, level, b"payload")
+    }
+
+    /// Appends a message that was published at that time.
+    fn append_at(&mut self, time_ms: u64) {
+        let mut message = Vec::new();
+        weir_message::encode(&mut message, "s", b"", &[], b"payload");
+        let end = self.store.bounds(self.log).end;
+        let (stamp, batch) = (Stamp { time_ms, due_ms: 0 }, Batch::of_one(message.into()));
+        self.store.append(self.log, end, stamp, batch, Level::Disk).unwrap();
     }
 
     fn append_payload(
@@ -235,6 +244,28 @@ fn messages_in_memory_that_a_checkpoint_knew_are_gone_with_the_process() {
     let life = Life::of(&files, small_files(), QUEUE);
     assert!(life.journal.report().checkpoint > 0, "none was made");
     assert_eq!(life.bounds(), (3, 3));
+}
+
+/// Which append was the latest the checkpoint does not say: not each of those before it.
+#[test]
+fn a_time_is_found_again_before_what_a_checkpoint_knew_as_the_latest() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, late_checkpoints(), QUEUE);
+    life.make_checkpoints();
+    for time_ms in [1_000, 2_000, 3_000] {
+        life.append_at(time_ms);
+    }
+    let known = || checkpoint(&files).logs.into_iter().find(|log| log.name == QUEUE);
+    let other = life.store.open("queue/other").unwrap();
+    while known().is_none_or(|log| log.time_max_ms < 3_000) {
+        life.append_to(other, Level::Disk).unwrap();
+        life.write();
+    }
+    assert_eq!(known().unwrap().segments, 0, "they are still in the journal");
+    life.end();
+    let life = Life::of(&files, late_checkpoints(), QUEUE);
+    let found = [1_000, 1_001, 2_000, 3_000, 3_001].map(|at| life.store.offset_at(life.log, at));
+    assert_eq!(found, [0, 1, 1, 2, 3]);
 }
 
 /// A broker that gave offsets again has told of them before it did.
