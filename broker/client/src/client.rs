@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use weir_protocol::{Consume, HelloAnswer, Request, RequestId, Subscribe, encode_request};
 
 use crate::driver::random;
 use crate::inbox::{Inbox, Source};
-use crate::shared::{ConnectionState, Pending, Reply, Shared};
+use crate::pending::{Asked, Pending, Reply};
+use crate::shared::{ConnectionState, Shared};
 use crate::subscription::open_inbox;
 use crate::{
     ConnectOptions, ConsumeOptions, Consumer, Delivery, Error, Message, Publisher,
@@ -49,7 +50,8 @@ pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     driver: Mutex<Option<JoinHandle<()>>>,
     hello: HelloAnswer,
-    replies: OnceCell<Replies>,
+    /// Held across the wait for the broker, so that it is asked once.
+    replies: tokio::sync::Mutex<Option<Arc<Replies>>>,
 }
 
 /// The one subscription on which answers to requests arrive.
@@ -68,11 +70,14 @@ impl Drop for Handle {
 }
 
 impl Handle {
+    fn new(shared: Arc<Shared>, driver: Option<JoinHandle<()>>, hello: HelloAnswer) -> Self {
+        Self { shared, driver: Mutex::new(driver), hello, replies: tokio::sync::Mutex::default() }
+    }
+
     /// For tests that are the driver themselves.
     #[cfg(test)]
     pub(crate) fn without_driver(shared: Arc<Shared>) -> Self {
-        let driver = Mutex::new(None);
-        Self { shared, driver, hello: HelloAnswer::default(), replies: OnceCell::new() }
+        Self::new(shared, None, HelloAnswer::default())
     }
 
     /// Sends a request and waits for its answer: the usual time, and `extra`.
@@ -109,43 +114,6 @@ impl Handle {
     }
 }
 
-/// A request that was asked. Dropping it forgets the request.
-pub(crate) struct Asked<'a> {
-    shared: &'a Shared,
-    id: u32,
-    answer: oneshot::Receiver<Result<Reply, Error>>,
-}
-
-impl<'a> Asked<'a> {
-    pub(crate) fn new(
-        shared: &'a Shared,
-        id: u32,
-        answer: oneshot::Receiver<Result<Reply, Error>>,
-    ) -> Self {
-        Self { shared, id, answer }
-    }
-
-    /// Waits for the answer: the usual time, and `extra`.
-    pub(crate) async fn answer(
-        mut self,
-        what: &'static str,
-        extra: Duration,
-    ) -> Result<Reply, Error> {
-        let after = self.shared.options.request_timeout + extra;
-        match tokio::time::timeout(after, &mut self.answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::Closed),
-            Err(_) => Err(Error::Timeout { what, after }),
-        }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.shared.lock().pending.remove(&self.id);
-    }
-}
-
 impl Client {
     /// Connects to `address` (`host`, `host:port` or `weir://host:port`; the port is
     /// 7117 if left out) with default options.
@@ -166,8 +134,7 @@ impl Client {
         let hello = connection.hello.clone();
         let shared = Arc::new(Shared::new(options));
         let driver = driver::drive(shared.clone(), address.to_owned(), connection);
-        let driver = Mutex::new(Some(tokio::spawn(driver)));
-        let handle = Handle { shared, driver, hello, replies: OnceCell::new() };
+        let handle = Handle::new(shared, Some(tokio::spawn(driver)), hello);
         Ok(Self { handle: Arc::new(handle) })
     }
 
@@ -314,25 +281,7 @@ impl Client {
     /// [`Error::NoResponders`] when nobody listens, [`Error::Refused`] when a policy
     /// refused the request, [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn request(&self, message: &Message<'_>, wait: Duration) -> Result<Delivery, Error> {
-        let replies = self.handle.replies.get_or_try_init(|| self.open_replies()).await?;
-        let token = replies.next.fetch_add(1, Ordering::Relaxed);
-        let (caller, answer) = oneshot::channel();
-        replies.inbox.replies().expect("made for replies").insert(token, caller);
-        let _forget = ForgetReply { inbox: &replies.inbox, token };
-        let reply_to = format!("{}.{token}", replies.prefix);
-        let request = message.clone().header(REPLY_TO, &reply_to);
-        let exchange = async {
-            let receipt = self.publish_confirmed(&[request]).await?;
-            if let Some(refusal) = receipt.refusals.into_iter().next() {
-                let error = weir_protocol::WireError::new(refusal.code, refusal.message);
-                return Err(Error::Refused(error));
-            }
-            if receipt.reached + receipt.stored == 0 {
-                return Err(Error::NoResponders { subject: message.subject().to_owned() });
-            }
-            answer.await.map_err(|_| Error::Closed)
-        };
-        tokio::time::timeout(wait, exchange)
+        tokio::time::timeout(wait, self.exchange(message))
             .await
             .unwrap_or(Err(Error::Timeout { what: "request", after: wait }))
     }
@@ -364,6 +313,38 @@ impl Client {
             // A driver that panicked has closed the socket as well.
             let _ = driver.await;
         }
+    }
+
+    /// Publishes a request and waits for the first answer, however long that takes.
+    async fn exchange(&self, message: &Message<'_>) -> Result<Delivery, Error> {
+        let replies = self.replies().await?;
+        let token = replies.next.fetch_add(1, Ordering::Relaxed);
+        let (caller, answer) = oneshot::channel();
+        replies.inbox.replies().expect("made for replies").insert(token, caller);
+        let _forget = ForgetReply { inbox: &replies.inbox, token };
+        let reply_to = format!("{}.{token}", replies.prefix);
+        let request = message.clone().header(REPLY_TO, &reply_to);
+        let receipt = self.publish_confirmed(&[request]).await?;
+        if let Some(refusal) = receipt.refusals.into_iter().next() {
+            let error = weir_protocol::WireError::new(refusal.code, refusal.message);
+            return Err(Error::Refused(error));
+        }
+        if receipt.reached + receipt.stored == 0 {
+            return Err(Error::NoResponders { subject: message.subject().to_owned() });
+        }
+        answer.await.map_err(|_| Error::Closed)
+    }
+
+    /// Where answers arrive: asked for by the first request, and again by the first one
+    /// after the broker has ended it.
+    async fn replies(&self) -> Result<Arc<Replies>, Error> {
+        let mut place = self.handle.replies.lock().await;
+        if let Some(replies) = place.as_ref().filter(|replies| !replies.inbox.is_ended()) {
+            return Ok(replies.clone());
+        }
+        let replies = Arc::new(self.open_replies().await?);
+        *place = Some(replies.clone());
+        Ok(replies)
     }
 
     async fn open_replies(&self) -> Result<Replies, Error> {

@@ -19,7 +19,8 @@ use weir_protocol::{
 use crate::inbox::Inbox;
 use crate::limits::READ_BYTES;
 use crate::line::{self, Line};
-use crate::shared::{Pending, Reply, Shared, Taken};
+use crate::pending::{Pending, Reply};
+use crate::shared::{Shared, Taken};
 use crate::{ConnectOptions, Error, Lost};
 
 /// Port where none is named.

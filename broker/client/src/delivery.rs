@@ -47,9 +47,27 @@ impl DeliveryBatch {
     }
 
     /// Gives all of them back; ready again after `delay_ms`, or when the policy
-    /// says so for 0.
+    /// says so for 0. More than 7 days count as 7 days.
     pub fn nack(&self, delay_ms: u32) {
         self.settle(Verb::Nack { delay_ms });
+    }
+
+    /// Keeps the first `count` of them. What is behind them; `None` when that is nothing.
+    pub(crate) fn split_off(&mut self, count: usize) -> Option<Self> {
+        let mut rows = count;
+        let at = self.runs.iter().position(|run| {
+            let is_behind = run.batch.len() > rows;
+            rows -= if is_behind { 0 } else { run.batch.len() };
+            is_behind
+        })?;
+        let mut runs = self.runs.split_off(at);
+        if rows > 0 {
+            let mut head = runs[0].clone();
+            keep_rows(&mut head, rows);
+            self.runs.push(head);
+            skip_rows(&mut runs[0], rows);
+        }
+        Some(Self { inbox: self.inbox.clone(), epoch: self.epoch, runs })
     }
 
     /// Delivery tags of all of them.
@@ -133,6 +151,14 @@ impl BatchIntoIter {
         self.batch.runs = runs;
         (!self.batch.runs.is_empty()).then_some(self.batch)
     }
+}
+
+/// Takes all but the first `rows` messages off a run.
+fn keep_rows(run: &mut Run, rows: usize) {
+    let end = run.batch.start(rows);
+    run.batch.bytes.truncate(end);
+    run.batch.ends.truncate(rows);
+    run.header.count = rows as u32;
 }
 
 /// Takes the first `rows` messages off a run.
@@ -221,7 +247,7 @@ impl<'a> DeliveryRef<'a> {
     }
 
     /// Gives it back; ready again after `delay_ms`, or when the policy says so
-    /// for 0.
+    /// for 0. More than 7 days count as 7 days.
     pub fn nack(&self, delay_ms: u32) {
         self.settle(Verb::Nack { delay_ms });
     }
@@ -232,6 +258,7 @@ impl<'a> DeliveryRef<'a> {
     }
 
     /// Keeps it longer: the lease runs for `by_ms` from now, 0 for the plan's length.
+    /// More than 7 days count as 7 days.
     pub fn extend(&self, by_ms: u32) {
         self.settle(Verb::Extend { by_ms });
     }
@@ -341,7 +368,7 @@ impl Delivery {
     }
 
     /// Gives it back; ready again after `delay_ms`, or when the policy says so
-    /// for 0.
+    /// for 0. More than 7 days count as 7 days.
     pub fn nack(&self, delay_ms: u32) {
         self.settle(Verb::Nack { delay_ms });
     }
@@ -352,6 +379,7 @@ impl Delivery {
     }
 
     /// Keeps it longer: the lease runs for `by_ms` from now, 0 for the plan's length.
+    /// More than 7 days count as 7 days.
     pub fn extend(&self, by_ms: u32) {
         self.settle(Verb::Extend { by_ms });
     }

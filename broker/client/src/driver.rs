@@ -86,8 +86,28 @@ async fn reconnect(
     }
 }
 
-/// Refusals of the hello that the next attempt would meet again.
+/// Refusals of the hello that the next attempt would meet again. `HelloFirst` is none of
+/// them: this client says hello first, and is told so when its hello came too late.
 fn is_final(reason: &Error) -> bool {
-    let finals = [ErrorCode::Unauthorized, ErrorCode::UnsupportedVersion, ErrorCode::HelloFirst];
+    let finals = [ErrorCode::Unauthorized, ErrorCode::UnsupportedVersion];
     reason.refusal().is_some_and(|error| finals.contains(&error.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_protocol::WireError;
+
+    use super::*;
+
+    #[test]
+    fn a_hello_that_came_too_late_is_said_again() {
+        for (code, expected) in [
+            (ErrorCode::Unauthorized, true),
+            (ErrorCode::UnsupportedVersion, true),
+            (ErrorCode::HelloFirst, false),
+        ] {
+            let refused = Error::Refused(WireError::new(code, "no"));
+            assert_eq!(is_final(&refused), expected, "{code:?}");
+        }
+    }
 }

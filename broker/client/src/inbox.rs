@@ -12,8 +12,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
+use weir_protocol::limits::{CREDIT_MAX, DELAY_MS_MAX};
 use weir_protocol::{
-    Consume, Request, RequestId, Run, Subscribe, SubscriptionId, TagRange, Verb, encode_settle,
+    Consume, Request, RequestId, Run, SettleCount, Subscribe, SubscriptionId, TagRange, Verb,
+    encode_settle,
 };
 
 use crate::limits::{LAG_WAIT, SETTLE_RANGES_MAX};
@@ -73,6 +75,8 @@ struct Settlements {
     void: u64,
     /// Those of which a flush has told.
     told: u64,
+    /// What the broker counted of those of which none has told.
+    counted: SettleCount,
     verbs: Vec<(Verb, Vec<TagRange>)>,
 }
 
@@ -132,7 +136,9 @@ impl Inbox {
             Source::Channel(body) | Source::Replies(body, _) => Request::Subscribe(body.clone()),
             Source::Consumer(body) => {
                 let mut body = body.clone();
-                body.credit += self.credit_added.load(Ordering::Relaxed);
+                // No connection is given more: the broker would refuse the consumer.
+                let room = CREDIT_MAX.saturating_sub(body.credit);
+                body.credit += self.credit_added.load(Ordering::Relaxed).min(room);
                 Request::Consume(body)
             }
         }
@@ -148,7 +154,8 @@ impl Inbox {
 
     /// For [`crate::shared::State::add_credit`] alone, which holds the lock.
     pub(crate) fn add_credit(&self, amount: u32) {
-        self.credit_added.fetch_add(amount, Ordering::Relaxed);
+        let added = self.credit_added.load(Ordering::Relaxed).saturating_add(amount);
+        self.credit_added.store(added, Ordering::Relaxed);
     }
 
     /// Messages missed because reader or network were too slow.
@@ -313,6 +320,11 @@ impl Inbox {
         }
     }
 
+    /// Whether nothing more will come.
+    pub(crate) fn is_ended(&self) -> bool {
+        lock(&self.queue).ended.is_some()
+    }
+
     /// A new epoch. What a consumer has not looked at yet is dropped: the broker
     /// hands it out again. What a channel delivered stays.
     pub(crate) fn connection_lost(&self) {
@@ -326,17 +338,20 @@ impl Inbox {
         let epoch = queue.epoch;
         drop(queue);
         let mut settlements = lock(&self.settlements);
-        let Settlements { noted, told, .. } = *settlements;
-        *settlements = Settlements { epoch, noted, void: noted, told, ..Settlements::default() };
+        let Settlements { noted, told, counted, .. } = *settlements;
+        *settlements =
+            Settlements { epoch, noted, void: noted, told, counted, ..Settlements::default() };
     }
 
-    /// Notes a settlement for the writer.
+    /// Notes a settlement for the writer, within the protocol's limits: a frame beyond
+    /// them would end the connection.
     pub(crate) fn settle(
         self: &Arc<Self>,
         epoch: u32,
         verb: Verb,
         runs: impl IntoIterator<Item = TagRun>,
     ) {
+        let verb = within_limits(verb);
         let mut settlements = lock(&self.settlements);
         if settlements.epoch != epoch {
             return;
@@ -373,9 +388,22 @@ impl Inbox {
         (noted > told).then_some(Untold { epoch, last: if lost { void } else { noted }, lost })
     }
 
-    /// A flush knows what became of these, or that nobody does.
-    pub(crate) fn told(&self, of: Untold) {
+    /// A flush knows what became of these, or that nobody does. What was counted.
+    pub(crate) fn told(&self, of: Untold) -> SettleCount {
         lock(&self.settlements).told = of.last;
+        self.take_counted()
+    }
+
+    /// The broker answered a flush, whether or not somebody still waits for it.
+    pub(crate) fn counted(&self, count: SettleCount) {
+        let mut settlements = lock(&self.settlements);
+        settlements.counted.done += count.done;
+        settlements.counted.unknown += count.unknown;
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_counted(&self) -> SettleCount {
+        std::mem::take(&mut lock(&self.settlements).counted)
     }
 
     /// What was noted, ordered and joined, in portions that fit a frame.
@@ -394,6 +422,14 @@ impl Inbox {
             portions.push((verb, ranges));
         }
         portions
+    }
+}
+
+fn within_limits(verb: Verb) -> Verb {
+    match verb {
+        Verb::Nack { delay_ms } => Verb::Nack { delay_ms: delay_ms.min(DELAY_MS_MAX) },
+        Verb::Extend { by_ms } => Verb::Extend { by_ms: by_ms.min(DELAY_MS_MAX) },
+        Verb::Ack | Verb::Reject { .. } => verb,
     }
 }
 
@@ -431,63 +467,4 @@ fn join_ranges(ranges: &mut Vec<TagRange>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ranges(pairs: &[(u64, u64)]) -> Vec<TagRange> {
-        pairs.iter().map(|&(first, last)| TagRange { first, last }).collect()
-    }
-
-    fn consumer() -> Arc<Inbox> {
-        let shared = Arc::new(Shared::new(crate::ConnectOptions::default()));
-        let source = Source::Consumer(Consume::default());
-        Arc::new(Inbox::new(SubscriptionId(1), source, 0, &shared))
-    }
-
-    #[test]
-    fn acks_in_any_order_become_few_ranges() {
-        let inbox = consumer();
-        for tag in (1..=1000).rev().filter(|tag| tag % 500 != 0) {
-            inbox.settle(0, Verb::Ack, [TagRun { first: tag, count: 1 }]);
-        }
-        inbox.settle(0, Verb::Nack { delay_ms: 5 }, [TagRun { first: 500, count: 1 }]);
-        assert_eq!(
-            inbox.take_settlements(),
-            vec![
-                (Verb::Ack, ranges(&[(1, 499), (501, 999)])),
-                (Verb::Nack { delay_ms: 5 }, ranges(&[(500, 500)])),
-            ]
-        );
-        assert!(inbox.take_settlements().is_empty());
-    }
-
-    #[test]
-    fn settlements_of_a_lost_connection_are_void() {
-        let inbox = consumer();
-        inbox.settle(0, Verb::Ack, [TagRun { first: 1, count: 4 }]);
-        inbox.connection_lost();
-        assert!(inbox.take_settlements().is_empty());
-        inbox.settle(0, Verb::Ack, [TagRun { first: 5, count: 1 }]);
-        assert!(inbox.take_settlements().is_empty());
-        inbox.settle(1, Verb::Ack, [TagRun { first: 1, count: 1 }]);
-        assert_eq!(inbox.take_settlements(), vec![(Verb::Ack, ranges(&[(1, 1)]))]);
-    }
-
-    #[test]
-    fn tag_zero_is_never_settled() {
-        let inbox = consumer();
-        inbox.settle(0, Verb::Ack, [TagRun { first: 0, count: 3 }]);
-        assert!(inbox.take_settlements().is_empty());
-    }
-
-    #[test]
-    fn many_ranges_are_split_into_frames() {
-        let inbox = consumer();
-        for index in 0..SETTLE_RANGES_MAX as u64 + 1 {
-            inbox.settle(0, Verb::Ack, [TagRun { first: 1 + 2 * index, count: 1 }]);
-        }
-        let lengths: Vec<_> =
-            inbox.take_settlements().iter().map(|(_, ranges)| ranges.len()).collect();
-        assert_eq!(lengths, vec![SETTLE_RANGES_MAX, 1]);
-    }
-}
+mod tests;

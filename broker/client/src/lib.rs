@@ -102,6 +102,7 @@ mod lost;
 mod message;
 mod options;
 mod outgoing;
+mod pending;
 mod publisher;
 mod requests;
 mod shared;

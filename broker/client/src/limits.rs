@@ -31,3 +31,7 @@ pub const CALLER_BYTES_MAX: usize = 64 * 1024;
 pub const READ_BYTES: usize = 256 * 1024;
 /// Deliveries in flight to one consumer when nothing else is asked for.
 pub const CREDIT: u32 = 256;
+/// Longest that the broker is asked to wait for a pull; a longer one asks again. The
+/// protocol's limit.
+pub const PULL_WAIT_MAX: Duration =
+    Duration::from_millis(weir_protocol::limits::PULL_WAIT_MS_MAX as u64);

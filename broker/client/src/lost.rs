@@ -3,7 +3,7 @@
 use crate::limits::LOST_STRETCHES_MAX;
 
 /// Messages of a queue or group that are damaged where the broker keeps them: it went on
-/// behind them, and nobody gets them.
+/// behind them, and cannot deliver them.
 ///
 /// Tell whoever runs the broker. With the broker stopped, `weir store check` names the
 /// damage. Files that are put back as they were bring the messages back, or

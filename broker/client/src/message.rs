@@ -3,6 +3,7 @@
 
 use weir_message::{HEADER_NAME_BYTES_MAX, HEADERS_MAX, Header, KEY_BYTES_MAX, SUBJECT_BYTES_MAX};
 use weir_protocol::PublishBuilder;
+use weir_protocol::limits::DELAY_MS_MAX;
 
 use crate::Error;
 
@@ -63,7 +64,8 @@ impl<'a> Message<'a> {
         self.push_header(Header { name, value, text: false })
     }
 
-    /// Asks queues to show the message to their consumers only after `delay_ms`.
+    /// Asks queues to show the message to their consumers only after `delay_ms`, 7 days
+    /// at most: a longer delay makes the message invalid.
     #[must_use]
     pub fn delay_ms(mut self, delay_ms: u32) -> Self {
         self.delay_ms = delay_ms;
@@ -117,6 +119,8 @@ impl<'a> Message<'a> {
             "there are more than 64 headers"
         } else if self.longest_name > HEADER_NAME_BYTES_MAX {
             "a header's name is longer than 255 bytes"
+        } else if self.delay_ms > DELAY_MS_MAX {
+            "the delay is longer than 7 days"
         } else {
             return Ok(());
         };
@@ -162,5 +166,7 @@ mod tests {
         let many = (0..65).fold(Message::new("s"), |message, _| message.header("h", "v"));
         assert!(many.check().is_err());
         assert!(Message::new("s").header(&"n".repeat(256), "v").check().is_err());
+        assert!(Message::new("s").delay_ms(DELAY_MS_MAX).check().is_ok());
+        assert!(Message::new("s").delay_ms(DELAY_MS_MAX + 1).check().is_err());
     }
 }

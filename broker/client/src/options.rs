@@ -125,8 +125,8 @@ impl Default for SubscribeOptions {
 /// How to consume a queue or a group.
 #[derive(Clone, Debug)]
 pub struct ConsumeOptions {
-    /// Deliveries that may be in flight to this consumer. 0 for a consumer that
-    /// only [pulls](crate::Consumer::pull).
+    /// Deliveries that may be in flight to this consumer, up to 65,536. 0 for a consumer
+    /// that only [pulls](crate::Consumer::pull).
     pub credit: u32,
     /// Name of this consumer, shown in lists and handed to the delivery policy.
     pub name: Option<String>,

@@ -4,9 +4,11 @@
 //! comes next (the writer, another publisher, a full frame) closes it. So batches
 //! form from what is there, and nobody waits for one to fill.
 //!
-//! Control frames outlive a lost connection if the writer had not taken them, but for
-//! those that mean something to this connection alone: settlements, whose tags would
-//! be other deliveries' on the next one, and credit, which the next one begins with.
+//! Control frames outlive a lost connection if the writer had not taken them, and if
+//! somebody still waits for their answer, but for those that mean something to this
+//! connection alone: settlements, whose tags would be other deliveries' on the next one,
+//! and credit, which the next one begins with. What resumes subscriptions is of one
+//! connection too, and leaves first.
 //!
 //! Invariant: an open frame is the last thing in `publish`, holds one message at
 //! least between calls, and becomes valid when it is closed.
@@ -14,6 +16,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use weir_protocol::limits::PREFIX_BYTES;
 use weir_protocol::{PublishBuilder, RequestId};
 
 use crate::limits::{FRAME_BYTES_TARGET, FRAME_MESSAGES_MAX};
@@ -56,9 +59,12 @@ pub(crate) struct Outgoing {
     pub(crate) publish_ids: Vec<u32>,
     /// Messages in `publish` that nobody waits for.
     pub(crate) unconfirmed: u64,
+    /// Asks for subscriptions again: of this connection alone, before all else.
+    pub(crate) resumes: Vec<u8>,
     /// Control frames.
     pub(crate) control: Vec<u8>,
-    /// Ids of the requests in `control` that outlive the connection.
+    /// Ids of the requests in `control` that outlive the connection, one for each of
+    /// its frames that is not bound.
     pub(crate) control_ids: Vec<u32>,
     /// Where in `control` there are frames for this connection alone, in order.
     bound: Vec<Range<usize>>,
@@ -146,13 +152,17 @@ impl Outgoing {
         Some((open.id, FrameInFlight { receipt, first, count, message_bytes, copy }))
     }
 
-    /// Moves every publish frame into `out`, which is empty, and leaves its
-    /// allocation for the next ones. The open frame must have been closed.
+    /// Moves every publish frame into `out`, which is empty, behind what resumes
+    /// subscriptions, and leaves its allocation for the next ones. The open frame must
+    /// have been closed.
     pub(crate) fn take_publish(&mut self, out: &mut Vec<u8>) {
         assert!(self.open.is_none(), "only closed frames are written");
         std::mem::swap(&mut self.publish, out);
         self.publish.clear();
         self.publish_ids.clear();
+        if !self.resumes.is_empty() {
+            out.splice(0..0, std::mem::take(&mut self.resumes));
+        }
     }
 
     /// Writes control frames that are for this connection alone.
@@ -171,6 +181,7 @@ impl Outgoing {
 
     /// The connection is gone: drops the control frames that were for it alone.
     pub(crate) fn drop_bound(&mut self) {
+        self.resumes.clear();
         let mut kept = Vec::new();
         let mut end = 0;
         for frames in self.bound.drain(..) {
@@ -181,10 +192,34 @@ impl Outgoing {
         self.control = kept;
     }
 
+    /// Drops the control frames whose ids `keep` does not want. Nothing is bound: the
+    /// next connection has not begun.
+    pub(crate) fn retain_questions(&mut self, keep: impl Fn(u32) -> bool) {
+        assert!(self.bound.is_empty(), "what is bound has no id");
+        let mut kept = Vec::new();
+        let mut rest = &self.control[..];
+        self.control_ids.retain(|&id| {
+            let (frame, behind) = rest.split_at(frame_len(rest));
+            rest = behind;
+            let is_kept = keep(id);
+            if is_kept {
+                kept.extend_from_slice(frame);
+            }
+            is_kept
+        });
+        self.control = kept;
+    }
+
     /// Puts a closed confirmed frame in front of everything that waits.
     pub(crate) fn put_first(&mut self, id: u32, frame: &[u8]) {
         assert!(self.open.is_none(), "an open frame knows where it starts");
         self.publish.splice(0..0, frame.iter().copied());
         self.publish_ids.insert(0, id);
     }
+}
+
+/// Length of the frame that `bytes` begin with, its prefix included.
+fn frame_len(bytes: &[u8]) -> usize {
+    let prefix = bytes.first_chunk::<PREFIX_BYTES>().expect("one frame for each id");
+    PREFIX_BYTES + u32::from_be_bytes(*prefix) as usize
 }

@@ -9,7 +9,7 @@ use weir_protocol::{
     PolicyStatusAnswer, Purge, QueueInfo, Read, Request, Seek, Start, StreamInfo, Target,
 };
 
-use crate::shared::Reply;
+use crate::pending::Reply;
 use crate::{Client, DeliveryBatch, Error};
 
 /// A range of a stream's partition.

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
+use weir_protocol::limits::CREDIT_MAX;
 use weir_protocol::{
-    Body, HelloAnswer, Published, Records, RequestId, SubscriptionId, encode_credit, encode_request,
+    HelloAnswer, Published, RequestId, SubscriptionId, encode_credit, encode_request,
 };
 
 use crate::inbox::Inbox;
 use crate::line::Line;
 use crate::outgoing::{FrameInFlight, Outgoing};
+use crate::pending::{Pending, Reply};
 use crate::publisher::ReceiptState;
 use crate::{ConnectOptions, Error, Message};
 
@@ -32,25 +34,6 @@ pub enum ConnectionState {
     },
     /// For good.
     Closed,
-}
-
-/// An answer to a request.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Ok(Body),
-    Records(Records),
-}
-
-/// Who waits for an answer.
-#[derive(Debug)]
-pub(crate) enum Pending {
-    /// A caller. When the answer is yes, the inbox counts as established: it is
-    /// asked for again on the next connection.
-    Caller(oneshot::Sender<Result<Reply, Error>>, Option<Arc<Inbox>>),
-    /// The driver, which asked for this subscription again.
-    Resume(Arc<Inbox>),
-    /// Nobody.
-    Nobody,
 }
 
 /// Everything behind the lock.
@@ -127,12 +110,37 @@ impl State {
         id
     }
 
+    /// A caller waits for this answer no more, if it has not got it. Without a connection
+    /// the question has not left, and is withdrawn.
+    pub(crate) fn forget(&mut self, id: u32) {
+        // The broker counts a settlement once: the answer is kept for the next flush.
+        if matches!(self.pending.get(&id), Some(Pending::Flush(..))) {
+            return;
+        }
+        let was_waiting = self.pending.remove(&id).is_some();
+        // Not each one by itself: half of them at once cost each of them little.
+        if was_waiting
+            && !self.connected
+            && self.outgoing.control_ids.len() > 2 * self.pending.len()
+        {
+            self.withdraw_forgotten();
+        }
+    }
+
+    /// Withdraws the questions that nobody waits for: the next connection would act on
+    /// them late, behind the back of whoever gave them up.
+    fn withdraw_forgotten(&mut self) {
+        let pending = &self.pending;
+        self.outgoing.retain_questions(|id| pending.contains_key(&id));
+    }
+
     /// Gives a consumer credit. A connection that stands is told; the next one begins
     /// with it. Both under one lock, so that no connection is given it twice.
     pub(crate) fn add_credit(&mut self, inbox: &Inbox, amount: u32) {
         inbox.add_credit(amount);
         if self.connected {
-            self.outgoing.bind(|out| encode_credit(out, inbox.id, amount));
+            // A frame over the limit would end the connection.
+            self.outgoing.bind(|out| encode_credit(out, inbox.id, amount.min(CREDIT_MAX)));
         }
     }
 
@@ -154,9 +162,9 @@ impl State {
         self.outgoing.append(message, limit)
     }
 
-    /// Moves everything that waits into `buffer`, which is empty: publish frames,
-    /// then settlements (so that a result is published before its input is
-    /// acked), then requests (so that they see both).
+    /// Moves everything that waits into `buffer`, which is empty: what resumes
+    /// subscriptions, publish frames, then settlements (so that a result is published
+    /// before its input is acked), then requests (so that they see both).
     fn take_outgoing(&mut self, buffer: &mut Vec<u8>, keep: bool) {
         self.close_frame(keep);
         self.outgoing.take_publish(buffer);
@@ -356,10 +364,7 @@ impl Shared {
         }
         // Whoever is told finds everything as it is now.
         for pending in lost {
-            if let Pending::Caller(caller, _) = pending {
-                // A caller that stopped waiting is no loss.
-                let _ = caller.send(Err(Error::ConnectionLost { unconfirmed: 0 }));
-            }
+            pending.fail(Error::ConnectionLost { unconfirmed: 0 });
         }
     }
 
@@ -384,24 +389,20 @@ impl Shared {
     }
 
     /// A new connection stands: subscriptions are asked for again, before
-    /// everything that waits.
+    /// everything that waits. What nobody waits for any more is not asked.
     pub(crate) fn connection_made(&self, hello: &HelloAnswer) {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.connected = true;
         state.frame_bytes_max = hello.limits.frame_bytes;
-        let waiting = std::mem::take(&mut state.outgoing.control);
-        let waiting_ids = std::mem::take(&mut state.outgoing.control_ids);
+        state.withdraw_forgotten();
         let inboxes: Vec<_> =
             state.inboxes.values().filter(|inbox| inbox.is_established()).cloned().collect();
         for inbox in inboxes {
-            let request = inbox.request();
-            state.ask(Pending::Resume(inbox), |out, id| {
-                encode_request(out, RequestId(id), &request);
-            });
+            let id = state.next_id();
+            encode_request(&mut state.outgoing.resumes, RequestId(id), &inbox.request());
+            state.pending.insert(id, Pending::Resume(inbox));
         }
-        state.outgoing.control.extend_from_slice(&waiting);
-        state.outgoing.control_ids.extend_from_slice(&waiting_ids);
     }
 
     /// A request was answered.
@@ -421,6 +422,15 @@ impl Shared {
                     inbox.established();
                 }
                 // A caller that stopped waiting needs no answer.
+                let _ = caller.send(answer);
+            }
+            Some(Pending::Flush(caller, inbox)) => {
+                if let Ok(Reply::Ok(body)) = &answer
+                    && let Ok(count) = body.decode()
+                {
+                    inbox.counted(count);
+                }
+                // A caller that stopped waiting leaves the count to the next.
                 let _ = caller.send(answer);
             }
             Some(Pending::Resume(inbox)) => {
@@ -462,9 +472,7 @@ impl Shared {
             frame.receipt.lost(&frame);
         }
         for waiting in pending.into_values() {
-            if let Pending::Caller(caller, _) = waiting {
-                let _ = caller.send(Err(error.clone()));
-            }
+            waiting.fail(error.clone());
         }
         for inbox in inboxes.into_values() {
             inbox.end(error.clone());

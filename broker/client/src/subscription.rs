@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use weir_protocol::{
     Consume, DeliveredCount, Pull, Request, RequestId, SettleCount, Subscribe, SubscriptionId,
     Unsubscribe, Verb, encode_request, encode_settle,
 };
 
-use crate::client::{Asked, Handle};
+use crate::client::Handle;
 use crate::delivery::BatchIntoIter;
 use crate::inbox::{Inbox, Source, TagRun, Untold};
-use crate::shared::{Pending, Reply};
+use crate::limits::PULL_WAIT_MAX;
+use crate::pending::{Asked, Pending, Reply};
 use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, Lost, SubscribeOptions};
 
 /// An inbox that is asked for, and the place in its deliveries.
@@ -72,6 +74,14 @@ impl Receiver {
             Poll::Ready(Ok(Some(batch))) => Poll::Ready(Ok(Some(self.handed_over(batch)))),
             other => other,
         }
+    }
+
+    /// At most `count` of what is there; what is behind them stays for the next call.
+    fn take_some(&mut self, count: u32) -> Option<DeliveryBatch> {
+        let rest = self.current.take().and_then(BatchIntoIter::into_rest);
+        let mut batch = rest.or_else(|| self.inbox.take_batch())?;
+        self.current = batch.split_off(count as usize).map(IntoIterator::into_iter);
+        (!batch.is_empty()).then(|| self.handed_over(batch))
     }
 
     fn handed_over(&mut self, batch: DeliveryBatch) -> DeliveryBatch {
@@ -292,6 +302,9 @@ impl Consumer {
     /// first of them. Works with any credit, also with none. `None` when nothing
     /// came.
     ///
+    /// What is here already is handed over first, and nothing is asked for then: what
+    /// credit has brought, or a pull that was dropped. So dropping the call loses nothing.
+    ///
     /// # Errors
     /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].
     pub async fn pull(
@@ -301,21 +314,58 @@ impl Consumer {
     ) -> Result<Option<DeliveryBatch>, Error> {
         self.receiver.ack_the_last();
         self.receiver.drop_void();
-        if let Some(rest) = self.receiver.current.take().and_then(BatchIntoIter::into_rest) {
-            return Ok(Some(self.receiver.handed_over(rest)));
+        if let Some(batch) = self.receiver.take_some(messages_max) {
+            return Ok(Some(batch));
         }
-        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        // The broker answers when all are there, or the time is over: what is there is
+        // asked for without waiting, and only one is waited for.
+        if messages_max != 1 || wait.is_zero() {
+            self.ask_for_pulled(messages_max, Duration::ZERO).await?;
+        }
+        let begun = Instant::now();
+        let mut left = wait;
+        loop {
+            if let Some(batch) = self.receiver.take_some(messages_max) {
+                return Ok(Some(batch));
+            }
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let asked = left.min(PULL_WAIT_MAX);
+            self.wait_for_one(asked).await?;
+            let is_last = asked == left;
+            left = if is_last { Duration::ZERO } else { wait.saturating_sub(begun.elapsed()) };
+        }
+    }
+
+    /// Waits until a delivery is here, or the broker says that none came. One that an
+    /// earlier pull brings may come long before that.
+    async fn wait_for_one(&mut self, wait: Duration) -> Result<(), Error> {
+        let batch = tokio::select! {
+            biased;
+            told = self.ask_for_pulled(1, wait) => return told,
+            batch = poll_fn(|context| self.receiver.inbox.poll_batch(context)) => batch?,
+        };
+        // Without a reason it is the client that has ended it.
+        self.receiver.current = Some(batch.ok_or(Error::Closed)?.into_iter());
+        Ok(())
+    }
+
+    /// What the broker says that it delivers comes before its answer.
+    async fn ask_for_pulled(&self, messages_max: u32, wait: Duration) -> Result<(), Error> {
+        // Rounded up, so that no part of it is left; it fits, see the protocol's limit.
+        let wait_ms = wait.as_nanos().div_ceil(1_000_000) as u32;
         let sub = self.receiver.inbox.id;
         let request = Request::Pull(Pull { sub, messages_max, wait_ms });
         match self.receiver.handle.request_for("pull", &request, None, wait).await? {
             Reply::Ok(body) => drop(body.decode::<DeliveredCount>()?),
             Reply::Records(_) => return Err(Error::Protocol("records answer a pull".into())),
         }
-        let batch = self.receiver.inbox.take_batch();
-        Ok(batch.map(|batch| self.receiver.handed_over(batch)))
+        Ok(())
     }
 
-    /// Lets the broker hand over `amount` more deliveries than now.
+    /// Lets the broker hand over `amount` more deliveries than now. A consumer has 65,536
+    /// at most: what goes beyond is left out.
     pub fn add_credit(&self, amount: u32) {
         let shared = &self.receiver.handle.shared;
         let mut state = shared.lock();
@@ -330,28 +380,32 @@ impl Consumer {
     ///
     /// When the connection breaks before the answer, nobody knows what was done, and what
     /// was not comes again: a settlement is never carried over to the next connection.
-    /// The first flush behind it says so.
+    /// The first flush behind it says so. What was counted for a flush that was given up is
+    /// told by the next one.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`],
     /// [`Error::Closed`].
     pub async fn flush(&mut self) -> Result<SettleCount, Error> {
         let Some(untold) = self.receiver.inbox.untold() else {
-            return Ok(SettleCount::default());
+            return Ok(self.receiver.inbox.take_counted());
         };
         let told = self.ask_for(untold).await;
         // After a timeout the broker may still answer: the next flush asks again.
-        if !matches!(told, Err(Error::Timeout { .. })) {
-            self.receiver.inbox.told(untold);
+        if let Err(error @ Error::Timeout { .. }) = told {
+            return Err(error);
         }
-        told
+        let count = self.receiver.inbox.told(untold);
+        told.map(|()| count)
     }
 
-    async fn ask_for(&self, untold: Untold) -> Result<SettleCount, Error> {
+    /// Asks what became of settlements; the inbox has the count when this returns.
+    async fn ask_for(&self, untold: Untold) -> Result<(), Error> {
         match self.ask_behind(untold)?.answer("settle", Duration::ZERO).await? {
-            Reply::Ok(body) => Ok(body.decode()?),
-            Reply::Records(_) => Err(Error::Protocol("records answer a settlement".into())),
+            Reply::Ok(body) => drop(body.decode::<SettleCount>()?),
+            Reply::Records(_) => return Err(Error::Protocol("records answer a settlement".into())),
         }
+        Ok(())
     }
 
     /// Asks behind everything that was noted, on the connection that it is for: a loss is
@@ -370,7 +424,7 @@ impl Consumer {
         let (caller, answer) = oneshot::channel();
         // Whoever noted the first of them may not have come to it.
         state.settling.push(inbox.clone());
-        let id = state.ask_bound(Pending::Caller(caller, None), |out, id| {
+        let id = state.ask_bound(Pending::Flush(caller, inbox.clone()), |out, id| {
             encode_settle(out, RequestId(id), inbox.id, Verb::Ack, &[]);
         });
         shared.wake_writer(state);

@@ -6,12 +6,12 @@ use std::task::Waker;
 
 use bytes::BytesMut;
 use weir_protocol::{
-    HelloAnswer, Response, TagRange, decode_request, decode_response, limits, next_frame,
+    HelloAnswer, Purge, Response, TagRange, decode_request, decode_response, limits, next_frame,
 };
 
 use super::*;
-use crate::ConnectOptions;
 use crate::shared::Shared;
+use crate::{ConnectOptions, Message};
 
 /// A consumer whose broker has said yes, over a connection without a socket.
 fn consumer() -> (Consumer, Arc<Shared>) {
@@ -38,6 +38,11 @@ fn written(shared: &Shared) -> Vec<(RequestId, Request)> {
         requests.push(decode_request(&frame).expect("written by the codec"));
     }
     requests
+}
+
+/// The last request that the writer takes now.
+fn question(shared: &Shared) -> RequestId {
+    written(shared).last().expect("a question").0
 }
 
 fn note(consumer: &Consumer, verb: Verb, tag: u64) {
@@ -211,4 +216,128 @@ async fn other_requests_the_writer_never_took_wait_for_the_next_connection() {
         panic!("{requests:?}")
     };
     assert_eq!((body.credit, left.sub), (5, SubscriptionId(9)));
+}
+
+#[tokio::test]
+async fn credit_stays_within_the_protocols_limit() {
+    let (consumer, shared) = consumer();
+    for _ in 0..2 {
+        consumer.add_credit(u32::MAX);
+        let requests = written(&shared);
+        let [(_, Request::Credit(credit))] = &requests[..] else { panic!("{requests:?}") };
+        assert_eq!(credit.amount, limits::CREDIT_MAX);
+    }
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), limits::CREDIT_MAX);
+}
+
+#[tokio::test]
+async fn a_connection_that_never_wrote_leaves_nothing_to_the_next() {
+    let (_consumer, shared) = consumer();
+    reconnect(&shared);
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), 3);
+}
+
+#[tokio::test]
+async fn subscriptions_are_asked_for_again_before_what_waits_is_published() {
+    let (_consumer, shared) = consumer();
+    shared.connection_lost();
+    shared.push_some(&[Message::new("orders")], None).expect("a valid message");
+    shared.connection_made(&HelloAnswer::default());
+    let requests = written(&shared);
+    let [(_, Request::Consume(_)), (_, Request::Publish(_))] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_not_asked_on_the_next_connection() {
+    let (consumer, shared) = consumer();
+    let handle = &consumer.receiver.handle;
+    let mut context = Context::from_waker(Waker::noop());
+    let purge = |queue: &str| Request::Purge(Purge { queue: queue.to_owned() });
+    let (early, kept) = (purge("early"), purge("kept"));
+    // One gives up before the loss, unwritten, one behind it, and one goes on waiting.
+    let mut asking = Box::pin(handle.request_for("purge", &early, None, Duration::ZERO));
+    assert!(asking.as_mut().poll(&mut context).is_pending());
+    drop(asking);
+    shared.connection_lost();
+    let mut waiting = Box::pin(handle.request_for("purge", &kept, None, Duration::ZERO));
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    // The consumer that there is has the first number.
+    assert_eq!(shared.lock().next_subscription(), 1);
+    let source = |sub| Source::Consumer(Consume { sub, ..Consume::default() });
+    let mut opening = Box::pin(open_inbox(handle, "consume", 0, source));
+    assert!(opening.as_mut().poll(&mut context).is_pending());
+    assert_eq!(shared.lock().outgoing.control_ids.len(), 3);
+    drop(opening);
+    assert_eq!(shared.lock().outgoing.control_ids.len(), 1, "an outage piles nothing up");
+
+    shared.connection_made(&HelloAnswer::default());
+    let requests = written(&shared);
+    let [(_, Request::Consume(resumed)), (_, Request::Purge(purged))] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!((resumed.sub, purged.queue.as_str()), (SubscriptionId(1), "kept"));
+}
+
+#[tokio::test]
+async fn a_question_given_up_before_the_loss_is_not_asked_behind_it() {
+    let (consumer, shared) = consumer();
+    let handle = &consumer.receiver.handle;
+    {
+        let asking = pin!(handle.request_for("ping", &Request::Ping, None, Duration::ZERO));
+        assert!(asking.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    reconnect(&shared);
+    assert_resumes_only(&written(&shared), 3);
+}
+
+#[tokio::test]
+async fn what_was_counted_for_a_flush_that_was_given_up_is_told_by_the_next() {
+    let (mut consumer, shared) = consumer();
+    let mut context = Context::from_waker(Waker::noop());
+    let one = SettleCount { done: 1, unknown: 0 };
+    // The first is given up before its answer comes, the second when it has come.
+    for is_early in [true, false] {
+        note(&consumer, Verb::Ack, 1);
+        let mut flush = Box::pin(consumer.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+        let id = question(&shared);
+        if is_early {
+            drop(flush);
+            answer(&shared, id, one);
+        } else {
+            answer(&shared, id, one);
+            drop(flush);
+        }
+    }
+    let mut flush = pin!(consumer.flush());
+    assert!(flush.as_mut().poll(&mut context).is_pending());
+    answer(&shared, question(&shared), SettleCount { done: 2, unknown: 1 });
+    let told = flush.as_mut().poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Ok(SettleCount { done: 4, unknown: 1 }))), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_was_counted_on_a_lost_connection_is_not_told_of_the_next() {
+    let (mut consumer, shared) = consumer();
+    let mut context = Context::from_waker(Waker::noop());
+    let one = SettleCount { done: 1, unknown: 0 };
+    note(&consumer, Verb::Ack, 1);
+    {
+        let mut flush = pin!(consumer.flush());
+        assert!(flush.as_mut().poll(&mut context).is_pending());
+        answer(&shared, question(&shared), one);
+    }
+    reconnect(&shared);
+    let told = pin!(consumer.flush()).poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Err(Error::ConnectionLost { .. }))), "{told:?}");
+    note(&consumer, Verb::Ack, 1);
+    let mut flush = pin!(consumer.flush());
+    assert!(flush.as_mut().poll(&mut context).is_pending());
+    answer(&shared, question(&shared), one);
+    let told = flush.as_mut().poll(&mut context);
+    assert!(matches!(told, Poll::Ready(Ok(count)) if count == one));
 }

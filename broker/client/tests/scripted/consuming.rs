@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use weir_client::{ConnectOptions, ConsumeOptions, Error, ErrorCode, SubscribeOptions};
 use weir_protocol::{
     DeliveredCount, LostRange, Request, SettleCount, TagRange, Verb, WireError, answer,
@@ -158,26 +158,98 @@ async fn credit_is_asked_for_and_added() {
     assert_eq!(body.credit, 7, "a new connection starts with all of it");
 }
 
+/// Expects a pull of these, delivers, and answers.
+async fn pulled(
+    peer: &mut Peer,
+    sub: weir_protocol::SubscriptionId,
+    (messages_max, wait_ms): (u32, u32),
+    payloads: &[&str],
+) {
+    let (id, request) = peer.next().await;
+    let Request::Pull(pull) = request else { panic!("no pull: {request:?}") };
+    assert_eq!((pull.messages_max, pull.wait_ms), (messages_max, wait_ms));
+    if !payloads.is_empty() {
+        peer.deliver(sub, 1, payloads).await;
+    }
+    let count = DeliveredCount { delivered: payloads.len() as u64 };
+    peer.send(|out| answer::encode_ok(out, id, &count)).await;
+}
+
 #[tokio::test]
-async fn pull_returns_what_came_before_its_answer() {
+async fn pull_takes_what_is_there_and_else_waits_for_one() {
     let listener = Listener::bind().await;
     let (_client, mut consumer, mut peer, sub) =
         consumer(&listener, ConsumeOptions::credit(0)).await;
-    for expected in [2, 0] {
+    let wait = Duration::from_millis(300);
+    let answering = pulled(&mut peer, sub, (2, 0), &["a", "b"]);
+    let (batch, ()) = soon(async { tokio::join!(consumer.pull(2, wait), answering) }).await;
+    assert_eq!(batch.unwrap().unwrap().len(), 2);
+    for payloads in [&["c"][..], &[]] {
         let answering = async {
-            let (id, request) = peer.next().await;
-            let Request::Pull(pull) = request else { panic!("no pull: {request:?}") };
-            assert_eq!((pull.messages_max, pull.wait_ms), (2, 300));
-            if expected > 0 {
-                peer.deliver(sub, 1, &["a", "b"]).await;
-            }
-            let count = DeliveredCount { delivered: expected };
-            peer.send(|out| answer::encode_ok(out, id, &count)).await;
+            pulled(&mut peer, sub, (2, 0), &[]).await;
+            pulled(&mut peer, sub, (1, 300), payloads).await;
         };
-        let pulling = consumer.pull(2, Duration::from_millis(300));
-        let (batch, ()) = soon(async { tokio::join!(pulling, answering) }).await;
-        assert_eq!(batch.unwrap().map_or(0, |batch| batch.len() as u64), expected);
+        let (batch, ()) = soon(async { tokio::join!(consumer.pull(2, wait), answering) }).await;
+        assert_eq!(batch.unwrap().map_or(0, |batch| batch.len()), payloads.len());
     }
+}
+
+#[tokio::test]
+async fn a_pull_may_wait_longer_than_the_broker_does() {
+    let listener = Listener::bind().await;
+    let (_client, mut consumer, mut peer, sub) =
+        consumer(&listener, ConsumeOptions::credit(0)).await;
+    let answering = async {
+        pulled(&mut peer, sub, (5, 0), &[]).await;
+        pulled(&mut peer, sub, (1, 60_000), &[]).await;
+        pulled(&mut peer, sub, (1, 60_000), &["a"]).await;
+    };
+    let pulling = consumer.pull(5, Duration::MAX);
+    let (batch, ()) = soon(async { tokio::join!(pulling, answering) }).await;
+    assert_eq!(batch.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_dropped_pull_brings_is_the_next_ones_and_no_more_than_it_asks_for() {
+    let listener = Listener::bind().await;
+    let (client, mut consumer, mut peer, sub) =
+        consumer(&listener, ConsumeOptions::credit(0)).await;
+    let wait = Duration::from_secs(9);
+    assert!(consumer.pull(3, wait).now_or_never().is_none());
+    pulled(&mut peer, sub, (3, 0), &["a", "b", "c"]).await;
+    // The answer to a ping comes behind the deliveries.
+    let (ping, ()) = soon(async {
+        tokio::join!(client.ping(), async {
+            let (id, _) = peer.next().await;
+            peer.ok(id).await;
+        })
+    })
+    .await;
+    ping.unwrap();
+    for expected in [&[1, 2][..], &[3]] {
+        let batch = soon(consumer.pull(2, wait)).await.unwrap().unwrap();
+        assert_eq!(batch.iter().map(|one| one.offset()).collect::<Vec<_>>(), expected);
+        batch.ack();
+        let last = expected[expected.len() - 1];
+        assert_eq!(settled(&mut peer).await, (Verb::Ack, vec![range(expected[0], last)]));
+    }
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_takes_what_an_earlier_one_brings() {
+    let listener = Listener::bind().await;
+    let (_client, mut consumer, mut peer, sub) =
+        consumer(&listener, ConsumeOptions::credit(0)).await;
+    let wait = Duration::from_secs(9);
+    let answering = async {
+        pulled(&mut peer, sub, (2, 0), &[]).await;
+        let Request::Pull(pull) = peer.next().await.1 else { panic!("no pull") };
+        assert_eq!((pull.messages_max, pull.wait_ms), (1, 9_000));
+        // That one is not answered.
+        peer.deliver(sub, 1, &["a"]).await;
+    };
+    let (batch, ()) = soon(async { tokio::join!(consumer.pull(2, wait), answering) }).await;
+    assert_eq!(batch.unwrap().unwrap().len(), 1);
 }
 
 #[tokio::test]

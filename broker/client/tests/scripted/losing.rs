@@ -141,6 +141,41 @@ async fn a_request_without_answer_is_told_of_the_loss() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_during_an_outage_is_not_asked_behind_it() {
+    let listener = Listener::bind().await;
+    let (client, peer) = listener.client(ConnectOptions::default()).await;
+    let mut state = client.state();
+    drop(peer);
+    soon(state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. })))
+        .await
+        .unwrap();
+    assert!(client.purge("orders").now_or_never().is_none());
+    assert!(client.consume("orders").now_or_never().is_none());
+    let mut peer = listener.accept().await;
+    let answering = async {
+        let (id, request) = peer.next().await;
+        assert!(matches!(request, Request::Ping), "{request:?}");
+        peer.ok(id).await;
+    };
+    let (ping, ()) = soon(async { tokio::join!(client.ping(), answering) }).await;
+    ping.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_request_waits_no_longer_than_it_says_for_the_connection() {
+    let listener = Listener::bind().await;
+    let (client, peer) = listener.client(ConnectOptions::default()).await;
+    let mut state = client.state();
+    drop(peer);
+    soon(state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. })))
+        .await
+        .unwrap();
+    let question = Message::new("time.now");
+    let answer = soon(client.request(&question, Duration::ZERO)).await;
+    assert!(matches!(answer, Err(Error::Timeout { what: "request", .. })), "{answer:?}");
+}
+
+#[tokio::test]
 async fn silence_is_asked_about_and_then_counts_as_loss() {
     let listener = Listener::bind().await;
     let options =

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use weir_client::{ConnectOptions, Error, ErrorCode, Level, Message, PublisherOptions};
-use weir_protocol::{Published, Refusal, Request};
+use weir_protocol::{Published, Refusal, Request, WireError, answer};
 
 use crate::peer::{Listener, soon};
 
@@ -164,4 +164,34 @@ async fn a_request_finds_its_answer_and_learns_when_nobody_listens() {
     };
     let (answer, ()) = soon(async { tokio::join!(client.request(&question, wait), nobody) }).await;
     assert!(matches!(answer, Err(Error::NoResponders { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_request_asks_for_answers_again_when_the_broker_has_ended_them() {
+    let listener = Listener::bind().await;
+    let (client, mut peer) = listener.client(ConnectOptions::default()).await;
+    let question = Message::new("time.now");
+    let mut inboxes = Vec::new();
+    for _ in 0..2 {
+        let responding = async {
+            let inbox = peer.grant().await;
+            let frames = peer.published(1).await;
+            peer.confirm(frames[0].0, Published { unrouted: 1, ..Published::default() }).await;
+            inbox
+        };
+        let asking = client.request(&question, Duration::from_secs(5));
+        let (reply, inbox) = soon(async { tokio::join!(asking, responding) }).await;
+        assert!(matches!(reply, Err(Error::NoResponders { .. })), "{reply:?}");
+        inboxes.push(inbox);
+        let error = WireError::new(ErrorCode::Unauthorized, "no answers any more");
+        peer.send(|out| answer::encode_ended(out, inbox, &error)).await;
+        // The answer to a ping comes behind it.
+        let answering = async {
+            let (id, _) = peer.next().await;
+            peer.ok(id).await;
+        };
+        let (ping, ()) = soon(async { tokio::join!(client.ping(), answering) }).await;
+        ping.unwrap();
+    }
+    assert_ne!(inboxes[0], inboxes[1]);
 }
