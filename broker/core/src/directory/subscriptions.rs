@@ -126,19 +126,35 @@ impl Subscriptions {
     /// give it a message twice.
     pub(super) fn collect_shares(&self, into: &mut Resolved) {
         let Resolved { shares, members, matched_shares: matched, .. } = into;
-        for at in 0..matched.len() {
-            let group = &self.shares[matched[at] as usize];
-            let is_same = |key: &u32| self.shares[*key as usize].key.1 == group.key.1;
-            if matched[..at].iter().any(is_same) {
-                continue;
-            }
+        self.bring_together(matched);
+        let name = |key: u32| &self.shares[key as usize].key.1;
+        for of_one in matched.chunk_by(|&one, &other| name(one) == name(other)) {
             let start = members.len();
-            for key in matched[at..].iter().filter(|key| is_same(key)) {
-                let keys = self.shares[*key as usize].members.as_slice();
+            for &key in of_one {
+                let keys = self.shares[key as usize].members.as_slice();
                 members.extend(keys.iter().map(|&member| self.subscriber(member)));
             }
-            let turn = Arc::clone(&group.turn);
+            let turn = Arc::clone(&self.shares[of_one[0] as usize].turn);
             shares.push(Share { members: start..members.len(), turn });
+        }
+    }
+
+    /// Puts share groups right behind the first of their name, else in the order in
+    /// which they are. By a table: every subscription may be a group of its own, and
+    /// so many are not compared with each other.
+    fn bring_together(&self, matched: &mut [u32]) {
+        if matched.len() < 2 {
+            return;
+        }
+        let mut firsts: HashMap<&Name, usize> = HashMap::with_capacity(matched.len());
+        let with_first = |(at, &key): (usize, &u32)| {
+            let name = &self.shares[key as usize].key.1;
+            (*firsts.entry(name).or_insert(at), key)
+        };
+        let mut keys: Vec<(usize, u32)> = matched.iter().enumerate().map(with_first).collect();
+        keys.sort_by_key(|&(first, _)| first);
+        for (place, (_, key)) in matched.iter_mut().zip(keys) {
+            *place = key;
         }
     }
 
@@ -211,5 +227,46 @@ impl Subscriptions {
             let gone = self.shares.remove(share as usize);
             self.share_keys.remove(&gone.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::SubscriptionId;
+    use crate::directory::Directory;
+
+    /// Every name with several patterns, every pattern with several names: as when each
+    /// group is looked for among all others.
+    #[test]
+    fn groups_of_one_name_stand_where_the_first_of_them_was_found() {
+        let mut directory = Directory::new(1);
+        for number in 0..200 {
+            let pattern = ["a.*", "a.>", ">", "a.b"][number as usize % 4];
+            let pattern = Pattern::parse(pattern).expect("a pattern");
+            let share = Name::parse(&format!("g{}", number * 7 % 30)).expect("a name");
+            let connection = ConnectionId(number);
+            let subscribed =
+                directory.subscribe(connection, SubscriptionId(1), &pattern, Some(&share));
+            subscribed.expect("subscribed");
+        }
+        let (subscriptions, mut naive) = (&directory.subscriptions, Vec::new());
+        directory.index.for_each_match("a.b", |listener| {
+            let Listener::Share(key) = *listener else { panic!("all are in groups") };
+            let group = &subscriptions.shares[key as usize];
+            let members = group.members.as_slice().iter();
+            let members = members.map(|&member| subscriptions.subscriber(member));
+            let same = |(name, _): &&mut (Name, Vec<Subscriber>)| *name == group.key.1;
+            match naive.iter_mut().find(same) {
+                Some((_, all)) => all.extend(members),
+                None => naive.push((group.key.1.clone(), members.collect())),
+            }
+        });
+        let mut resolved = Resolved::default();
+        directory.resolve("a.b", &mut resolved);
+        let found = resolved.shares.iter().map(|share| resolved.members(share).to_vec());
+        let expected = naive.into_iter().map(|(_, members)| members);
+        assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        assert_eq!(resolved.shares.len(), 30);
     }
 }

@@ -136,6 +136,34 @@ fn overlapping_patterns_of_a_share_group_do_not_give_it_a_message_twice() {
     assert_eq!(resolve(&directory, "a.b.c").matches(['[', ' ']).count(), 3);
 }
 
+/// Where each is compared with every other this takes minutes.
+#[test]
+fn very_many_share_groups_of_one_pattern_are_told_apart() {
+    let mut directory = Directory::new(1);
+    let mut expected = Vec::new();
+    for number in 0..50_000_u64 {
+        let share = format!("g{number}");
+        subscribe(&mut directory, number, 1, ">", &share);
+        let mut members = vec![(number, 1_u32)];
+        if number.is_multiple_of(10) {
+            subscribe(&mut directory, number, 2, "a.*", &share);
+            members.push((number, 2));
+        }
+        expected.push(members);
+    }
+    let mut resolved = Resolved::default();
+    directory.resolve("a.b", &mut resolved);
+    let mut found: Vec<Vec<_>> = Vec::new();
+    for share in &resolved.shares {
+        let members = resolved.members(share).iter();
+        let mut members: Vec<_> = members.map(|s| (s.connection.0, s.subscription.0)).collect();
+        members.sort_unstable();
+        found.push(members);
+    }
+    found.sort_unstable();
+    assert!(found == expected, "{} groups", found.len());
+}
+
 #[test]
 fn the_version_rises_with_every_change_and_only_then() {
     let mut directory = Directory::new(1);
