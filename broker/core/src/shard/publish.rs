@@ -287,7 +287,7 @@ impl Destination {
     }
 }
 
-/// How safely a batch is kept: what the policies of its groups say, and never less than
+/// How safely a batch is kept: as the group that wants most of it does, and never less than
 /// the operator's level `floor` without the power for it. And the policy that failed
 /// over it.
 struct Safety<'a> {
@@ -295,6 +295,7 @@ struct Safety<'a> {
     now: Now,
     floor: Level,
     best: Level,
+    /// `None`: no group was asked.
     level: Option<Level>,
     failed: Option<Failed>,
 }
@@ -304,22 +305,29 @@ impl<'a> Safety<'a> {
         Self { policies, now, floor, best, level: None, failed: None }
     }
 
+    /// Every group counts: one without a policy, or whose policy says nothing, wants what
+    /// the operator wants, whatever others make do with.
     fn ask(&mut self, group: &mut Group, batch: &Batch) {
-        let Some(binding) = group.decider.binding else { return };
         if self.best == Level::Memory {
             return;
         }
-        let Self { policies, now, floor, .. } = self;
-        let decider = &mut group.decider;
-        let (class, outcome) = policies.classify(decider, now.wall_ms, *floor, batch);
-        let transient = policies.powers(binding).transient;
-        let class = class.map(|class| if transient { class } else { class.max(*floor) });
-        self.level = self.level.max(class);
-        if let Some(failure) = outcome
-            && self.failed.is_none()
-        {
-            self.failed = Some((binding, failure));
+        let floor = self.floor;
+        let mut level = floor;
+        if let Some(binding) = group.decider.binding {
+            let Self { policies, now, .. } = self;
+            let decider = &mut group.decider;
+            let (class, outcome) = policies.classify(decider, now.wall_ms, floor, batch);
+            level = class.unwrap_or(floor);
+            if !policies.powers(binding).transient {
+                level = level.max(floor);
+            }
+            if let Some(failure) = outcome
+                && self.failed.is_none()
+            {
+                self.failed = Some((binding, failure));
+            }
         }
+        self.level = self.level.max(Some(level));
     }
 
     fn found(self) -> (Level, Option<Failed>) {

@@ -391,6 +391,33 @@ fn classes_are_asked_once_per_subject_and_generation() {
     );
 }
 
+/// What one group makes do with is not what another gets.
+#[test]
+fn a_stream_s_messages_are_kept_as_the_group_wants_that_wants_most() {
+    check(
+        "stream flights level=disk
+         group flights/fast
+         bind quick groups=flights/fast classes=flights:0 powers=transient
+         eve: publish flights a
+         group flights/audit
+         eve: publish flights b
+         bind loud groups=flights/audit classes=flights:0 powers=transient
+         eve: publish flights c
+         fail loud broken
+         ann: consume flights/audit credit=0
+         eve: publish flights d",
+        expect![[r#"
+            ~ classify ["flights"]
+            eve <- published 1: Ok(Memory)
+            eve <- published 1: Ok(Disk)
+            ~ classify ["flights"]
+            eve <- published 1: Ok(Memory)
+            policy loud.2 failed: it trapped
+            eve <- published 1: Ok(Disk)
+        "#]],
+    );
+}
+
 #[test]
 fn options_reach_the_policy_when_they_change() {
     check(
