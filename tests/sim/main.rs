@@ -69,6 +69,7 @@ fn nothing_is_lost_overtaken_or_delivered_after_its_ack() {
     if seeds.end - seeds.start >= 100 {
         let least = [
             sum.kept,
+            sum.spread,
             sum.refused,
             sum.delivered,
             sum.again,

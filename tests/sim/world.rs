@@ -68,7 +68,8 @@ pub(crate) struct World {
     settling: BTreeMap<(ConnectionId, RequestId), (Consumer, Settlement, u64)>,
     pulling: BTreeMap<(ConnectionId, RequestId), u32>,
     reading: BTreeMap<(ConnectionId, RequestId), DestinationId>,
-    receipts: BTreeMap<(ConnectionId, ReceiptId), (DestinationId, BTreeMap<u32, u64>)>,
+    /// By row, where a message went to and its number.
+    receipts: BTreeMap<(ConnectionId, ReceiptId), BTreeMap<u32, (DestinationId, u64)>>,
     requests: u32,
     pub(crate) restarts: u32,
     resolved: Resolved,
@@ -77,6 +78,8 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) kept: u64,
+    /// Commands with messages for several queues.
+    pub(crate) spread: u64,
     pub(crate) refused: u64,
     pub(crate) delivered: u64,
     pub(crate) again: u64,
@@ -89,6 +92,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.kept += other.kept;
+        self.spread += other.spread;
         self.refused += other.refused;
         self.delivered += other.delivered;
         self.again += other.again;
@@ -201,20 +205,22 @@ impl World {
             }
             self.resolved = resolved;
         }
+        let mut alone: BTreeMap<u32, Vec<Lone>> = BTreeMap::new();
         for (destination, (shard, mut batch, rows)) in batches {
+            let batch = batch.take();
+            if let (&[row], 0) = (&rows[..], delay_ms)
+                && self.random.chance(70)
+            {
+                let of_shard = alone.entry(shard).or_default();
+                // The model tells the copies of one message apart by their receipts.
+                if of_shard.iter().all(|one| one.row != row) {
+                    of_shard.push(Lone { destination, row, message: batch.bytes });
+                    continue;
+                }
+            }
             let receipt = Some(ReceiptId(self.request().0));
             let whole = rows.len() == bodies.len() && self.random.chance(50);
             let rows = if whole { Vec::new() } else { rows };
-            let batch = batch.take();
-            // As a session sends what it has read for many queues.
-            if let ([row], 1, 0) = (&rows[..], batch.len(), delay_ms)
-                && self.random.chance(50)
-            {
-                let messages = vec![Lone { destination, row: *row, message: batch.bytes }];
-                let spread = Spread { connection: from, receipt, messages };
-                self.send(from, shard, Command::Spread(spread));
-                continue;
-            }
             let publish = Publish {
                 destination,
                 connection: from,
@@ -224,6 +230,13 @@ impl World {
                 delay_ms,
             };
             self.send(from, shard, Command::Publish(publish));
+        }
+        // As a session sends what it has read for many queues.
+        for (shard, messages) in alone {
+            self.tally.spread += u64::from(messages.len() > 1);
+            let receipt = Some(ReceiptId(self.request().0));
+            let spread = Spread { connection: from, receipt, messages };
+            self.send(from, shard, Command::Spread(spread));
         }
     }
 
@@ -313,12 +326,11 @@ impl World {
             ids.start += 1_000 * self.restarts;
             self.shards.push(Shard::new(shard.into_store(), ids));
         }
-        for (destination, rows) in std::mem::take(&mut self.receipts).into_values() {
+        let untold = std::mem::take(&mut self.receipts).into_values();
+        for (destination, number) in untold.flat_map(BTreeMap::into_values) {
             let destination = self.destinations.get_mut(&destination).expect("known");
-            for number in rows.into_values() {
-                let message = destination.messages.get_mut(&number).expect("published");
-                message.outcome = Outcome::Untold;
-            }
+            let message = destination.messages.get_mut(&number).expect("published");
+            message.outcome = Outcome::Untold;
         }
         for destination in self.destinations.values_mut() {
             destination.groups.values_mut().for_each(Group::start_again);
@@ -444,7 +456,8 @@ impl World {
     fn before_publish(&mut self, publish: &Publish) {
         let destination =
             self.destinations.get_mut(&publish.destination).expect("a known destination");
-        let mut rows = BTreeMap::new();
+        let receipt = publish.receipt.expect("the simulator always asks");
+        let rows = self.receipts.entry((publish.connection, receipt)).or_default();
         for (at, bytes) in publish.batch.iter().enumerate() {
             let row = publish.rows.get(at).copied().unwrap_or(at as u32);
             let (number, key) = read(bytes);
@@ -453,10 +466,8 @@ impl World {
             let message = Message { key, outcome: Outcome::Pending, due_ms };
             assert!(destination.messages.insert(number, message).is_none(), "numbers are new");
             destination.lanes.entry(key).or_default().push(number);
-            rows.insert(row, number);
+            rows.insert(row, (publish.destination, number));
         }
-        let receipt = publish.receipt.expect("the simulator always asks");
-        self.receipts.insert((publish.connection, receipt), (publish.destination, rows));
     }
 
     /// A consumer leaves, or was ended.
@@ -510,12 +521,12 @@ impl World {
         rows: Vec<u32>,
         outcome: Result<Level, Rejection>,
     ) {
-        let (destination, numbers) = self.receipts.get_mut(&key).expect("a receipt of ours");
+        let places = self.receipts.get_mut(&key).expect("a receipt of ours");
         let rows = if rows.is_empty() { (0..count).collect() } else { rows };
         assert_eq!(rows.len(), count as usize);
         for row in rows {
-            let number = numbers.remove(&row).expect("each row is told of once");
-            let destination = self.destinations.get_mut(destination).expect("known");
+            let (destination, number) = places.remove(&row).expect("each row is told of once");
+            let destination = self.destinations.get_mut(&destination).expect("known");
             let message = destination.messages.get_mut(&number).expect("published");
             match outcome {
                 Ok(_) => {

@@ -6,8 +6,9 @@
 //! policy, blocked behind one of its key, in flight, delayed, parked or dying.
 //! What the group has not taken yet lies in the log behind `Part::slots.next()`.
 //! Invariants: a message is in exactly one of these states; it leaves only by
-//! being settled, dead-lettered, dropped by a power, purged or removed by
-//! retention; nothing here outlives the store's stable position.
+//! being settled, dead-lettered, dropped by a power, purged, removed by retention
+//! or left out, unsettled, because it cannot be read; nothing here outlives the
+//! store's stable position.
 
 #[cfg(test)]
 mod books;
@@ -15,6 +16,7 @@ pub(crate) mod consumer;
 mod deliver;
 mod dispatch;
 mod failure;
+mod gone;
 mod intake;
 mod lanes;
 pub(crate) mod line;
@@ -45,12 +47,13 @@ use crate::shard::filters::{FilterId, Filters};
 use crate::shard::policies::BindingId;
 use crate::store::Store;
 use consumer::{Consumer, ConsumerId, Delivery};
+use intake::Intake;
 use lanes::{Lanes, lane_of};
 use line::Line;
 use part::Part;
 use ready::ReadyList;
 pub(crate) use replay::checked as checked_plan;
-use slot::{MessageId, STATES, Slot, State, message_id, offset_of, partition_of};
+use slot::{MessageId, STATES, Slot, State, offset_of, partition_of};
 pub(crate) use stats::Counters;
 use timers::LazyTimers;
 pub(crate) use wishes::refused;
@@ -223,7 +226,7 @@ pub(crate) struct Group {
     /// Since when some consumer has room, steady ms.
     room_since_ms: u64,
     next_tick_ms: u64,
-    intake_turn: u16,
+    intake: Intake,
     touched: Vec<ConsumerId>,
     scratch: Option<Box<Scratch>>,
 }
@@ -266,7 +269,7 @@ impl Group {
             timers: LazyTimers::default(),
             room_since_ms: 0,
             next_tick_ms: u64::MAX,
-            intake_turn: 0,
+            intake: Intake::default(),
             touched: Vec::new(),
             scratch: None,
         };
@@ -379,14 +382,22 @@ impl Group {
 
     /// The message is settled for the whole group: nothing of it stays.
     fn finish(&mut self, now_ms: u64, message: MessageId) {
-        let (partition, offset) = (partition_of(message), offset_of(message));
-        let Some(slot) = self.parts[partition].slots.remove(offset) else { return };
+        if self.take_out(now_ms, message) {
+            let offset = offset_of(message);
+            self.note_settled(partition_of(message) as u16, offset, offset + 1);
+        }
+    }
+
+    /// Nothing of the message stays in the group. Whether it was there.
+    fn take_out(&mut self, now_ms: u64, message: MessageId) -> bool {
+        let slots = &mut self.parts[partition_of(message)].slots;
+        let Some(slot) = slots.remove(offset_of(message)) else { return false };
         self.counts[slot.state as usize] -= 1;
         self.live_bytes -= u64::from(slot.bytes);
         self.freed_bytes += u64::from(slot.bytes);
         self.unlist(message, &slot);
-        self.note_settled(partition as u16, offset, offset + 1);
         self.leave_lane(now_ms, message, &slot);
+        true
     }
 
     /// `from..to` is settled: the store is told at the end of the round.
@@ -475,26 +486,5 @@ impl Group {
         } else {
             self.make_eligible(now_ms, message, true);
         }
-    }
-
-    /// Retention or an operator took the message away. What a consumer holds of
-    /// it stays in its hands; its settlement finds nothing and is harmless.
-    fn gone(&mut self, now_ms: u64, message: MessageId) {
-        self.tell(Event { kind: event::GONE, message, ..Event::default() });
-        self.dying.retain(|dying| dying.message != message);
-        self.finish(now_ms, message);
-    }
-
-    /// Retention has removed what lies below `start` of a partition.
-    pub(crate) fn trimmed(&mut self, now_ms: u64, store: &dyn Store, partition: u16, start: u64) {
-        let slots = &self.parts[usize::from(partition)].slots;
-        if slots.first() >= start {
-            return;
-        }
-        let below: Vec<u64> = slots.range(0, start - 1).map(|(offset, _)| offset).collect();
-        for offset in below {
-            self.gone(now_ms, message_id(partition, offset));
-        }
-        self.parts[usize::from(partition)].skip_to(store, start);
     }
 }

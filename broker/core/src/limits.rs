@@ -20,11 +20,16 @@ pub const PENDING_PER_GROUP_MAX: usize = 1_000_000;
 pub const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
 /// How long dying messages wait for room before they are tried again, ms.
 pub const BURY_AGAIN_MS: u64 = 1_000;
+/// Bytes that go to a dead-letter queue in one append; one message alone may be longer. Far
+/// less than a journal's block holds, and without room only so much is tried again.
+pub const BURY_BATCH_BYTES: usize = 1 << 20;
+/// Messages that go to a dead-letter queue in one append.
+pub const BURY_BATCH_MESSAGES: usize = 4_096;
 /// How long a message is left alone that is too old and cannot be removed yet, since a later
 /// time was noted before it, ms.
 pub const RETAIN_AGAIN_MS: u64 = 1_000;
-/// Stretches of lost messages that consumers are told of one by one; what one dispatch finds
-/// beyond them is told with the last of its partition.
+/// Stretches of lost messages that consumers are told of one by one; what is found beyond
+/// them before anybody is told comes with the last of its partition.
 pub const LOST_STRETCHES_MAX: usize = 64;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;

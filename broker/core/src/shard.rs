@@ -59,6 +59,8 @@ enum Destination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Owner {
     Group(GroupId),
+    /// A group that has not looked as far as its consumers have room for.
+    Intake(GroupId),
     /// Retention by age.
     Stream(DestinationId),
     /// A pass of compaction over a partition.
@@ -111,8 +113,9 @@ pub struct Shard {
 
 impl Shard {
     /// An empty shard over `store`. What the store holds of an earlier process is
-    /// taken up by the commands that make queues, streams and groups. `ids` are numbers for the dead-letter queues
-    /// it makes itself; no other shard or directory may use them.
+    /// taken up by the commands that make queues, streams and groups. `ids` are
+    /// numbers for the dead-letter queues it makes itself; no other shard or directory
+    /// may use them.
     #[must_use]
     pub fn new(store: Box<dyn Store>, ids: Range<u32>) -> Self {
         Self {
@@ -287,6 +290,7 @@ impl Shard {
                     group.tick(now.steady_ms, effects);
                     self.touch(id);
                 }
+                Owner::Intake(id) => self.touch(id),
                 Owner::Stream(id) => {
                     if let Some(Destination::Stream(stream)) = self.destinations.get_mut(&id) {
                         stream.armed_ms = u64::MAX;
@@ -348,7 +352,7 @@ impl Shard {
     }
 
     /// As `with_group`, for work that delivers. What settles by being delivered
-    /// leaves when that is safe.
+    /// leaves when that is safe, and what comes after it to the same consumer, behind it.
     fn deliver_with(
         &mut self,
         now: Now,
@@ -357,14 +361,23 @@ impl Shard {
         work: impl FnOnce(&mut Group, &mut Io<'_>),
     ) -> Option<()> {
         let group = self.groups.get_mut(&id)?;
-        if group.plan.ack != 0 || group.level == Level::Memory {
-            return self.with_group(now, id, effects, work);
+        let (settles, level) = (group.plan.ack == 0, group.level);
+        if settles && level > Level::Memory {
+            group.asked = true;
+            let mut delivered = Vec::new();
+            self.with_group(now, id, &mut delivered, work);
+            self.groups.get_mut(&id)?.asked = false;
+            self.answers.deliver(delivered, level);
+        } else if self.answers.holds_deliveries() {
+            let mut delivered = Vec::new();
+            self.with_group(now, id, &mut delivered, work);
+            self.answers.deliver_behind(delivered, effects);
+        } else {
+            self.with_group(now, id, effects, work);
         }
-        group.asked = true;
-        let (mut delivered, level) = (Vec::new(), group.level);
-        self.with_group(now, id, &mut delivered, work);
-        self.groups.get_mut(&id)?.asked = false;
-        self.answers.deliver(delivered, level);
+        if self.groups.get(&id)?.is_behind() {
+            self.deadlines.insert((now.steady_ms, Owner::Intake(id)));
+        }
         Some(())
     }
 

@@ -293,6 +293,12 @@ fn a_loss_is_named_and_can_be_given_up() {
         assert!(refused.err.contains(next), "{refused:?}");
     }
     broker.run(&["pub", "mail", "more"]).ok();
+    let look =
+        ["queue", "consume", "orders", "--count", "2", "--wait", "10s", "--json", "--no-ack"];
+    let looked = broker.run(&look).ok();
+    assert_eq!(payloads(&looked), ["before", "behind"]);
+    let told = "1 message lost at offset 1: the broker's files are damaged, see weir store check";
+    assert!(looked.err.contains(told), "{looked:?}");
     assert_eq!(broker.stop_and_keep(), data);
     let advice = doctor(&data, &["--json"]).ok().json()["advice"].to_string();
     assert!(advice.contains("weir store accept-loss"), "{advice}");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Group;
 use super::lanes::lane_of;
-use super::slot::{MessageId, STATES, State};
-use super::{Group, message_id};
+use super::slot::{MessageId, STATES, State, message_id};
 
 impl Group {
     /// # Panics

@@ -95,7 +95,7 @@ pub(crate) struct Consumer {
     pub(crate) deliveries: Ring<Delivery>,
     /// Ends of leases in tag order: steady ms, last tag.
     leases: VecDeque<(u64, u64)>,
-    /// Leases that do not fit the order above: steady ms, tag.
+    /// Leases that do not fit the order above, of what it holds: steady ms, tag.
     leases_apart: BTreeSet<(u64, u64)>,
     /// When the group looks at the leases next, steady ms; `u64::MAX` for never.
     pub(crate) check_ms: u64,
@@ -234,6 +234,9 @@ impl Consumer {
     /// Takes a delivery out, with its credit.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Delivery> {
         let delivery = self.deliveries.remove(tag)?;
+        if !self.leases_apart.is_empty() {
+            self.leases_apart.remove(&(delivery.expires_ms, tag));
+        }
         self.bytes_in_flight -= u64::from(delivery.bytes);
         if !delivery.pulled {
             self.credit = (self.credit + 1).min(limits::CREDIT_MAX);
@@ -250,7 +253,11 @@ impl Consumer {
         taken: &mut Vec<(u64, Delivery)>,
     ) -> u32 {
         let (mut bytes, mut returned) = (0, 0);
+        let apart = &mut self.leases_apart;
         self.deliveries.remove_range(first, last, |tag, delivery| {
+            if !apart.is_empty() {
+                apart.remove(&(delivery.expires_ms, tag));
+            }
             bytes += u64::from(delivery.bytes);
             returned += u32::from(!delivery.pulled);
             taken.push((tag, delivery));
@@ -324,5 +331,37 @@ impl Consumer {
             }
             _ => self.leases.push_back((expires_ms, tags.end - 1)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A consumer that holds six messages, with tags from 1 on.
+    fn consumer() -> Consumer {
+        let line = Arc::new(Line::new(ConnectionId(1), 1 << 20));
+        let mut consumer = Consumer::new(1, line, SubscriptionId(1), 9);
+        consumer.reserve(6, 6);
+        let (expires_ms, bytes, attempts, pulled) = (100, 1, 0, false);
+        let deliveries =
+            (0..6).map(|message| Delivery { message, expires_ms, bytes, attempts, pulled });
+        assert_eq!(consumer.hand_over(expires_ms, deliveries), (1, 6));
+        consumer
+    }
+
+    #[test]
+    fn what_is_settled_leaves_no_extended_lease_behind() {
+        let mut consumer = consumer();
+        for tag in 1..=6 {
+            assert!(consumer.extend(tag, 200 - tag));
+        }
+        assert!(consumer.take(2).is_some());
+        assert_eq!(consumer.take_range(4, 9, &mut Vec::new()), 3);
+        let left: Vec<(u64, u64)> = consumer.leases_apart.iter().copied().collect();
+        assert_eq!(left, [(197, 3), (199, 1)]);
+        consumer.take_range(1, 3, &mut Vec::new());
+        assert!(consumer.leases_apart.is_empty());
+        assert_eq!((consumer.credit, consumer.bytes_in_flight), (9, 0));
     }
 }

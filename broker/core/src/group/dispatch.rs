@@ -23,9 +23,9 @@ const PICKS_MAX: usize = 4096;
 impl Group {
     /// Hands out what can be handed out.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) {
+        self.begin_intake();
         if self.rests() {
-            // Nobody is there to hear, and an idle queue needs no scratch either.
-            self.tell_lost(io.effects);
+            // An idle queue needs no scratch either.
             return;
         }
         let mut scratch = self.scratch.take().unwrap_or_default();
@@ -128,9 +128,9 @@ impl Group {
         if slot.state != State::InFlight {
             return self.pick_waiting(Stretch { first: message, count: 1 }, u64::MAX, id, lease_ms);
         }
-        // One copy of several.
+        // One copy of several: what others have failed at is no try of this one.
         let consumer = &self.consumers[&id];
-        let attempts = consumer.tries.get(&message).copied().unwrap_or(slot.attempts);
+        let attempts = consumer.tries.get(&message).copied().unwrap_or(0);
         let pulled = self.reserve(id, 1, u64::from(slot.bytes));
         Pick { message, count: 1, consumer: id, attempts, bytes: slot.bytes, pulled, lease_ms }
     }
@@ -258,6 +258,15 @@ impl Group {
             self.pick_owed(id, picks);
         }
         self.take_in(io, 0);
+        self.pick_for_keys(picks);
+        // All that is ready now is owed to others, who do not hold up those with room.
+        while picks.is_empty() && self.any_open() && self.take_beyond(io, self.demand()) {
+            self.pick_for_keys(picks);
+        }
+    }
+
+    /// Chooser 3, for what is ready and nobody's yet.
+    fn pick_for_keys(&mut self, picks: &mut Vec<Pick>) {
         let mut keyless = Vec::new();
         while picks.len() < PICKS_MAX {
             let Some(message) = self.pop_ready() else { break };
@@ -324,6 +333,13 @@ impl Group {
             self.set_state(message, State::InFlight, 0);
             let slot = self.slot_mut(message).expect("a ready message is live");
             (slot.holders, slot.fate) = (everyone.len() as u16, Fate::Again);
+            let tried = slot.attempts;
+            if tried > 0 {
+                // Tries from before there were these copies count for each of them.
+                for consumer in self.consumers.values_mut() {
+                    consumer.tries.entry(message).or_insert(tried);
+                }
+            }
             for &id in &everyone {
                 if self.room(id) > 0 {
                     picks.push(self.pick(message, id, self.plan.lease_ms));
@@ -344,4 +360,132 @@ fn rendezvous(key_hash: u32, consumer: ConsumerId) -> u64 {
     weight = (weight ^ weight >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     weight = (weight ^ weight >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     weight ^ weight >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_message::{BatchBuilder, encode};
+
+    use super::super::Identity;
+    use super::super::consumer::Consumer;
+    use super::super::intake::BEYOND_MAX;
+    use super::super::line::Line;
+    use super::super::part::Part;
+    use super::*;
+    use crate::command::{ConnectionId, Level, SubscriptionId};
+    use crate::env::Now;
+    use crate::memory_store::MemoryStore;
+    use crate::policy::Plan;
+    use crate::reader::Reader;
+    use crate::shard::filters::Filters;
+    use crate::store::{Stamp, Store};
+
+    /// A group with this plan, over a log with a message for each of `keys`.
+    fn group(store: &mut MemoryStore, plan: Plan, keys: impl Iterator<Item = usize>) -> Group {
+        let log = store.open("orders").expect("opened");
+        let mut builder = BatchBuilder::default();
+        for key in keys {
+            let mut message = Vec::new();
+            encode(&mut message, "orders", format!("key {key}").as_bytes(), &[], b"x");
+            builder.push(&message);
+        }
+        let stamp = Stamp { time_ms: 1, due_ms: 0 };
+        store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
+        let part = Part::resume(store, log, log);
+        let identity = Identity::of_queue("orders".into());
+        let mut group = Group::new(1, identity, 0, Level::Memory, vec![part]);
+        group.plan = plan;
+        group
+    }
+
+    /// Consumer `id`, alone on a connection of that number.
+    fn attach(group: &mut Group, id: u32, credit: u32) {
+        let line = Arc::new(Line::new(ConnectionId(id.into()), 1 << 20));
+        group.attach(0, Consumer::new(id, line, SubscriptionId(1), credit));
+    }
+
+    /// Returns what is with consumers then.
+    fn dispatch(group: &mut Group, store: &mut MemoryStore) -> Vec<MessageId> {
+        let (mut reader, mut filters) = (Reader::default(), Filters::default());
+        let mut io = Io {
+            now: Now::default(),
+            store,
+            reader: &mut reader,
+            filters: &mut filters,
+            effects: &mut Vec::new(),
+        };
+        group.dispatch(&mut io);
+        group.check_books();
+        group.messages(|slot| slot.state == State::InFlight)
+    }
+
+    #[test]
+    fn a_consumer_without_room_holds_up_its_own_keys_only() {
+        for order in [0, 1] {
+            let plan = Plan { chooser: 3, order, window: 3, ..Plan::AT_LEAST_ONCE };
+            let mut store = MemoryStore::new(0);
+            // Each key twice.
+            let mut group = group(&mut store, plan, (0..200).map(|number| number % 100));
+            attach(&mut group, 1, 1_000);
+            attach(&mut group, 2, 0);
+            let held = dispatch(&mut group, &mut store);
+            let may_go = |message: MessageId| order == 0 || message < 100;
+            let mut ones = group.messages(|slot| group.by_key(slot.key_hash) == Some(1));
+            ones.retain(|&message| may_go(message));
+            assert_eq!(held, ones);
+            assert!(ones.len() > 10 && group.in_state(State::Ready) > 10, "both have keys");
+            assert_eq!(group.live(), 200, "whoever has room is looked for");
+            group.credit(0, 2, 1_000);
+            let all: Vec<MessageId> = (0..200).filter(|&message| may_go(message)).collect();
+            assert_eq!(dispatch(&mut group, &mut store), all);
+        }
+    }
+
+    #[test]
+    fn a_key_that_waits_holds_up_no_other() {
+        for (chooser, spread) in [(1, 0), (2, 0), (3, 0), (1, 1)] {
+            let plan = Plan { chooser, spread, order: 1, window: 3, ..Plan::AT_LEAST_ONCE };
+            let mut store = MemoryStore::new(0);
+            // 51 of one key, then one of each.
+            let mut group = group(&mut store, plan, (0..60).map(|number: usize| number.max(50)));
+            attach(&mut group, 1, 100);
+            let held = dispatch(&mut group, &mut store);
+            let expected: Vec<MessageId> = [0].into_iter().chain(51..60).collect();
+            assert_eq!(held, expected, "chooser {chooser}, spread {spread}");
+        }
+    }
+
+    /// Who waits behind all others is helped by nothing that comes later.
+    #[test]
+    fn where_all_is_one_line_the_window_is_all_that_is_taken() {
+        for chooser in [1, 2, 3] {
+            let plan = Plan { chooser, order: 2, window: 3, ..Plan::AT_LEAST_ONCE };
+            let mut store = MemoryStore::new(0);
+            let mut group = group(&mut store, plan, 0..100);
+            attach(&mut group, 1, 100);
+            assert_eq!(dispatch(&mut group, &mut store), [0]);
+            assert_eq!(group.live(), 4, "chooser {chooser}");
+        }
+    }
+
+    #[test]
+    fn what_lies_far_beyond_the_window_is_found_in_several_dispatches() {
+        for chooser in [1, 2, 3] {
+            let plan = Plan { chooser, order: 1, window: 1, ..Plan::AT_LEAST_ONCE };
+            let mut store = MemoryStore::new(0);
+            let far = 2 * BEYOND_MAX;
+            let mut group = group(&mut store, plan, (0..=far).map(|number| number / far));
+            attach(&mut group, 1, 9);
+            assert_eq!(dispatch(&mut group, &mut store), [0]);
+            assert!(group.is_behind() && group.live() < BEYOND_MAX + 9, "{}", group.live());
+            let mut dispatches = 1;
+            while group.is_behind() {
+                dispatch(&mut group, &mut store);
+                dispatches += 1;
+            }
+            assert!(dispatches <= 3, "{dispatches}");
+            let held = group.messages(|slot| slot.state == State::InFlight);
+            assert_eq!(held, [0, far as u64], "chooser {chooser}");
+        }
+    }
 }

@@ -54,12 +54,16 @@ impl Group {
         if let Some(slot) = self.slot_mut(message) {
             slot.attempts = slot.attempts.max(failures);
         }
+        let is_last = self.plan.attempts > 0 && u32::from(failures) >= self.plan.attempts;
         if self.plan.spread == 1
             && let Some(consumer) = self.consumers.get_mut(&consumer)
         {
-            consumer.tries.insert(message, failures);
+            match is_last {
+                true => consumer.tries.remove(&message),
+                false => consumer.tries.insert(message, failures),
+            };
         }
-        if self.plan.attempts > 0 && u32::from(failures) >= self.plan.attempts {
+        if is_last {
             return self.exhausted(now_ms, message);
         }
         let delay_ms = match delay_ms {

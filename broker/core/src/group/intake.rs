@@ -1,4 +1,9 @@
 //! Taking messages from the log: facts, lanes and delays of what comes next.
+//!
+//! The plan's window bounds what waits. Beyond it the group looks where nothing in the
+//! window helps a consumer that has room: all of it is owed to others or stands behind
+//! a message of its key, and a slow consumer is to hurt itself only. A dispatch looks so
+//! far and no farther, so that others have their turn; the next one goes on.
 
 use super::lanes::lane_of;
 use super::slot::{MessageId, Slot, State, message_id};
@@ -6,6 +11,18 @@ use super::{Group, Io};
 use crate::env::Now;
 use crate::limits;
 use crate::store::StoreError;
+
+/// Messages that one dispatch takes beyond the window: about a millisecond's work.
+pub(super) const BEYOND_MAX: usize = 4096;
+
+/// Where a group is with taking messages.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    /// The partition whose turn it was last.
+    turn: u16,
+    /// Messages that this dispatch has taken beyond the window.
+    beyond: usize,
+}
 
 impl Group {
     /// Whether messages are looked at beyond the next to be handed out.
@@ -22,9 +39,10 @@ impl Group {
     /// Messages that may be taken now, when consumers have room for `demand`.
     fn intake_room(&self, demand: usize) -> usize {
         let wanted = if self.is_windowed() {
-            let waiting = [State::Ready, State::Offered, State::Blocked];
-            let waiting: usize = waiting.map(|state| self.in_state(state)).iter().sum();
-            (self.plan.window.max(1) as usize).saturating_sub(waiting)
+            match self.window_room() {
+                0 if demand > 0 && self.is_stuck() => self.room_beyond(demand),
+                room => room,
+            }
         } else {
             // Not the lists' lengths: those hold entries of messages that are gone.
             demand.saturating_sub(self.in_state(State::Ready))
@@ -32,12 +50,53 @@ impl Group {
         wanted.min(limits::PENDING_PER_GROUP_MAX.saturating_sub(self.live()))
     }
 
+    fn window_room(&self) -> usize {
+        let waiting = [State::Ready, State::Offered, State::Blocked];
+        let waiting: usize = waiting.map(|state| self.in_state(state)).iter().sum();
+        (self.plan.window.max(1) as usize).saturating_sub(waiting)
+    }
+
+    /// Whether only what comes later helps a consumer that has room. Where all messages
+    /// are one line, that helps nobody.
+    fn is_stuck(&self) -> bool {
+        // Chooser 3: what is ready and not in line is owed to those whose key it has.
+        let is_owed = self.plan.chooser == 3 && self.ready.is_empty();
+        self.plan.order < 2 && (is_owed || self.in_state(State::Ready) == 0)
+    }
+
+    /// Messages that may be taken beyond the window: `demand`, then as many again as were
+    /// taken in vain, so that a few rounds look at many.
+    fn room_beyond(&self, demand: usize) -> usize {
+        let beyond = self.intake.beyond;
+        demand.max(beyond).min(BEYOND_MAX.saturating_sub(beyond))
+    }
+
+    /// A dispatch begins.
+    pub(super) fn begin_intake(&mut self) {
+        self.intake.beyond = 0;
+    }
+
+    /// Whether the last dispatch has stopped while there may be more for consumers that
+    /// have room: another is to go on.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.intake.beyond >= BEYOND_MAX
+    }
+
+    /// Takes messages beyond the window, if it is full. Whether there were any.
+    pub(super) fn take_beyond(&mut self, io: &mut Io<'_>, demand: usize) -> bool {
+        let before = self.intake.beyond;
+        if self.window_room() == 0 {
+            self.take_in(io, demand);
+        }
+        self.intake.beyond > before
+    }
+
     /// Takes messages from the log until consumers' `demand` (or the window) is
     /// met. Partitions take turns.
     pub(super) fn take_in(&mut self, io: &mut Io<'_>, demand: usize) {
         for _ in 0..self.parts.len() {
-            let turn = (usize::from(self.intake_turn) + 1) % self.parts.len();
-            self.intake_turn = turn as u16;
+            let turn = (usize::from(self.intake.turn) + 1) % self.parts.len();
+            self.intake.turn = turn as u16;
             while self.intake_room(demand) > 0 && self.take_piece(io, turn, demand) {}
             if self.intake_room(demand) == 0 {
                 return;
@@ -81,6 +140,7 @@ impl Group {
         let readable = end - self.parts[partition].slots.next();
         let rows = batch.len().min(found.row.saturating_add(readable as usize));
         let mut left = self.intake_room(demand);
+        let is_beyond = self.is_windowed() && self.window_room() == 0;
         if !needs_keys && self.plan.order == 0 && due_ms <= io.now.steady_ms {
             let rows = found.row..rows.min(found.row + left);
             self.admit_ready(partition, batch.lengths(rows));
@@ -94,6 +154,7 @@ impl Group {
             let key = needs_keys.then(|| key_of(message)).flatten();
             let bytes = message.len() as u32;
             self.admit(io.now.steady_ms, partition as u16, bytes, due_ms, key);
+            self.intake.beyond += usize::from(is_beyond);
             // One that waits for its time is none that a consumer gets now.
             left -= usize::from(due_ms <= io.now.steady_ms);
         }

@@ -1,9 +1,9 @@
 //! Messages that turn out to be damaged when the group comes to them: how many there were,
 //! and which of them its consumers have not been told of yet.
 //!
-//! Owned by `Group`. Invariants: what is noted is told with the group's next dispatch, to
-//! everybody who is there then; nothing is noted while nobody is; there are never more
-//! stretches than the bound says, and one for each partition beyond it.
+//! Owned by `Group`. Invariants: what is noted is told with the first dispatch that finds a
+//! consumer, to everybody who is there then; there are never more stretches than the bound
+//! says, and one for each partition.
 
 use std::ops::Range;
 
@@ -65,26 +65,27 @@ impl Group {
     /// operator as removed ones, and noted for the consumers.
     pub(super) fn note_lost(&mut self, partition: u16, range: Range<u64>, count: u64) {
         self.lost.count += count;
-        if count > 0 && !self.consumers.is_empty() {
+        if count > 0 {
             let Range { start: from, end: to } = range;
             self.lost.note(Stretch { partition, from, to, count });
         }
     }
 
-    /// The store has no such message any more: noted as lost, and told to the policy.
+    /// The store cannot read the message any more: noted as lost, and told to the policy.
     pub(crate) fn lose(&mut self, now_ms: u64, message: MessageId) {
         let Some(&slot) = self.slot(message) else { return };
-        // What compaction has released it has counted.
-        if !slot.released {
-            let (partition, offset) = (partition_of(message) as u16, offset_of(message));
-            self.note_lost(partition, offset..offset + 1, 1);
+        if slot.released {
+            // Compaction has counted it.
+            return self.gone(now_ms, message);
         }
-        self.gone(now_ms, message);
+        let (partition, offset) = (partition_of(message) as u16, offset_of(message));
+        self.note_lost(partition, offset..offset + 1, 1);
+        self.leave_out(now_ms, message);
     }
 
-    /// Tells every consumer what was lost since the last call.
+    /// Tells every consumer what was lost since the last one was told.
     pub(super) fn tell_lost(&mut self, effects: &mut Vec<Effect>) {
-        if self.lost.untold.is_empty() {
+        if self.lost.untold.is_empty() || self.consumers.is_empty() {
             return;
         }
         let untold = std::mem::take(&mut self.lost.untold);
@@ -102,7 +103,7 @@ mod tests {
 
     use super::super::line::Line;
     use super::super::part::Part;
-    use super::super::slot::State;
+    use super::super::slot::{State, message_id};
     use super::super::{Identity, Io};
     use super::*;
     use crate::command::{ConnectionId, Level, SubscriptionId};
@@ -114,7 +115,13 @@ mod tests {
 
     /// A group over a log with `count` messages.
     fn group(store: &mut MemoryStore, count: u8) -> Group {
-        let log = store.open("orders").expect("opened");
+        let part = part(store, "orders", count);
+        let identity = Identity::of_queue("orders".into());
+        Group::new(1, identity, 0, Level::Memory, vec![part])
+    }
+
+    fn part(store: &mut MemoryStore, log: &str, count: u8) -> Part {
+        let log = store.open(log).expect("opened");
         let mut builder = BatchBuilder::default();
         for letter in (b'a'..).take(count.into()) {
             let mut message = Vec::new();
@@ -123,9 +130,7 @@ mod tests {
         }
         let stamp = Stamp { time_ms: 1, due_ms: 0 };
         store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
-        let part = Part::resume(store, log, log);
-        let identity = Identity::of_queue("orders".into());
-        Group::new(1, identity, 0, Level::Memory, vec![part])
+        Part::resume(store, log, log)
     }
 
     /// Consumer `id`, alone on a connection of that number.
@@ -152,10 +157,13 @@ mod tests {
                 format!("{} gets {count}", connection.0)
             }
             Effect::Lost {
-                connection, subscription: SubscriptionId(7), from, to, count, ..
-            } => {
-                format!("{} has lost {count} in {from}..{to}", connection.0)
-            }
+                connection,
+                subscription: SubscriptionId(7),
+                partition,
+                from,
+                to,
+                count,
+            } => format!("{} has lost {count} in {partition}/{from}..{to}", connection.0),
             other => panic!("not expected: {other:?}"),
         };
         effects.into_iter().map(text).collect()
@@ -173,27 +181,45 @@ mod tests {
         attach(&mut group, 3, 0);
         assert_eq!(
             dispatch(&mut group, &mut store),
-            ["2 has lost 3 in 1..4", "3 has lost 3 in 1..4", "2 gets 2"]
+            ["2 has lost 3 in 0/1..4", "3 has lost 3 in 0/1..4", "2 gets 2"]
         );
+        assert!(group.settled.is_empty(), "who puts the files back gets them");
         assert_eq!((group.lost.take_count(), group.lost.take_count()), (3, 0));
         assert_eq!((group.live(), group.in_state(State::InFlight)), (2, 2));
         assert!(dispatch(&mut group, &mut store).is_empty(), "once");
+        for offset in [0, 4] {
+            group.finish(0, message_id(0, offset));
+        }
+        assert_eq!(group.parts[0].floor(5), 1, "what is lost is not settled with the others");
     }
 
     #[test]
-    fn what_is_lost_while_nobody_is_there_is_counted_only() {
+    fn what_is_lost_is_told_by_its_partition() {
+        let mut store = MemoryStore::new(0);
+        let mut group = group(&mut store, 2);
+        group.parts.push(part(&mut store, "more", 3));
+        store.damage_log("more", 0..2);
+        attach(&mut group, 1, 4);
+        let first = dispatch(&mut group, &mut store);
+        assert_eq!(first, ["1 has lost 2 in 1/0..2", "1 gets 3"]);
+        group.leave(0, 1, false, &mut Vec::new());
+        store.damage_log("more", 2..3);
+        attach(&mut group, 2, 4);
+        assert_eq!(dispatch(&mut group, &mut store), ["2 has lost 1 in 1/2..3", "2 gets 2"]);
+    }
+
+    #[test]
+    fn what_is_lost_while_nobody_is_there_is_told_to_who_comes_first() {
         let mut store = MemoryStore::new(0);
         let mut group = group(&mut store, 1);
-        group.note_lost(0, 0..2, 2);
-        attach(&mut group, 1, 9);
-        assert_eq!(dispatch(&mut group, &mut store), ["1 gets 1"]);
         group.note_lost(0, 5..9, 0);
         group.note_lost(0, 5..9, 3);
-        group.leave(0, 1, false, &mut Vec::new());
         assert!(dispatch(&mut group, &mut store).is_empty());
+        attach(&mut group, 1, 9);
+        assert_eq!(dispatch(&mut group, &mut store), ["1 has lost 3 in 0/5..9", "1 gets 1"]);
         attach(&mut group, 2, 0);
-        assert!(dispatch(&mut group, &mut store).is_empty(), "that was before");
-        assert_eq!(group.lost.take_count(), 5);
+        assert!(dispatch(&mut group, &mut store).is_empty(), "once");
+        assert_eq!(group.lost.take_count(), 3);
     }
 
     #[test]
@@ -208,6 +234,6 @@ mod tests {
         let told = dispatch(&mut group, &mut store);
         assert_eq!(told.len() as u64, most);
         let (from, to) = (2 * most - 2, 2 * most + 3);
-        assert_eq!(told.last(), Some(&format!("1 has lost 3 in {from}..{to}")));
+        assert_eq!(told.last(), Some(&format!("1 has lost 3 in 0/{from}..{to}")));
     }
 }

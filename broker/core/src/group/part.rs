@@ -90,8 +90,13 @@ impl Part {
     /// Goes on behind a damaged stretch. Returns how many messages are passed over.
     pub(super) fn skip_damage(&mut self, store: &dyn Store, to: u64) -> u64 {
         let next = self.slots.next();
-        self.damaged_from = self.damaged_from.min(next);
+        self.note_damage(next);
         self.skip_to(store, to.max(next + 1))
+    }
+
+    /// What lies at `offset` cannot be read, and is not settled.
+    pub(super) fn note_damage(&mut self, offset: u64) {
+        self.damaged_from = self.damaged_from.min(offset);
     }
 
     /// Everything below is settled for good. What is damaged is passed over in this

@@ -28,6 +28,11 @@ impl ReadyList {
         self.fresh.clear();
     }
 
+    /// Whether nothing is in line, not even what has ceased to be ready.
+    pub(super) fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.fresh.is_empty()
+    }
+
     /// A message that was taken before.
     pub(super) fn push_again(&mut self, message: MessageId) {
         self.again.insert(message);

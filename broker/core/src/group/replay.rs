@@ -5,7 +5,7 @@
 
 use super::lanes::lane_of;
 use super::part::Part;
-use super::slot::{Fate, MessageId, State};
+use super::slot::{Fate, MessageId, State, message_id};
 use super::{Decider, Group, Io, offset_of, partition_of};
 use crate::policy::{Event, Plan, event};
 use crate::store::Store;
@@ -138,42 +138,44 @@ impl Group {
     }
 
     /// Another order from the operator, or another start: what is in flight of
-    /// the partition is forgotten (late settlements are void), and reading goes
-    /// on at `to`.
-    pub(crate) fn seek(&mut self, now_ms: u64, store: &mut dyn Store, partition: u16, to: u64) {
-        let wanted = usize::from(partition);
+    /// these partitions is forgotten (late settlements are void), and reading goes
+    /// on at the offset beside each. All at once: every message that stays is lined
+    /// up again for it.
+    pub(crate) fn seek(&mut self, now_ms: u64, store: &mut dyn Store, starts: &[(u16, u64)]) {
+        let mut moves = vec![false; self.parts.len()];
+        starts.iter().for_each(|&(partition, _)| moves[usize::from(partition)] = true);
+        let goes = |message: MessageId| moves[partition_of(message)];
         let mut returned = Vec::new();
         for consumer in self.consumers.values_mut() {
             let held = consumer.deliveries.iter();
-            let of_it = held.filter(|(_, delivery)| partition_of(delivery.message) == wanted);
-            let tags: Vec<u64> = of_it.map(|(tag, _)| tag).collect();
+            let of_them = held.filter(|(_, delivery)| goes(delivery.message));
+            let tags: Vec<u64> = of_them.map(|(tag, _)| tag).collect();
             let before = consumer.credit;
             for tag in tags {
                 consumer.take(tag);
             }
+            consumer.waiting.retain(|&message| !goes(message));
+            consumer.tries.retain(|&message, _| !goes(message));
             // Everything that waits is lined up again below.
             let promised = std::mem::take(&mut consumer.promised).len() as u32;
             returned.push((consumer.id, consumer.credit - before + promised));
         }
         returned.into_iter().for_each(|(id, amount)| self.tell_credit(id, amount));
-        self.dying.retain(|dying| partition_of(dying.message) != wanted);
-        let slots = &self.parts[wanted].slots;
-        let gone: Vec<MessageId> =
-            slots.iter().map(|(offset, _)| super::message_id(partition, offset)).collect();
-        for message in gone {
-            self.tell(Event { kind: event::GONE, message, ..Event::default() });
-            self.forget(message);
-        }
-        let of_it = |message: &MessageId| partition_of(*message) == wanted;
-        self.timers.forget(|timers| timers.delayed_copies.retain(|copy| !of_it(&copy.2)));
-        for consumer in self.consumers.values_mut() {
-            consumer.waiting.retain(|message| !of_it(message));
-            consumer.tries.retain(|message, _| !of_it(message));
-        }
+        self.dying.retain(|dying| !goes(dying.message));
+        self.timers.forget(|timers| timers.delayed_copies.retain(|copy| !goes(copy.2)));
         // What was settled and not told is as void as what was told.
-        self.settled.retain(|settled| usize::from(settled.partition) != wanted);
-        let part = &mut self.parts[wanted];
-        *part = Part::restart(store, part.log, part.cursor, to);
+        self.settled.retain(|settled| !moves[usize::from(settled.partition)]);
+        for &(partition, to) in starts {
+            let slots = &self.parts[usize::from(partition)].slots;
+            let gone: Vec<MessageId> =
+                slots.iter().map(|(offset, _)| message_id(partition, offset)).collect();
+            for message in gone {
+                self.tell(Event { kind: event::GONE, message, ..Event::default() });
+                self.forget(message);
+            }
+            let part = &mut self.parts[usize::from(partition)];
+            *part = Part::restart(store, part.log, part.cursor, to);
+        }
         self.line_up_again(now_ms);
     }
 

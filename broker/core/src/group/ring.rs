@@ -134,8 +134,8 @@ impl<T> Ring<T> {
         removed as u64
     }
 
-    /// Takes out what lies in `first..=last`, lowest first. Costs what lies in the
-    /// range, however wide it is.
+    /// Takes out what lies in `first..=last`, lowest first. Costs what lies in the range
+    /// and its dense places, empty ones too, however wide it is.
     pub(crate) fn remove_range(&mut self, first: u64, last: u64, mut each: impl FnMut(u64, T)) {
         if first > last {
             return;
@@ -155,7 +155,7 @@ impl<T> Ring<T> {
     }
 
     /// Positions in `first..=last` that have a value, lowest first, with the
-    /// value. Costs what lies in the range, however wide it is.
+    /// value. Costs as much as [`Ring::remove_range`].
     pub(crate) fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &T)> {
         let old = (first <= last).then(|| self.sparse.range(first..=last));
         let (from, to) = self.dense_places(first, last);

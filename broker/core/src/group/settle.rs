@@ -17,14 +17,14 @@ impl Group {
         settlements: &[Settlement],
     ) -> Tally {
         let mut told = Tally::default();
-        for settlement in settlements {
-            let known = match settlement.verb {
-                Verb::Extend { by_ms } => self.extend_leases(now_ms, id, settlement, by_ms),
-                verb => self.settle_range(now_ms, id, settlement, verb),
-            };
-            let named = settlement.last.saturating_sub(settlement.first).saturating_add(1);
-            let named = if settlement.last < settlement.first { 0 } else { named };
-            told.add(Tally { done: known, unknown: named.saturating_sub(known) });
+        for alike in settlements.chunk_by(|one, next| one.verb == next.verb) {
+            told.add(if alike.is_sorted_by_key(|one| one.first) {
+                self.settle_in_order(now_ms, id, alike)
+            } else {
+                let mut sorted = alike.to_vec();
+                sorted.sort_unstable_by_key(|one| one.first);
+                self.settle_in_order(now_ms, id, &sorted)
+            });
         }
         if let (false, Some(consumer)) = (self.asked, self.consumers.get_mut(&id)) {
             consumer.untold.add(told);
@@ -38,6 +38,26 @@ impl Group {
     pub(crate) fn flush(&mut self, id: ConsumerId) -> Tally {
         self.dying.iter_mut().for_each(|dying| dying.asked = true);
         self.consumers.get_mut(&id).map(|it| std::mem::take(&mut it.untold)).unwrap_or_default()
+    }
+
+    /// Settles ranges that say the same, the lowest first. Where they overlap, a delivery
+    /// is settled once and unknown from then on; so what they cost together is bounded by
+    /// what the consumer holds, however many they are.
+    fn settle_in_order(&mut self, now_ms: u64, id: ConsumerId, ranges: &[Settlement]) -> Tally {
+        let mut told = Tally::default();
+        let mut from = 0;
+        for &Settlement { first, last, verb } in ranges {
+            let rest = Settlement { first: first.max(from), last, verb };
+            let known = match verb {
+                _ if rest.first > last => 0,
+                Verb::Extend { by_ms } => self.extend_leases(now_ms, id, &rest, by_ms),
+                verb => self.settle_range(now_ms, id, &rest, verb),
+            };
+            let named = if last < first { 0 } else { (last - first).saturating_add(1) };
+            told.add(Tally { done: known, unknown: named.saturating_sub(known) });
+            from = from.max(last.saturating_add(1));
+        }
+        told
     }
 
     fn settle_range(&mut self, now_ms: u64, id: ConsumerId, range: &Settlement, verb: Verb) -> u64 {

@@ -6,13 +6,15 @@
 //! as safe as the messages are kept, in this turn or a later one. A message that
 //! is delivered once or never leaves only when it is safe that no later process
 //! delivers it. Invariants: an answer does not overtake an earlier one of its
-//! connection that waits; there is one for each request in flight at the most,
-//! no more deliveries than there is credit, and of what is lost no more than a
-//! group keeps apart for each of its dispatches.
+//! connection that waits, and a delivery none of its consumer; there is one answer
+//! for each request in flight at the most, no more deliveries than there is credit,
+//! and of what is lost no more than a group keeps apart each time it tells.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
-use crate::command::{ConnectionId, Level, RequestId};
+use super::members::Key;
+use crate::command::{ConnectionId, Level, RequestId, SubscriptionId};
 use crate::effect::{Effect, Reply};
 use crate::store::Store;
 
@@ -45,8 +47,8 @@ pub(super) struct Answers {
     safe: [u64; 3],
     /// The commit after which none of them lacks its position.
     stamped: u64,
-    /// Deliveries that wait, by connection.
-    deliveries: BTreeMap<ConnectionId, usize>,
+    /// Deliveries that wait, and what is told of lost ones, by consumer.
+    deliveries: BTreeMap<Key, usize>,
 }
 
 impl Answers {
@@ -79,11 +81,34 @@ impl Answers {
     /// is as safe as `level`.
     pub(super) fn deliver(&mut self, delivered: Vec<Effect>, level: Level) {
         for effect in delivered {
-            if let Effect::Deliver { connection, .. } = effect {
-                *self.deliveries.entry(connection).or_default() += 1;
-            }
             if let Some(connection) = listener(&effect) {
+                if let Some(consumer) = consumer_of(&effect) {
+                    *self.deliveries.entry(consumer).or_default() += 1;
+                }
                 self.wait(connection, effect, level, false);
+            }
+        }
+    }
+
+    /// Whether deliveries wait.
+    pub(super) fn holds_deliveries(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+
+    /// What a group has delivered that waits for nothing itself: behind the deliveries of
+    /// the same consumer that wait, from before its plan changed, else at once.
+    pub(super) fn deliver_behind(&mut self, delivered: Vec<Effect>, effects: &mut Vec<Effect>) {
+        for effect in delivered {
+            let Some(consumer) = consumer_of(&effect) else {
+                self.put_behind(effect, effects);
+                continue;
+            };
+            match self.deliveries.get_mut(&consumer) {
+                Some(waiting) => {
+                    *waiting += 1;
+                    self.push_safe(consumer.0, effect);
+                }
+                None => effects.push(effect),
             }
         }
     }
@@ -96,13 +121,20 @@ impl Answers {
             return;
         }
         for effect in effects.split_off(first) {
-            let waits = |one: &ConnectionId| {
-                !matches!(effect, Effect::Deliver { .. }) && self.deliveries.contains_key(one)
-            };
-            match listener(&effect).filter(waits) {
-                Some(connection) => self.push_safe(connection, effect),
-                None => effects.push(effect),
+            if consumer_of(&effect).is_some() {
+                effects.push(effect);
+            } else {
+                self.put_behind(effect, effects);
             }
+        }
+    }
+
+    /// An answer or an end, behind the deliveries that wait for the same connection.
+    fn put_behind(&mut self, effect: Effect, effects: &mut Vec<Effect>) {
+        let waits = |one: &ConnectionId| self.deliveries.range(consumers_of(*one)).next().is_some();
+        match listener(&effect).filter(waits) {
+            Some(connection) => self.push_safe(connection, effect),
+            None => effects.push(effect),
         }
     }
 
@@ -130,7 +162,7 @@ impl Answers {
     /// Nobody is there to hear.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.waiting.remove(&connection);
-        self.deliveries.remove(&connection);
+        self.deliveries.extract_if(consumers_of(connection), |_, _| true).for_each(drop);
     }
 
     /// The store has committed: lets go what is safe.
@@ -148,7 +180,7 @@ impl Answers {
         }
         self.safe = safe;
         let (commits, marks, deliveries) = (self.commits, self.marks, &mut self.deliveries);
-        self.waiting.retain(|&connection, line| {
+        self.waiting.retain(|_, line| {
             // Those behind that wait for nothing themselves are passed by.
             let young =
                 |answer: &&mut Answer| answer.commit == 0 || answer.commit + COMMITS_MAX >= commits;
@@ -161,12 +193,12 @@ impl Answers {
                 answer.position.is_some_and(|position| position <= safe[answer.level as usize])
             };
             while let Some(Answer { effect, .. }) = line.pop_front_if(is_safe) {
-                if matches!(effect, Effect::Deliver { .. })
-                    && let Some(left) = deliveries.get_mut(&connection)
+                if let Some(consumer) = consumer_of(&effect)
+                    && let Some(left) = deliveries.get_mut(&consumer)
                 {
                     *left -= 1;
                     if *left == 0 {
-                        deliveries.remove(&connection);
+                        deliveries.remove(&consumer);
                     }
                 }
                 effects.push(effect);
@@ -174,6 +206,20 @@ impl Answers {
             !line.is_empty()
         });
     }
+}
+
+/// The consumer that gets it, which may end: its end comes behind that.
+fn consumer_of(effect: &Effect) -> Option<Key> {
+    match effect {
+        Effect::Deliver { connection, subscription, .. }
+        | Effect::Lost { connection, subscription, .. } => Some((*connection, *subscription)),
+        _ => None,
+    }
+}
+
+/// Every consumer of a connection.
+fn consumers_of(connection: ConnectionId) -> RangeInclusive<Key> {
+    (connection, SubscriptionId(0))..=(connection, SubscriptionId(u32::MAX))
 }
 
 /// Whom an effect speaks to; publishers wait for no consumer.

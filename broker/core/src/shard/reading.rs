@@ -41,9 +41,7 @@ impl Shard {
             starts.push((partition as u16, offset.min(bounds.end)));
         }
         let moved = self.groups.get_mut(&group).expect("a stream's groups exist");
-        for (partition, offset) in starts {
-            moved.seek(now.steady_ms, &mut *self.store, partition, offset);
-        }
+        moved.seek(now.steady_ms, &mut *self.store, &starts);
         let level = moved.level;
         self.answers.hand_over(self.store.level_max());
         self.touch(group);

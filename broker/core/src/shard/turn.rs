@@ -2,6 +2,8 @@
 //! goes out, groups dispatch, policies are asked once each, and what they wish
 //! is done. Rounds go on until nothing moves any more.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use weir_message::{Batch, BatchBuilder};
 
@@ -117,17 +119,56 @@ impl Shard {
         }
     }
 
-    /// Appends messages to the dead-letter queue, then settles them at their
-    /// source. What is not taken there is parked, what there is no room for now
-    /// stays dying: it is never lost.
+    /// Appends messages to the dead-letter queue, part by part, and settles each part at its
+    /// source when it is there. What is not taken there is parked, what there is no room for
+    /// now stays dying: it is never lost.
     fn bury(&mut self, now: Now, id: GroupId, dying: Vec<Dying>, effects: &mut Vec<Effect>) {
         let queue = self.dead_letter_queue(now, id, effects);
-        let Some(group) = self.groups.get(&id) else { return };
+        let now_ms = now.steady_ms;
+        let mut left = VecDeque::from(dying);
+        while !left.is_empty() {
+            let (batch, mut carried) = self.next_dead(now_ms, id, queue, &mut left);
+            let burial = match queue {
+                Some(queue) if !batch.is_empty() => self.append_dead(now, queue, batch),
+                _ => Burial::Done,
+            };
+            let group = self.groups.get_mut(&id).expect("it was just there");
+            match burial {
+                Burial::Done => {
+                    let carried = carried.into_iter();
+                    carried.for_each(|one| group.dead_lettered(now_ms, one.message, one.asked));
+                }
+                Burial::Refused => {
+                    carried.into_iter().for_each(|one| group.park(now_ms, one.message));
+                }
+                Burial::NoSpace => {
+                    // Those behind it are not read before there may be room for this part.
+                    carried.extend(left.drain(..));
+                    group.bury_later(carried, now_ms + limits::BURY_AGAIN_MS);
+                }
+            }
+        }
+        self.touch(id);
+    }
+
+    /// Takes the first of the dying, as many as fit one batch, and makes them what the
+    /// dead-letter queue gets. On the way, what cannot be read any more is lost, and what
+    /// has no such queue is parked.
+    fn next_dead(
+        &mut self,
+        now_ms: u64,
+        id: GroupId,
+        queue: Option<DestinationId>,
+        dying: &mut VecDeque<Dying>,
+    ) -> (Batch, Vec<Dying>) {
+        let group = &self.groups[&id];
         let mut batch = BatchBuilder::default();
         let mut carried = Vec::new();
         let mut kept = Vec::new();
         let mut lost = Vec::new();
-        for one in dying {
+        while carried.len() < limits::BURY_BATCH_MESSAGES
+            && let Some(one) = dying.pop_front()
+        {
             let Dying { message, reason, .. } = &one;
             let (partition, offset) = (partition_of(*message), offset_of(*message));
             let log = group.parts[partition].log;
@@ -148,27 +189,20 @@ impl Shard {
                 offset,
                 attempts,
             };
-            batch.push(&dead_letter::with_reason(self.reader.bytes(found), &why));
+            let dead = dead_letter::with_reason(self.reader.bytes(found), &why);
+            // One that is longer than a batch goes alone.
+            if !batch.is_empty() && batch.bytes_len() + dead.len() > limits::BURY_BATCH_BYTES {
+                dying.push_front(one);
+                break;
+            }
+            batch.push(&dead);
             carried.push(one);
         }
         self.reader.clear();
-        let burial = match queue {
-            Some(queue) if !carried.is_empty() => self.append_dead(now, queue, batch.take()),
-            _ => Burial::Done,
-        };
-        let now_ms = now.steady_ms;
         let group = self.groups.get_mut(&id).expect("it was just there");
         kept.into_iter().for_each(|message| group.park(now_ms, message));
         lost.into_iter().for_each(|message| group.lose(now_ms, message));
-        match burial {
-            Burial::Done => {
-                let carried = carried.into_iter();
-                carried.for_each(|one| group.dead_lettered(now_ms, one.message, one.asked));
-            }
-            Burial::Refused => carried.into_iter().for_each(|one| group.park(now_ms, one.message)),
-            Burial::NoSpace => group.bury_later(carried, now_ms + limits::BURY_AGAIN_MS),
-        }
-        self.touch(id);
+        (batch.take(), carried)
     }
 
     fn append_dead(&mut self, now: Now, id: DestinationId, batch: Batch) -> Burial {

@@ -12,8 +12,8 @@ use super::output::{Output, note};
 use super::payload::{self, Form};
 use super::values;
 
-/// Longest wait of one pull; broker and client allow for it.
-const PULL_WAIT: Duration = Duration::from_secs(30);
+/// Longest time until somebody who waits hears of what is lost.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Credit where nothing is said, deliveries.
 const CREDIT: u32 = 1000;
@@ -49,6 +49,7 @@ pub(crate) struct ConsumeArgs {
 }
 
 /// What is consumed.
+#[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     Queue(&'a str),
     Group(&'a str, &'a str),
@@ -90,8 +91,8 @@ pub(crate) async fn run(
     while tally.seen < wanted {
         let next = async {
             match args.count {
-                Some(count) => pull(&mut consumer, count - tally.seen, args.wait).await,
-                None => next_batch(&mut consumer, args.wait).await,
+                Some(count) => pull(&mut consumer, source, count - tally.seen, args.wait).await,
+                None => next_batch(&mut consumer, source, args.wait).await,
             }
         };
         let batch = tokio::select! {
@@ -102,7 +103,7 @@ pub(crate) async fn run(
                 None
             }
         };
-        tell_lost(&mut consumer);
+        tell_lost(&mut consumer, source);
         let Some(batch) = batch else { break };
         handle(batch, args, wanted, form, &mut out, &mut tally)?;
     }
@@ -127,13 +128,20 @@ async fn flush(consumer: &mut Consumer, json: bool) -> Result<(), Failure> {
 }
 
 /// Says what will not come because it is damaged.
-fn tell_lost(consumer: &mut Consumer) {
+fn tell_lost(consumer: &mut Consumer, source: Source<'_>) {
     for Lost { partition, from, to, messages, .. } in consumer.take_lost() {
         let plural = if messages == 1 { "" } else { "s" };
+        let place = match to.saturating_sub(1) {
+            last if last > from => format!("offsets {from} to {last}"),
+            _ => format!("offset {from}"),
+        };
+        let place = match source {
+            Source::Queue(_) => place,
+            Source::Group(..) => format!("{place} of partition {partition}"),
+        };
         let text = format!(
-            "note: {messages} message{plural} lost at offsets {from} to {} of partition \
-             {partition}: the broker's files are damaged, see weir store check",
-            to.saturating_sub(1)
+            "note: {messages} message{plural} lost at {place}: the broker's files are damaged, \
+             see weir store check"
         );
         note(false, &text);
     }
@@ -142,14 +150,19 @@ fn tell_lost(consumer: &mut Consumer) {
 /// The next deliveries; `None` when nothing came for `wait`.
 async fn next_batch(
     consumer: &mut Consumer,
+    source: Source<'_>,
     wait: Option<Duration>,
 ) -> Result<Option<DeliveryBatch>, Failure> {
-    match wait {
-        None => Ok(consumer.next_batch().await?),
-        Some(wait) => match tokio::time::timeout(wait, consumer.next_batch()).await {
-            Ok(batch) => Ok(batch?),
-            Err(_) => Ok(None),
-        },
+    let begun = Instant::now();
+    loop {
+        let left = wait.map_or(LOOK, |wait| wait.saturating_sub(begun.elapsed()));
+        if let Ok(batch) = tokio::time::timeout(left.min(LOOK), consumer.next_batch()).await {
+            return Ok(batch?);
+        }
+        if wait.is_some_and(|wait| begun.elapsed() >= wait) {
+            return Ok(None);
+        }
+        tell_lost(consumer, source);
     }
 }
 
@@ -157,23 +170,21 @@ async fn next_batch(
 /// nothing came for `wait`.
 async fn pull(
     consumer: &mut Consumer,
+    source: Source<'_>,
     left: u64,
     wait: Option<Duration>,
 ) -> Result<Option<DeliveryBatch>, Failure> {
     let messages_max = left.min(u64::from(CREDIT)) as u32;
-    if let Some(batch) = consumer.pull(messages_max, Duration::ZERO).await? {
-        return Ok(Some(batch));
-    }
     let begun = Instant::now();
     loop {
-        let wait_left = wait.map(|wait| wait.saturating_sub(begun.elapsed()));
-        let slice = wait_left.unwrap_or(PULL_WAIT).min(PULL_WAIT);
-        if let Some(batch) = consumer.pull(1, slice).await? {
+        let left = wait.map_or(LOOK, |wait| wait.saturating_sub(begun.elapsed()));
+        if let Some(batch) = consumer.pull(messages_max, left.min(LOOK)).await? {
             return Ok(Some(batch));
         }
-        if wait_left.is_some_and(|left| left <= slice) {
+        if wait.is_some_and(|wait| begun.elapsed() >= wait) {
             return Ok(None);
         }
+        tell_lost(consumer, source);
     }
 }
 

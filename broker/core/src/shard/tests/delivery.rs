@@ -1,8 +1,22 @@
-//! Plans that the broker carries out by itself, and deliver-stage filters.
+//! Plans that the broker carries out by itself, and deliver-stage filters; and what a shard
+//! keeps or does meanwhile that nobody sees from outside.
 
 use expect_test::expect;
+use weir_message::{BatchBuilder, encode};
 
+use super::super::{Destination, Shard};
 use super::script::check;
+use crate::command::*;
+use crate::effect::{Effect, Reply};
+use crate::env::Now;
+use crate::group::Group;
+use crate::limits;
+use crate::memory_store::MemoryStore;
+use crate::policy::{Plan, event};
+
+const ID: DestinationId = DestinationId(1);
+const CONNECTION: ConnectionId = ConnectionId(1);
+const SUBSCRIPTION: SubscriptionId = SubscriptionId(1);
 
 #[test]
 fn at_most_once_settles_at_hand_over_and_acks_only_return_credit() {
@@ -413,4 +427,230 @@ fn a_filter_judges_copies_and_at_most_once_too() {
                 bob credit 9 holds 0
         "#]],
     );
+}
+
+/// A shard with an empty queue `orders`.
+fn with_queue(store: MemoryStore) -> Shard {
+    let config = QueueConfig::default();
+    with([Command::CreateQueue { id: ID, name: "orders".into(), config }], store)
+}
+
+/// A shard with an empty stream `orders` and its group `audit`.
+fn with_stream(config: StreamConfig, store: MemoryStore) -> Shard {
+    let (group, group_config) = ("audit".to_owned(), GroupConfig::default());
+    let commands = [
+        Command::CreateStream { id: ID, name: "orders".into(), config },
+        Command::PutGroup { stream: ID, group, config: group_config },
+    ];
+    with(commands, store)
+}
+
+fn with(commands: impl IntoIterator<Item = Command>, store: MemoryStore) -> Shard {
+    let mut shard = Shard::new(Box::new(store), 1_000..1_100);
+    shard.bound_turns(1 << 30);
+    turn(&mut shard, 0, commands);
+    shard
+}
+
+/// One turn of a shard.
+fn turn(
+    shard: &mut Shard,
+    steady_ms: u64,
+    commands: impl IntoIterator<Item = Command>,
+) -> Vec<Effect> {
+    let now = Now { steady_ms, wall_ms: 1_000_000 + steady_ms };
+    let mut effects = Vec::new();
+    shard.tick(now, &mut effects);
+    commands.into_iter().for_each(|command| shard.apply(now, command, &mut effects));
+    shard.commit(now, &mut effects).expect("memory does not fail");
+    group(shard).check_books();
+    effects
+}
+
+/// The group of what there is.
+fn group(shard: &mut Shard) -> &mut Group {
+    let mut groups = shard.groups.values_mut();
+    groups.find(|group| group.identity.subject() == "orders").expect("it is made first")
+}
+
+fn attach(source: Source) -> Command {
+    Command::Attach {
+        connection: CONNECTION,
+        subscription: SUBSCRIPTION,
+        request: RequestId(1),
+        source,
+        credit: limits::CREDIT_MAX,
+        name: String::new(),
+        labels: String::new(),
+    }
+}
+
+/// Publishes messages with payloads of these lengths, together.
+fn publish(lengths: impl IntoIterator<Item = usize>) -> Command {
+    let mut batch = BatchBuilder::default();
+    for length in lengths {
+        let mut message = Vec::new();
+        encode(&mut message, "orders", &[], &[], &vec![b'x'; length]);
+        batch.push(&message);
+    }
+    Command::Publish(Publish {
+        destination: ID,
+        connection: CONNECTION,
+        receipt: None,
+        batch: batch.take(),
+        rows: Rows::new(),
+        delay_ms: 0,
+    })
+}
+
+/// Settles these ranges of tags, all alike.
+fn settle(ranges: &[(u64, u64)], verb: Verb) -> Command {
+    let settlements = ranges.iter().map(|&(first, last)| Settlement { first, last, verb });
+    Command::Settle {
+        connection: CONNECTION,
+        subscription: SUBSCRIPTION,
+        request: Some(RequestId(2)),
+        settlements: settlements.collect(),
+    }
+}
+
+/// How many deliveries were settled, and how many were not known.
+fn counted(effects: &[Effect]) -> (u64, u64) {
+    let counted = effects.iter().find_map(|effect| match effect {
+        Effect::Reply { reply: Reply::Count { done, unknown }, .. } => Some((*done, *unknown)),
+        _ => None,
+    });
+    counted.expect("somebody has asked")
+}
+
+/// How many messages came to a dead-letter queue with each append.
+fn burials(shard: &Shard, queue: &str) -> Vec<usize> {
+    let id = shard.names.get(queue).expect("somebody has died");
+    let Some(Destination::Queue(queue)) = shard.destinations.get(id) else {
+        panic!("it is a queue");
+    };
+    let mut records = Vec::new();
+    shard.store.read(queue.log, 0, usize::MAX, &mut records).expect("memory does not fail");
+    records.iter().map(|piece| piece.batch.len()).collect()
+}
+
+/// More than fits one append, in a store that has no room for all of it at first.
+#[test]
+fn the_dying_are_carried_away_in_parts_as_there_is_room() {
+    let mut shard = with_queue(MemoryStore::new(3_800_000));
+    let lengths = [300_000, 300_000, 300_000, 1_200_000, 300_000];
+    turn(&mut shard, 0, [attach(Source::Queue(ID))]);
+    turn(&mut shard, 0, lengths.map(|length| publish([length])));
+    turn(&mut shard, 0, [settle(&[(1, 5)], Verb::Reject { code: 0 })]);
+    assert_eq!(burials(&shard, "orders/dead"), [3]);
+    assert_eq!((group(&mut shard).live(), group(&mut shard).dying.len()), (2, 2));
+    turn(&mut shard, 999, []);
+    assert_eq!(burials(&shard, "orders/dead"), [3], "it is not time");
+    turn(&mut shard, 1_000, []);
+    assert_eq!(burials(&shard, "orders/dead"), [3, 1], "what is longer than a part goes alone");
+    turn(&mut shard, 2_000, []);
+    assert_eq!(burials(&shard, "orders/dead"), [3, 1, 1]);
+    assert_eq!((group(&mut shard).live(), group(&mut shard).dying.len()), (0, 0));
+    assert_eq!(group(&mut shard).counters.dead_lettered, 5);
+}
+
+#[test]
+fn very_many_dying_are_carried_away_in_parts() {
+    let mut shard = with_queue(MemoryStore::new(0));
+    let most = limits::BURY_BATCH_MESSAGES;
+    turn(&mut shard, 0, [attach(Source::Queue(ID))]);
+    turn(&mut shard, 0, [publish(std::iter::repeat_n(1, most + 2))]);
+    turn(&mut shard, 0, [settle(&[(1, most as u64 + 2)], Verb::Reject { code: 0 })]);
+    assert_eq!(burials(&shard, "orders/dead"), [most, 2]);
+    assert_eq!(group(&mut shard).live(), 0);
+}
+
+#[test]
+fn what_retention_takes_of_the_dying_is_not_buried() {
+    let store = MemoryStore::new(0);
+    let faults = store.faults();
+    let mut shard = with_stream(StreamConfig::default(), store);
+    turn(&mut shard, 0, [attach(Source::Group(ID, "audit".into()))]);
+    turn(&mut shard, 0, [publish([1, 1, 1])]);
+    faults.no_space(true);
+    turn(&mut shard, 0, [settle(&[(1, 2)], Verb::Reject { code: 0 })]);
+    let config = StreamConfig { messages_max: 2, ..StreamConfig::default() };
+    turn(&mut shard, 0, [Command::AlterStream { id: ID, config }]);
+    assert_eq!((group(&mut shard).live(), group(&mut shard).dying.len()), (2, 1));
+    faults.no_space(false);
+    turn(&mut shard, 1_000, []);
+    assert_eq!(burials(&shard, "orders/audit/dead"), [1]);
+    assert_eq!((group(&mut shard).live(), group(&mut shard).dying.len()), (1, 0));
+}
+
+#[test]
+fn a_delivery_in_several_ranges_is_settled_once_and_unknown_from_then_on() {
+    let mut shard = with_queue(MemoryStore::new(0));
+    turn(&mut shard, 0, [attach(Source::Queue(ID)), publish([1; 6])]);
+    group(&mut shard).plan.interest = 1 << event::EXTENDED;
+    let ranges = [(5, 6), (1, 3), (2, 4), (2, 4), (7, 3)];
+    for verb in [Verb::Extend { by_ms: 50 }, Verb::Ack] {
+        let effects = turn(&mut shard, 0, [settle(&ranges, verb)]);
+        assert_eq!(counted(&effects), (6, 5), "{verb:?}");
+    }
+    let events = &group(&mut shard).events;
+    assert_eq!(events.iter().filter(|told| told.kind == event::EXTENDED).count(), 6);
+    turn(&mut shard, 0, [publish([1; 2])]);
+    let ranges = [(8, 8), (0, u64::MAX), (u64::MAX, u64::MAX)];
+    let effects = turn(&mut shard, 0, [settle(&ranges, Verb::Ack)]);
+    assert_eq!(counted(&effects), (2, u64::MAX), "the sum ends at the largest number");
+}
+
+/// Failed tries that are remembered for consumers, each of which gets every message.
+fn tries(shard: &mut Shard) -> usize {
+    group(shard).consumers.values().map(|consumer| consumer.tries.len()).sum()
+}
+
+fn everyone() -> Plan {
+    Plan { spread: 1, attempts: 2, retry_first_ms: 0, ..Plan::AT_LEAST_ONCE }
+}
+
+#[test]
+fn failed_tries_are_forgotten_with_the_last() {
+    let mut shard = with_queue(MemoryStore::new(0));
+    group(&mut shard).plan = everyone();
+    turn(&mut shard, 0, [attach(Source::Queue(ID)), publish([1])]);
+    for (tag, left) in [(1, 1), (2, 0)] {
+        turn(&mut shard, 0, [settle(&[(tag, tag)], Verb::Nack { delay_ms: 0, code: 0 })]);
+        assert_eq!(tries(&mut shard), left, "after try {tag}");
+    }
+}
+
+#[test]
+fn failed_tries_are_forgotten_with_the_message() {
+    let config = StreamConfig { messages_max: 1, ..StreamConfig::default() };
+    let mut shard = with_stream(config, MemoryStore::new(0));
+    group(&mut shard).plan = everyone();
+    turn(&mut shard, 0, [attach(Source::Group(ID, "audit".into())), publish([1])]);
+    turn(&mut shard, 0, [settle(&[(1, 1)], Verb::Nack { delay_ms: 0, code: 0 })]);
+    assert_eq!(tries(&mut shard), 1);
+    turn(&mut shard, 0, [publish([1])]);
+    assert_eq!(tries(&mut shard), 0);
+}
+
+/// What waits is lined up anew when a group is moved: not once for each partition, so that a
+/// policy hears of no message as ready that goes as well.
+#[test]
+fn a_seek_moves_all_partitions_at_once() {
+    let config = StreamConfig { partitions: 2, ..StreamConfig::default() };
+    let mut shard = with_stream(config, MemoryStore::new(0));
+    let interest = 1 << event::READY | 1 << event::GONE;
+    group(&mut shard).plan = Plan { chooser: 0, interest, ..Plan::AT_LEAST_ONCE };
+    turn(&mut shard, 0, [publish([1]), publish([1])]);
+    let seek = Command::Seek {
+        connection: CONNECTION,
+        request: RequestId(3),
+        stream: ID,
+        group: "audit".to_owned(),
+        partition: None,
+        to: Start::Latest,
+    };
+    turn(&mut shard, 0, [seek]);
+    let kinds: Vec<u8> = group(&mut shard).events.iter().map(|told| told.kind).collect();
+    assert_eq!(kinds, [event::READY, event::READY, event::GONE, event::GONE]);
 }

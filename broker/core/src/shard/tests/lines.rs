@@ -437,6 +437,52 @@ fn every_consumer_of_a_spread_group_gets_what_a_pause_kept_from_it() {
 }
 
 #[test]
+fn a_copy_that_waited_is_no_second_try_because_another_consumer_failed() {
+    check(
+        "bind all spread=1 attempts=2 retry=10
+         queue orders
+         ann: consume orders credit=1
+         bob: consume orders
+         eve: publish orders a
+         ann: nack 1
+         bob: credit 1
+         bob: nack 1
+         wait 10",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            bob <- deliver a#1
+            10 ms:
+            ann <- deliver a#2 (try 2)
+            bob <- deliver a#2 (try 2)
+        "#]],
+    );
+}
+
+#[test]
+fn tries_from_before_every_consumer_got_a_copy_count_for_each_copy() {
+    check(
+        "bind all attempts=3 retry=10
+         queue orders
+         ann: consume orders credit=1
+         eve: publish orders a
+         ann: nack 1
+         bind all spread=1 attempts=3 retry=10
+         bob: consume orders credit=1
+         wait 10",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            10 ms:
+            ann <- deliver a#2 (try 2)
+            bob <- deliver a#1 (try 2)
+        "#]],
+    );
+}
+
+#[test]
 fn what_a_pull_was_to_pay_for_is_told_when_it_ends_in_its_own_turn() {
     check(
         "bind hand chooser=0 hears=1,7,11 bytes=1 shows

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::script::check;
+use super::script::{World, check};
 
 #[test]
 fn a_key_is_in_the_hands_of_one_consumer_at_a_time() {
@@ -195,6 +195,71 @@ fn a_window_bounds_what_is_looked_at() {
               [] small g1 lag 4 ready 2 in flight 2 delayed 0 parked 0 | delivered 2 again 0 acked 0 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 ann credit 7 holds 2
             ann <- deliver b#3
+        "#]],
+    );
+}
+
+#[test]
+fn a_window_full_of_one_key_holds_up_no_other() {
+    check(
+        "queue orders order=1
+         bind small window=2 order=1
+         ann: consume orders credit=9
+         eve: publish orders x/a x/b x/c y/d y/e z/f
+         ann: ack 1",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 6: Ok(Disk)
+            ann <- deliver a#1
+            ann <- deliver d#2 | f#3
+            ann <- deliver b#4
+        "#]],
+    );
+}
+
+/// A turn looks only so far beyond the window; the next one, which is due at once, goes on.
+#[test]
+fn what_lies_far_behind_a_key_that_waits_comes_in_a_later_turn() {
+    let mut world = World::new();
+    world.line("queue orders order=1");
+    world.line("bind small window=1 order=1");
+    world.line("ann: consume orders credit=9");
+    world.line(&format!("eve: publish orders{} y/last", " x/a".repeat(6000)));
+    assert!(world.seen.ends_with("ann <- deliver a#1\n"), "{}", world.seen);
+    world.line("wait 0");
+    assert!(world.seen.ends_with("0 ms:\nann <- deliver last#2\n"), "{}", world.seen);
+}
+
+/// What is delivered once or never waits until that is safe, also after its policy has
+/// changed: what is settled by acks from then on comes behind it, to that consumer.
+#[test]
+fn deliveries_keep_their_order_when_at_most_once_becomes_at_least_once() {
+    check(
+        "queue orders level=disk
+         queue mails
+         bind once queues=orders ack=0
+         ann: consume orders
+         ann/2: consume mails
+         eve: publish orders a b c d
+         eve: publish mails m
+         hold stable
+         ann: credit 1
+         bind once queues=orders ack=1
+         ann: credit 1
+         ann/2: credit 1
+         ann: pull 1
+         free stable
+         ann: credit 1",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 4: Ok(Disk)
+            eve <- published 1: Ok(Memory)
+            ann/2 <- deliver m#1
+            ann <- deliver a#1
+            ann <- deliver b#2
+            ann <- deliver c#3
+            ann <- Count { done: 1, unknown: 0 }
+            ann <- deliver d#4
         "#]],
     );
 }

@@ -536,6 +536,33 @@ fn every_consumer_hears_what_its_group_has_lost_and_nobody_had_settled() {
     );
 }
 
+/// Where what is delivered waits until that is safe, what is lost waits with it: and the
+/// end of a consumer, whose number may be another's then, comes behind both.
+#[test]
+fn what_is_lost_is_told_before_the_end_of_who_is_told() {
+    let mut store = filled("stream/flights/0", 4);
+    store.damage_log("stream/flights/0", 1..2);
+    check_over(
+        store,
+        "bind once ack=0 attempts=1
+         stream flights level=disk
+         group flights/audit
+         bob: consume flights/audit
+         hold stable
+         ann: consume flights/audit credit=9
+         delete flights/audit
+         free stable
+         wait 0",
+        expect![[r#"
+            bob <- lost 1 of 1..2
+            bob <- ended Deleted
+            ann <- lost 1 of 1..2
+            ann <- deliver a#1 | c#2 | d#3
+            ann <- ended Deleted
+        "#]],
+    );
+}
+
 #[test]
 fn a_cursor_says_nothing_of_messages_that_were_kept_in_memory_only() {
     let mut store = filled("stream/flights/0", 3);

@@ -245,7 +245,7 @@ fn a_group_that_is_to_start_behind_the_end_starts_at_the_end() {
 }
 
 /// A clock that is set back leaves messages behind that look older than what lies before
-/// them: they go when that would have, and the shard does not ask for them all the time.
+/// them: as long as they go when that would have, the shard does not ask all the time.
 #[test]
 fn a_message_too_old_behind_a_later_one_is_no_reason_to_wake_all_the_time() {
     let mut shard = Shard::new(Box::new(MemoryStore::new(0)), 1_000..1_100);
