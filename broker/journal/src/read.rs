@@ -109,7 +109,7 @@ fn filed(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> 
         piece.or_one,
         into,
     );
-    if read.is_err() {
+    if let Err(damage) = read {
         // What is damaged may be released: then it is nobody's loss.
         let next = log.released.next(from).map(|stretch| stretch.start);
         return match next.filter(|&start| start < to) {
@@ -117,7 +117,8 @@ fn filed(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -> 
                 into.truncate(known);
                 filed(shared, log, &Piece { to: start, ..*piece }, into)
             }
-            None => Err(block.end),
+            // What lies behind it in the block may be whole.
+            None => Err(damage.to),
         };
     }
     let last = into[known..].last().map(|last| last.offset + last.batch.len() as u64);
@@ -169,14 +170,12 @@ fn unfiled(shared: &Shared, log: &Log, piece: &Piece, into: &mut Vec<Records>) -
             }
             Ok(chunk.base + taken as u64)
         }
-        Body::Journal(place) => {
-            let read = in_journal(shared, log.number, *place, from..to, piece, into);
-            read.map_err(|()| to)
-        }
+        Body::Journal(place) => in_journal(shared, log.number, *place, from..to, piece, into),
     }
 }
 
-/// Reads entries of one block of the journal. Returns where to go on.
+/// Reads entries of one block of the journal. Returns where to go on; as an error, the end
+/// of what is damaged.
 fn in_journal(
     shared: &Shared,
     log: u64,
@@ -184,8 +183,8 @@ fn in_journal(
     wanted: std::ops::Range<u64>,
     piece: &Piece,
     into: &mut Vec<Records>,
-) -> Result<u64, ()> {
-    let block = block_at(shared, place)?;
+) -> Result<u64, u64> {
+    let block = block_at(shared, place).map_err(|()| wanted.end)?;
     let (mut at, mut left, mut or_one) = (wanted.start, piece.bytes_max, piece.or_one);
     for (number, entry) in block.entries.iter().enumerate().filter(|(_, entry)| {
         entry.kind == EntryKind::Append && entry.log == log && entry.a + entry.b > wanted.start
@@ -193,7 +192,11 @@ fn in_journal(
         if entry.a >= wanted.end {
             break;
         }
-        let batch = body_of(shared, place, number, entry)?;
+        let Ok(batch) = body_of(shared, place, number, entry) else {
+            // What was read before it is good, and what lies behind it may be.
+            let end = wanted.end.min(entry.a + entry.b);
+            return if at > wanted.start { Ok(at) } else { Err(end) };
+        };
         at = at.max(entry.a);
         let first = (at - entry.a) as usize;
         let last = (wanted.end.min(entry.a + entry.b) - entry.a) as usize;
@@ -209,7 +212,7 @@ fn in_journal(
             return Ok(at);
         }
     }
-    if at == wanted.start { Err(()) } else { Ok(at) }
+    if at == wanted.start { Err(wanted.end) } else { Ok(at) }
 }
 
 /// What was read of one block of the journal.

@@ -12,7 +12,7 @@ use super::source::Source;
 use super::{Damage, RecoveryReport};
 use crate::catalogue::CatalogueState;
 use crate::format::{Block, CheckpointContent, Entry, EntryKind, parse_named};
-use crate::log::{Body, Log, Place};
+use crate::log::{Body, Freed, Log, Place};
 use crate::ranges::Ranges;
 use crate::segment::{BlockIndex, Segment};
 
@@ -27,8 +27,6 @@ pub(super) struct Replay {
     logs: HashMap<u64, Log>,
     /// Ends that the checkpoint knew: records of level memory may have been last.
     ends: HashMap<u64, u64>,
-    /// Latest times of appends that the checkpoint knew: of which append nobody knows.
-    times_max: HashMap<u64, u64>,
     catalogue: CatalogueState,
     snapshots: BTreeMap<String, Bytes>,
     next_log: u64,
@@ -78,7 +76,6 @@ impl Replay {
         let mut replay = Self {
             logs: HashMap::new(),
             ends: HashMap::new(),
-            times_max: HashMap::new(),
             catalogue,
             snapshots: content.snapshots.iter().cloned().collect(),
             next_log: content.next_log,
@@ -101,7 +98,7 @@ impl Replay {
             if !log.is_cursor() {
                 log.damage = state.damage.iter().copied().collect::<Ranges>();
             }
-            replay.times_max.insert(state.log, state.time_max_ms);
+            // Not its latest time: of which append that was the checkpoint does not say.
             replay.ends.insert(state.log, state.end);
             if state.damage.is_empty() || log.damage.end() < state.end {
                 replay.kept_ends.insert(state.log, state.kept_end);
@@ -131,7 +128,6 @@ impl Replay {
         let lost = log.damage.minus(&log.released, log.start);
         self.met.insert(log.number, segment.end);
         for block in &segment.blocks {
-            log.time_max_ms = log.time_max_ms.max(block.time_max_ms);
             let released: u64 = {
                 let below = log.start.clamp(block.base, block.end) - block.base;
                 let inside = log.released.within(block.base, block.end);
@@ -392,11 +388,10 @@ impl Replay {
         let bytes_live = all * live / entry.b.max(1);
         self.met.insert(entry.log, end);
         log.damage = log.damage.minus(&Ranges::from_iter([(base, end)]), 0);
+        log.time_max_ms = log.time_max_ms.max(entry.c);
         let known_end = log.end.max(end);
         // What was filed is in segments already.
-        if live == 0 || base < log.filed_end() {
-            log.time_max_ms = log.time_max_ms.max(entry.c);
-        } else {
+        if live > 0 && base >= log.filed_end() {
             let stamp = Stamp { time_ms: entry.c, due_ms: entry.d };
             log.end = base;
             log.append(stamp, entry.level, entry.b as u32, bytes_live, Body::Journal(place));
@@ -425,13 +420,13 @@ impl Replay {
             }
             log.end = log.end.max(known).max(log.start);
             log.stable = log.end;
-            let latest = self.times_max.get(number).copied().unwrap_or(0);
-            log.time_max_ms = log.time_max_ms.max(latest);
         }
         self.close_suspects(report);
         for log in self.logs.values_mut() {
             // What was settled or removed later is no loss.
             log.damage = unsettled_damage(log);
+            // A checkpoint of an earlier version may name segments that hold nothing.
+            log.drop_settled(&(0..u64::MAX), &mut Freed::default());
         }
         self.tell(report);
         (self.logs, self.catalogue, self.snapshots, self.next_log)

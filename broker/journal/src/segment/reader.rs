@@ -64,10 +64,19 @@ pub(crate) fn read_records(
         if count == 0 && !or_one {
             return Ok(());
         }
-        let (now, later) = rest.split_at(count.max(1));
-        let span = first.body.start..now[now.len() - 1].body.end;
-        let bytes = load(&*file, u64::from(block.at) + span.start as u64, span.len())
-            .map_err(|error| damage(first.a..first.a + first.b, error.to_string()))?;
+        let (mut now, mut later) = rest.split_at(count.max(1));
+        let span_of = |now: &[Entry]| first.body.start..now[now.len() - 1].body.end;
+        let bodies =
+            |span: &Range<usize>| load(&*file, u64::from(block.at) + span.start as u64, span.len());
+        let mut span = span_of(now);
+        let mut bytes = bodies(&span);
+        if bytes.is_err() && now.len() > 1 {
+            // Which of them it is nobody knows: one by one.
+            (now, later) = rest.split_at(1);
+            span = span_of(now);
+            bytes = bodies(&span);
+        }
+        let bytes = bytes.map_err(|error| damage(first.a..first.a + first.b, error.to_string()))?;
         for entry in now {
             let mut entry = entry.clone();
             entry.body = entry.body.start - span.start..entry.body.end - span.start;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use weir_core::store::Store;
-use weir_journal::format::Kind;
+use weir_journal::format::{Entry, EntryKind, Kind};
 
 use crate::anatomy::{Anatomy, Part};
 use crate::proof::Proof;
@@ -15,16 +15,23 @@ use crate::world::{Held, World};
 struct Hit<'a> {
     what: String,
     part: &'a Part,
+    /// Which byte of the part.
+    at: usize,
     anatomy: &'a Anatomy,
     /// Files there are after a start when nothing is hit.
     kept: &'a [String],
 }
 
 impl Hit<'_> {
-    /// Whether it may cost this record.
+    /// Whether it may cost this record: one of its block, or of its entry where the body
+    /// of one is hit.
     fn may_cost(&self, name: &str, offset: u64) -> bool {
+        let is_hit =
+            |entry: &&Entry| entry.kind == EntryKind::Append && entry.body.contains(&self.at);
+        let entry = self.part.entries.iter().find(is_hit);
         self.part.appends().iter().any(|&(log, from, to)| {
             self.anatomy.names.get(&log).is_some_and(|known| known == name)
+                && entry.is_none_or(|entry| (entry.log, entry.a) == (log, from))
                 && (from..to).contains(&offset)
         })
     }
@@ -63,8 +70,9 @@ fn bitrot_below_mark() {
             let bit = world.below(8) as u8;
             let what = format!("seed {seed} case {case}: {} byte {byte} bit {bit}", part.path);
             world.files.flip_bit(&part.path, byte, bit);
-            let outcome =
-                check(&mut world, &truth, &Hit { what, part, anatomy: &anatomy, kept: &kept });
+            let at = byte as usize - part.from;
+            let hit = Hit { what, part, at, anatomy: &anatomy, kept: &kept };
+            let outcome = check(&mut world, &truth, &hit);
             *tally.entry(outcome).or_default() += 1;
         }
     }
