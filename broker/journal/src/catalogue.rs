@@ -21,6 +21,8 @@ pub(crate) struct CatalogueState {
     /// its value unless removed.
     pub(crate) entries: BTreeMap<String, (u64, Option<Bytes>)>,
     pub(crate) revision: u64,
+    /// Position of a put that is handed over and not in here yet; 0: there is none.
+    pub(crate) on_its_way: u64,
 }
 
 impl CatalogueState {
@@ -61,6 +63,7 @@ impl Catalogue for JournalCatalogue {
 
     fn put(&mut self, key: &str, value: Option<Bytes>, expected: u64) -> Result<u64, StoreError> {
         let mut state = Shared::lock(&self.shared.catalogue);
+        assert!(state.on_its_way == 0, "there is one catalogue, which puts one by one");
         let actual = state.get(key).map_or(0, |entry| entry.revision);
         if actual != expected {
             return Err(StoreError::Conflict { expected, actual });
@@ -79,9 +82,15 @@ impl Catalogue for JournalCatalogue {
         let (level, numbers) = (Level::Disk, [revision, 0, 0, 0]);
         let order = Order::Plain { kind, level, log: 0, numbers, body };
         let position = self.shared.hand_over(None, [order], false)?.position;
+        state.on_its_way = position;
+        drop(state);
         self.shared.ring_writer();
-        // Nobody sees it before it is safe; whoever captures the state waits.
-        self.shared.sync_through_held(position)?;
+        // Nobody sees it before it is safe. Not under the lock: it may wait for room, which
+        // the keeper makes, and that wants to know the state.
+        let synced = self.shared.sync_through_held(position);
+        let mut state = Shared::lock(&self.shared.catalogue);
+        state.on_its_way = 0;
+        synced?;
         state.apply(key, value, revision);
         Ok(revision)
     }
@@ -142,5 +151,78 @@ impl Catalogue for JournalCatalogue {
         let file = self.shared.files.open(&Self::blob_path(digest)?).ok()?;
         let len = usize::try_from(file.len().ok()?).ok()?;
         Some(file.read(len.min(limits::BLOB_BYTES_MAX), 0).ok()?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::keeper::Rest;
+    use crate::rest::{KeeperNews, Link};
+    use crate::sim::SimFiles;
+    use crate::{Journal, JournalConfig};
+
+    /// Longest wait for a thread.
+    const LONGEST: Duration = Duration::from_secs(60);
+    /// A block of little, bytes, with the sector that is kept free behind it.
+    const BLOCK_BYTES: u64 = 1_024;
+
+    struct Still;
+
+    impl weir_core::env::Clock for Still {
+        fn now(&self) -> weir_core::env::Now {
+            weir_core::env::Now::default()
+        }
+    }
+
+    /// The keeper makes the room that the put waits for, and would wait for the put.
+    #[test]
+    fn a_checkpoint_does_not_wait_for_a_put_that_waits_for_room() {
+        let mut config = JournalConfig::new(7);
+        (config.free_bytes_min, config.free_percent_min) = (0, 0);
+        config.journal_file_bytes = 16 << 10;
+        let file_bytes = config.journal_file_bytes;
+        let files = SimFiles::new(1);
+        let disk = Arc::new(files.clone());
+        let journal = Journal::open_stepped(disk, Arc::new(Still), config, 1).unwrap();
+        let mut catalogue = journal.catalogue();
+        let revision = catalogue.put("key", Some(Bytes::from_static(b"value")), 0).unwrap();
+        // No room for another file, and none in this one for another block.
+        files.set_room(files.used_bytes());
+        let at = || limits::FILE_HEAD_BYTES as u64 + journal.figures().bytes;
+        while at() + BLOCK_BYTES <= file_bytes {
+            let (kind, level, numbers) = (EntryKind::Snapshot, Level::Os, [0; 4]);
+            let order = Order::Plain { kind, level, log: 0, numbers, body: named_body("s", b"") };
+            journal.hand_over([order]).unwrap();
+        }
+        assert!(!journal.shared.is_held());
+        // As with a thread: a put then waits. The thread is this one.
+        journal.shared.has_thread_now();
+        let write = || {
+            let _more = journal.step_writer();
+        };
+        let link = Link::new(journal.shared.clone(), Arc::new(KeeperNews::default()));
+        let (tell, told) = sync_channel(1);
+        std::thread::scope(|scope| {
+            let put = scope.spawn(|| catalogue.put("key", None, revision));
+            while !journal.shared.is_held() {
+                write();
+            }
+            scope.spawn(move || drop(tell.send(link.capture_rest(1).catalogue)));
+            let captured = told.recv_timeout(LONGEST);
+            files.set_room(1 << 30);
+            while !put.is_finished() {
+                write();
+            }
+            let value = Bytes::from_static(b"value");
+            assert_eq!(captured, Ok(vec![("key".to_owned(), revision, value)]));
+            assert_eq!(put.join().unwrap(), Ok(revision + 1));
+        });
+        assert_eq!(catalogue.get("key"), None);
     }
 }

@@ -17,14 +17,14 @@ use crate::ranges::Ranges;
 use crate::recovery::{self, Mode, OpenError, RecoveryReport, io, mark};
 use crate::rest::KeeperNews;
 use crate::segment::Sizes;
-use crate::shared::{Shared, Start};
+use crate::shared::{FenceOnPanic, Shared, Start};
 use crate::store::JournalStore;
 use crate::writer::{self, First, Writer};
 
 /// How a journal is kept.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
-    /// Size of a journal file, bytes.
+    /// Size of a journal file, bytes. One in which a block of its own is longer gets longer.
     pub journal_file_bytes: u64,
     /// Where a segment is full, bytes.
     pub segment_bytes: u64,
@@ -381,6 +381,7 @@ impl Journal {
 
 /// The keeper's thread.
 fn keep(mut keeper: Keeper, shared: &Shared) {
+    let _fence = FenceOnPanic(shared);
     loop {
         // The next roll does not wait for zeros.
         shared.keep_spare();

@@ -5,6 +5,8 @@
 //! chunks. Invariants: `start` only rises, but for a reset; nothing below it is kept; a released
 //! record is never read again; `stable` never passes a record less safe than it was asked to be.
 
+mod asked;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -13,14 +15,15 @@ use weir_core::command::Level;
 use weir_core::store::Stamp;
 use weir_message::Batch;
 
-use crate::format::{LogState, SegmentState};
-use crate::keeper::{Collected, CollectedBody, CollectedChunk};
 use crate::ranges::Ranges;
 use crate::segment::Segment;
 use crate::waits::Waiting;
 
 /// Chunks at a log's end that are looked at before all are searched.
 const RECENT_CHUNKS: usize = 8;
+/// Chunks all of whose records are released before they are dropped from among others,
+/// fewest.
+const GONE_CHUNKS: usize = 64;
 /// What a chunk takes beside its messages, bytes, roughly.
 const CHUNK_BYTES: usize = 256;
 
@@ -132,7 +135,10 @@ pub(crate) struct Log {
     /// Records in segments that are not released, and their bytes.
     pub(crate) filed_live: u64,
     pub(crate) filed_bytes: u64,
+    /// Of those that are all released some have left a gap.
     pub(crate) chunks: VecDeque<Chunk>,
+    /// How many that are all released are left.
+    gone_chunks: usize,
     /// Index of the chunk that is likely to leave memory next.
     pub(crate) leaving: usize,
     /// Appends that are not as safe as they are to be.
@@ -157,6 +163,7 @@ impl Log {
             filed_live: 0,
             filed_bytes: 0,
             chunks: VecDeque::new(),
+            gone_chunks: 0,
             leaving: 0,
             waiting: Waiting::default(),
             has_moved: false,
@@ -286,6 +293,9 @@ impl Log {
             self.filed_bytes -= bytes;
             self.bytes -= bytes.min(self.bytes);
         }
+        if fresh.start < filed_end {
+            self.drop_settled(&fresh, freed);
+        }
         let mut at = self.chunk_at(fresh.start);
         while let Some(chunk) = self.chunks.get_mut(at) {
             if chunk.base >= fresh.end {
@@ -304,9 +314,31 @@ impl Log {
                     chunk.bytes = 0;
                     freed.let_go(chunk);
                     chunk.body = Body::Gone;
+                    self.gone_chunks += 1;
                 }
             }
             at += 1;
+        }
+        // So late that each look is paid for by those that went.
+        if self.gone_chunks >= GONE_CHUNKS.max(self.chunks.len() / 2) {
+            self.forget_gone();
+        }
+    }
+
+    /// Forgets chunks all of whose records are released. Behind one that is not, and is never
+    /// filed, they would pile up for ever.
+    fn forget_gone(&mut self) {
+        let is_gone = |chunk: &&Chunk| chunk.live == 0;
+        self.leaving -= self.chunks.iter().take(self.leaving).filter(is_gone).count();
+        self.chunks.retain(|chunk| chunk.live > 0);
+        self.gone_chunks = 0;
+    }
+
+    /// Forgets the first chunk.
+    fn pop_front(&mut self) {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.gone_chunks -= usize::from(chunk.live == 0).min(self.gone_chunks);
+            self.leaving = self.leaving.saturating_sub(1);
         }
     }
 
@@ -360,8 +392,7 @@ impl Log {
                 break;
             }
             // What lies behind in the journal is not needed by anyone.
-            self.chunks.pop_front();
-            self.leaving = self.leaving.saturating_sub(1);
+            self.pop_front();
         }
         while let Some(segment) = self.segments.first() {
             if segment.end > self.start {
@@ -378,9 +409,28 @@ impl Log {
         self.stable = self.stable.max(self.start.min(self.end));
     }
 
+    /// Forgets segments that `part` touches and all of whose records are released. Not the
+    /// last one: it says what is filed, and may be filed to.
+    pub(crate) fn drop_settled(&mut self, part: &Range<u64>, freed: &mut Freed) {
+        let mut at = self.segments.partition_point(|segment| segment.end <= part.start);
+        while let Some(segment) = self.segments.get(at)
+            && segment.base < part.end
+            && at + 1 < self.segments.len()
+        {
+            let end = self.released.end_of(segment.base.max(self.start));
+            if end.is_some_and(|end| end >= segment.end) {
+                freed.segments.push(segment.base);
+                self.segments.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     /// The messages of these chunks now lie in `segments` (the active one again with
     /// its new blocks only; one that was written again, whole and under its next
-    /// revision); offsets below `through` are filed.
+    /// revision); offsets below `through` are filed. May be told twice, where a store has
+    /// opened the log in between.
     pub(crate) fn filed(&mut self, segments: Vec<Segment>, through: u64) -> Freed {
         let mut freed = Freed::default();
         while let Some(chunk) = self.chunks.front() {
@@ -390,89 +440,27 @@ impl Log {
             freed.let_go(chunk);
             self.filed_live += u64::from(chunk.live);
             self.filed_bytes += chunk.bytes;
-            self.chunks.pop_front();
-            self.leaving = self.leaving.saturating_sub(1);
+            self.pop_front();
         }
         for new in segments {
+            let filed_end = self.filed_end();
             match self.segments.iter_mut().find(|segment| segment.base == new.base) {
+                // No block is added to a file that does not make it longer.
+                Some(known) if (known.revision, known.len) >= (new.revision, new.len) => {}
                 Some(segment) if segment.revision < new.revision => *segment = new,
                 Some(segment) => {
                     segment.blocks.extend(new.blocks);
                     (segment.end, segment.len, segment.sealed) = (new.end, new.len, new.sealed);
                 }
-                None if new.revision == 0 => self.segments.push(new),
-                // Emptied while it was written again.
+                None if new.revision == 0 && new.end > filed_end => self.segments.push(new),
+                // Emptied while it was written again, or since it was told of first.
                 None => {}
             }
         }
+        // What was the last one so far may be settled.
+        self.drop_settled(&(0..u64::MAX), &mut freed);
         self.drop_below(&mut freed);
         freed
-    }
-
-    /// What of it lies in journal files up to `through` and is alive.
-    pub(crate) fn collect(&self, through: u64) -> Option<Collected> {
-        let inside = |chunk: &Chunk| {
-            chunk.live > 0 && chunk.place().is_some_and(|place| place.sequence <= through)
-        };
-        // Offsets in segments lie before those in chunks: all before the last.
-        let count = self.chunks.iter().rposition(inside)? + 1;
-        let chunks = self.chunks.iter().take(count).filter(|chunk| chunk.live > 0);
-        let chunks = chunks.filter_map(|chunk| self.collect_chunk(chunk)).collect();
-        let active = self.segments.last().filter(|segment| !segment.sealed).cloned();
-        Some(Collected { log: self.number, active, chunks })
-    }
-
-    fn collect_chunk(&self, chunk: &Chunk) -> Option<CollectedChunk> {
-        let body = match &chunk.body {
-            Body::Memory(batch, _) => CollectedBody::Memory(batch.clone()),
-            &Body::Journal(Place { sequence, at }) => CollectedBody::Journal { sequence, at },
-            Body::Gone => return None,
-        };
-        let mut released = self.released.within(chunk.base, chunk.end());
-        if chunk.base < self.start {
-            released.insert(0, (chunk.base, self.start.min(chunk.end())));
-        }
-        Some(CollectedChunk {
-            base: chunk.base,
-            count: chunk.count,
-            bytes: chunk.bytes,
-            time_ms: chunk.stamp.time_ms,
-            due_ms: chunk.stamp.due_ms,
-            level: chunk.level,
-            body,
-            released,
-        })
-    }
-
-    /// One past the last record that the disk has, or has lost, and that is not settled.
-    fn kept_end(&self) -> u64 {
-        let is_kept = |chunk: &&Chunk| chunk.live > 0 && chunk.level > Level::Memory;
-        let kept = self.chunks.iter().rev().find(is_kept).map_or(0, Chunk::end);
-        kept.max(self.filed_end()).max(self.damage.end())
-    }
-
-    /// What a checkpoint keeps of it.
-    pub(crate) fn capture(&self) -> (LogState, Vec<SegmentState>) {
-        let segment = |segment: &Segment| SegmentState {
-            log: self.number,
-            base: segment.base,
-            revision: segment.revision,
-            end: segment.end,
-            len: segment.len,
-            is_sealed: segment.sealed,
-        };
-        let state = LogState {
-            log: self.number,
-            name: self.name.to_string(),
-            start: self.start,
-            end: self.end,
-            kept_end: self.kept_end(),
-            segments: self.segments.len() as u64,
-            time_max_ms: self.time_max_ms,
-            released: self.released.iter().collect(),
-            damage: self.damage.iter().collect(),
-        };
-        (state, self.segments.iter().map(segment).collect())
     }
 
     /// The first offset appended at or after `time_ms`, as far as chunks and blocks
@@ -497,3 +485,6 @@ fn bytes_of(chunk: &Chunk, first: usize, last: usize) -> u64 {
         _ => chunk.bytes * (last - first) as u64 / u64::from(chunk.live.max(1)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! The rest of the journal as the keeper sees it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use weir_core::store::StoreError;
 
+use crate::catalogue::CatalogueState;
 use crate::files::File;
 use crate::format::{CheckpointContent, LogState, SegmentState};
 use crate::keeper::{Ask, Collected, FiledLog, KeeperEvent, Rest, Told};
@@ -44,6 +45,22 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(shared: Arc<Shared>, news: Arc<KeeperNews>) -> Self {
         Self { shared, news }
+    }
+}
+
+/// The catalogue, but not while it lacks a put that is synced: what says so may lie in a
+/// journal file that no start reads behind the next checkpoint. One that is not lies in the
+/// last file or behind it, and is not waited for: it may wait for room that a checkpoint makes.
+fn catalogue(shared: &Shared) -> MutexGuard<'_, CatalogueState> {
+    loop {
+        let state = Shared::lock(&shared.catalogue);
+        let is_synced = (1..=shared.synced()).contains(&state.on_its_way);
+        if !is_synced || shared.is_fenced() {
+            return state;
+        }
+        drop(state);
+        // It is added as soon as the one who waited for it runs.
+        std::thread::yield_now();
     }
 }
 
@@ -101,7 +118,7 @@ impl Rest for Link {
             let files = Shared::lock(&shared.journal_files);
             files.get(&replay_from).map_or((1, 0), |file| (file.first_block, file.chain_crc))
         };
-        let catalogue = Shared::lock(&shared.catalogue);
+        let catalogue = catalogue(shared);
         let entries = catalogue
             .entries
             .iter()

@@ -5,6 +5,7 @@
 //! written when `written >= p` and synced when `synced >= p`. Invariants: both only
 //! rise; after a fence neither moves again.
 
+mod fence;
 mod held;
 mod quick;
 mod room;
@@ -32,6 +33,7 @@ use crate::segment::Handles;
 use crate::spares::Spares;
 use crate::writer::Writer;
 
+pub(crate) use fence::FenceOnPanic;
 pub(crate) use quick::quick_bytes;
 
 /// One journal file as readers need it.
@@ -444,7 +446,8 @@ impl Shared {
     pub(crate) fn fence(&self, why: String) {
         Self::lock(&self.fence).get_or_insert(why);
         self.fenced.store(true, Ordering::Release);
-        drop(Self::lock(&self.pending));
+        // So that no waiter can miss it; a thread that has panicked may have had it.
+        drop(self.pending.lock());
         self.progress.notify_all();
         self.work.notify_all();
         self.inboxes().iter().for_each(|inbox| inbox.wake());

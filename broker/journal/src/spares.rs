@@ -9,6 +9,7 @@
 //! file in use is left for what consumers settle.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -138,14 +139,45 @@ impl Spares {
         }
     }
 
+    /// Fills a file up with zeros to `len` bytes, for a block that is longer than files
+    /// usually are. False: there is no room for that.
+    ///
+    /// # Errors
+    /// As [`Spares::make_sure`].
+    pub(crate) fn lengthen(
+        &self,
+        files: &dyn Files,
+        file: &dyn File,
+        len: u64,
+    ) -> io::Result<bool> {
+        let before = file.len()?;
+        if before >= len {
+            return Ok(true);
+        }
+        match self.look_for_room(files, len - before).and_then(|()| fill(file, before..len)) {
+            Ok(()) => Ok(true),
+            Err(error) if is_full(&error) => {
+                // Half of it is of no use, and takes what others need.
+                drop(file.set_len(before));
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is room for `bytes` more: some is left for checkpoints, which give room
+    /// back.
+    fn look_for_room(&self, files: &dyn Files, bytes: u64) -> io::Result<()> {
+        let margin = self.len / limits::SPARE_MARGIN_SHARE;
+        match files.free() {
+            Ok(space) if space.free_bytes < bytes + margin => Err(ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a file. Nothing is left behind of one that fails.
     fn make(&self, files: &dyn Files) -> io::Result<String> {
-        // Some is left for checkpoints, which give room back.
-        if let Ok(space) = files.free()
-            && space.free_bytes < self.len + self.len / limits::SPARE_MARGIN_SHARE
-        {
-            return Err(ErrorKind::StorageFull.into());
-        }
+        self.look_for_room(files, self.len)?;
         let number = self.made.fetch_add(1, Relaxed);
         let name = format!("journal/{PREFIX}{number:08x}{SUFFIX}");
         let file = match files.create(&name) {
@@ -155,29 +187,30 @@ impl Spares {
             }
             other => other?,
         };
-        if let Err(error) = self.prepare(&*file) {
+        if let Err(error) = fill(&*file, 0..self.len) {
             // Half of one is of no use, and takes what others need.
             drop(files.remove(&name));
             return Err(error);
         }
         Ok(name)
     }
+}
 
-    /// Fills a new file with zeros: as long as it is, it is full of them.
-    fn prepare(&self, file: &dyn File) -> io::Result<()> {
-        let zeros = vec![0; ZEROS_BYTES];
-        let mut at = 0;
-        while at < self.len {
-            let part = (self.len - at).min(zeros.len() as u64);
-            file.write_at(&zeros[..part as usize], at)?;
-            file.start_sync(at..at + part);
-            at += part;
-            if at == self.len || at.is_multiple_of(SYNCED_AT_ONCE) {
-                file.sync_data()?;
-            }
+/// Fills that part of a file with zeros, behind which there is nothing: as long as the file
+/// is, it is full of them.
+fn fill(file: &dyn File, part: Range<u64>) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut at = part.start;
+    while at < part.end {
+        let end = part.end.min(at + zeros.len() as u64);
+        file.write_at(&zeros[..(end - at) as usize], at)?;
+        file.start_sync(at..end);
+        at = end;
+        if at == part.end || at.is_multiple_of(SYNCED_AT_ONCE) {
+            file.sync_data()?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// How many files of `len` bytes are kept, most.

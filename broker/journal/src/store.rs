@@ -311,15 +311,17 @@ impl Store for JournalStore {
     ) -> Result<(), StoreError> {
         self.shared.check()?;
         let target = self.log(log);
-        let (number, base) = (target.number, target.end);
-        if base != expected {
-            return Err(StoreError::Moved { expected, actual: base });
+        let actual = target.end;
+        if actual != expected {
+            return Err(StoreError::Moved { expected, actual });
         }
         self.refuse_when_closed(target)?;
         if batch.is_empty() {
             return Ok(());
         }
-        let (bytes, taken) = (batch.bytes.len() as u64, resident(&batch));
+        let pieces = order::pieces(batch, self.shared.config.block_bytes());
+        let pieces = pieces.ok_or(StoreError::NoSpace)?;
+        let taken: u64 = pieces.iter().map(resident).sum();
         let full = match level {
             Level::Memory => self.pinned_bytes + taken > self.resident_max,
             _ => !self.shared.take_room(&mut self.room_held, taken),
@@ -327,18 +329,7 @@ impl Store for JournalStore {
         if full {
             return Err(StoreError::NoSpace);
         }
-        let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
-        self.appended.push((log, base, base + u64::from(count), level));
-        if level == Level::Memory {
-            self.pinned_bytes += taken;
-        } else {
-            self.resident_bytes += taken;
-            self.resident.push_back((log, base));
-            self.begin_turn(level);
-            let (Stamp { time_ms, due_ms }, batch) = (stamp, batch.clone());
-            self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
-        }
-        self.log_mut(log).append(stamp, level, count, bytes, Body::Memory(batch, None));
+        pieces.into_iter().for_each(|piece| self.append_piece(log, stamp, piece, level));
         Ok(())
     }
 

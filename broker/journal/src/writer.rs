@@ -20,7 +20,7 @@ use crate::keeper::Told;
 use crate::limits;
 use crate::log::Place;
 use crate::sabotage::{Guard, is_out};
-use crate::shared::{Forming, JournalFile, Shared, Work, quick_bytes};
+use crate::shared::{FenceOnPanic, Forming, JournalFile, Shared, Work, quick_bytes};
 
 /// See the file's head.
 pub(crate) struct Writer {
@@ -59,6 +59,7 @@ pub(crate) struct First {
 
 /// The writer's thread: writes until it is stopped.
 pub(crate) fn run(shared: &Shared) {
+    let _fence = FenceOnPanic(shared);
     while shared.wait_for_work() {
         if let Some(writer) = Shared::lock(&shared.writer).as_mut() {
             writer.step_all();
@@ -192,6 +193,7 @@ impl Writer {
                     self.held = Some((block, sync));
                     // What lies before it is synced by now.
                     self.shared.advance(0, true);
+                    self.shared.set_durable_block(self.durable);
                     self.shared.set_held(true);
                     return false;
                 }
@@ -202,6 +204,8 @@ impl Writer {
         match done {
             Ok(synced) => {
                 self.shared.advance(position, synced);
+                // In this order: a put whose block is durable is known to be synced.
+                self.shared.set_durable_block(self.durable);
                 let inboxes = self.shared.inboxes();
                 // Whoever waits for a sync has a hand-over that ends in this block.
                 for store in stores.into_iter().filter(|store| Some(*store) != here) {
@@ -223,7 +227,10 @@ impl Writer {
         let file_bytes = self.shared.config.journal_file_bytes;
         let room = file_bytes.saturating_sub(self.at);
         if len > room && self.at > FILE_HEAD_BYTES as u64 {
-            return self.roll();
+            return Ok(self.roll()? && self.lengthen(len)?);
+        }
+        if len > room {
+            return self.lengthen(len);
         }
         let reserve = self.reserve();
         let spares = &self.shared.spares;
@@ -233,6 +240,13 @@ impl Writer {
             spares.make_sure(&*self.shared.files)?;
         }
         Ok(true)
+    }
+
+    /// Makes a file that was just begun long enough for a block of `len` bytes, which may be
+    /// longer than files usually are. False: there is no room for that.
+    fn lengthen(&self, len: u64) -> std::io::Result<bool> {
+        let Shared { files, spares, .. } = &*self.shared;
+        spares.lengthen(&**files, &*self.file, self.at + len)
     }
 
     /// Writes a block, for which there is room. Whether it is synced.
@@ -273,7 +287,6 @@ impl Writer {
             counts.syncs.fetch_add(1, Relaxed);
             self.shared.note_sync(started.elapsed());
             self.durable = self.number;
-            self.shared.set_durable_block(self.durable);
         }
         self.written = self.number;
         self.number += 1;
@@ -287,7 +300,6 @@ impl Writer {
             (self.synced, self.begun) = (self.at, self.at);
         }
         self.durable = self.written;
-        self.shared.set_durable_block(self.durable);
         Ok(())
     }
 

@@ -212,7 +212,7 @@ impl Opening<'_> {
 }
 
 /// The bytes of that part of the file, with zeros where it cannot be read.
-fn load_what_can_be_read(file: &dyn File, bytes: &Range<u64>) -> Vec<u8> {
+pub(super) fn load_what_can_be_read(file: &dyn File, bytes: &Range<u64>) -> Vec<u8> {
     let mut buffer = vec![0; (bytes.end - bytes.start) as usize];
     for (piece, at) in buffer.chunks_mut(PIECE_BYTES).zip((bytes.start..).step_by(PIECE_BYTES)) {
         if file.read_at(piece, at).is_err() {

@@ -488,3 +488,30 @@ fn what_cannot_be_read_is_told_of_and_the_rest_is_indexed() {
         }
     }
 }
+
+/// The keeper would end, and after each start again.
+#[test]
+fn a_read_error_in_an_active_segment_stops_nobody() {
+    use crate::sim::{Effect, Fault, Operation};
+    let files = disk();
+    let segment = written(&files, false);
+    let fail = |nth| files.arm(Fault::new(Operation::Read, nth, Effect::Error));
+    // Whether it can be gone on with shows the head of its last block.
+    fail(1);
+    let opened = SegmentWriter::open(&files, STORE, LOG, segment.clone(), SIZES);
+    let Err(OpenError::Damage(damage)) = opened else { panic!("it is gone on with") };
+    assert_eq!((damage.from, damage.to), (400, 400), "no record is concerned");
+    // What was written before is summed up at the end.
+    let mut writer = SegmentWriter::open(&files, STORE, LOG, segment.clone(), SIZES).unwrap();
+    push_all(&mut writer, 400..500);
+    fail(1);
+    writer.seal().unwrap();
+    let sealed = writer.finish(&files).unwrap();
+    let opened = open_index(&files, STORE, &state(&sealed), true).unwrap();
+    assert_eq!(opened.damage, Vec::new());
+    assert_eq!(all_offsets(&files, &opened.segment), kept(100..500));
+    let file = files.open(&path(LOG, 100, 0)).unwrap();
+    let footer = footer_of(&*file, STORE, &state(&sealed)).unwrap();
+    let bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
+    assert_ne!(footer.crc, crc32c::crc32c(&bytes[..footer.at as usize]), "it was not all read");
+}

@@ -6,11 +6,13 @@
 
 use smallvec::SmallVec;
 use weir_core::command::Level;
-use weir_core::store::StoreError;
+use weir_core::store::{LogId, Stamp, StoreError};
+use weir_message::Batch;
 
 use super::{Gone, JournalStore};
 use crate::keeper::Told;
 use crate::limits;
+use crate::log::{Body, Log, resident};
 use crate::order::Order;
 use crate::waits::Wait;
 
@@ -20,6 +22,24 @@ impl JournalStore {
         if level == Level::Disk && !std::mem::replace(&mut self.is_in_turn, true) {
             self.shared.begin_turn();
         }
+    }
+
+    /// Appends what fits a block, for which there is room.
+    pub(super) fn append_piece(&mut self, log: LogId, stamp: Stamp, batch: Batch, level: Level) {
+        let Log { number, end: base, .. } = *self.log(log);
+        let (bytes, taken) = (batch.bytes.len() as u64, resident(&batch));
+        let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
+        self.appended.push((log, base, base + u64::from(count), level));
+        if level == Level::Memory {
+            self.pinned_bytes += taken;
+        } else {
+            self.resident_bytes += taken;
+            self.resident.push_back((log, base));
+            self.begin_turn(level);
+            let (Stamp { time_ms, due_ms }, batch) = (stamp, batch.clone());
+            self.turn.push(Order::Append { level, log: number, base, time_ms, due_ms, batch });
+        }
+        self.log_mut(log).append(stamp, level, count, bytes, Body::Memory(batch, None));
     }
 
     pub(super) fn hand_over(&mut self) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ use crate::files::Files;
 use crate::format::{CheckpointContent, SegmentState};
 use crate::keeper::{Idle, KeeperEvent, Told};
 use crate::segment;
+use crate::sim::{Effect, Fault, Operation};
 
 #[test]
 fn nothing_is_filed_while_few_files_wait() {
@@ -244,6 +245,29 @@ fn a_damaged_active_segment_is_left_and_told_of() {
     let log = &model.stores[0][&3];
     assert_eq!(log.segments[0], active, "nothing was added to it");
     assert!(log.segments.len() > 1);
+}
+
+#[test]
+fn an_active_segment_that_cannot_be_read_is_left_and_told_of() {
+    // One read of it after the other: to go on with it, and to seal it.
+    for nth in 1..6 {
+        let mut harness = Harness::new(policy());
+        harness.fill(3);
+        harness.settle().unwrap();
+        let active = harness.rest.model().log(3).segments.last().unwrap().clone();
+        assert!(!active.sealed);
+        let path = segment::path(3, active.base, 0);
+        harness.files.arm(Fault::new(Operation::Read, nth, Effect::Error).under(&path));
+        for _ in 0..8 {
+            harness.fill(1);
+            harness.settle().unwrap();
+        }
+        let log = harness.rest.model().log(3).clone();
+        assert!(log.segments.len() > 1, "read {nth}");
+        assert!(nth > 1 || log.segments[0] == active, "something was added to it");
+        let expected = harness.rest.model().contents();
+        assert_eq!(recover(&harness.files.fork(), false), expected, "read {nth}");
+    }
 }
 
 #[test]

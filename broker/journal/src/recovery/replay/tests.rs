@@ -2,6 +2,7 @@
 //! with the process, those of a lost block are told.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use weir_message::{Batch, BatchBuilder};
 
 use crate::format::{CheckpointContent, FILE_HEAD_BYTES};
 use crate::sim::SimFiles;
-use crate::{Journal, JournalConfig, JournalStore};
+use crate::{Journal, JournalConfig, JournalStore, segment};
 
 mod missing;
 
@@ -75,10 +76,11 @@ impl Life {
         self.append_payload(log, level, b"payload")
     }
 
-    /// Appends a message that was published at that time.
+    /// Appends a message that was published at that time, and says so.
     fn append_at(&mut self, time_ms: u64) {
         let mut message = Vec::new();
-        weir_message::encode(&mut message, "s", b"", &[], b"payload");
+        let payload = format!("taken at {time_ms}");
+        weir_message::encode(&mut message, "s", b"", &[], payload.as_bytes());
         let end = self.store.bounds(self.log).end;
         let (stamp, batch) = (Stamp { time_ms, due_ms: 0 }, Batch::of_one(message.into()));
         self.store.append(self.log, end, stamp, batch, Level::Disk).unwrap();
@@ -266,6 +268,75 @@ fn a_time_is_found_again_before_what_a_checkpoint_knew_as_the_latest() {
     let life = Life::of(&files, late_checkpoints(), QUEUE);
     let found = [1_000, 1_001, 2_000, 3_000, 3_001].map(|at| life.store.offset_at(life.log, at));
     assert_eq!(found, [0, 1, 1, 2, 3]);
+}
+
+/// Bases of the segments that there are files of.
+fn segments(files: &SimFiles, log: u64) -> BTreeSet<u64> {
+    let folder = format!("{}/", segment::folder(log));
+    let paths = files.paths();
+    let names = paths.iter().filter_map(|path| path.strip_prefix(&folder));
+    names.filter_map(segment::parse_name).map(|(base, _)| base).collect()
+}
+
+/// One that nobody settles, in a queue through which many pass, would keep all of them.
+#[test]
+fn segments_behind_a_message_that_stays_go_when_all_else_is_settled() {
+    let config = || JournalConfig { segment_bytes: 8 << 10, ..small_files() };
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, config(), QUEUE);
+    for round in 0..3 {
+        let from = life.bounds().1;
+        for _ in 0..400 {
+            life.append(&[Level::Disk]);
+            life.write();
+        }
+        assert!(segments(&files, 1).len() > 4, "{:?}", segments(&files, 1));
+        life.store.release(life.log, from.max(1), from + 400, Level::Disk);
+        life.write();
+        // Without a checkpoint that says so, and then with the files gone that it names.
+        for start in 0..2 * round {
+            life.kill();
+            life = Life::of(&files, config(), QUEUE);
+            let report = life.journal.report();
+            assert!(report.damage.is_empty(), "start {start}: {}", report.summary());
+            assert_eq!((life.bounds(), life.count()), ((0, from + 400), 1), "start {start}");
+            assert!(segments(&files, 1).len() <= 2, "{:?}", segments(&files, 1));
+        }
+        life.make_checkpoints();
+        // The one with the message, and the last one, which may be filed to.
+        assert!(segments(&files, 1).len() <= 2, "{:?}", segments(&files, 1));
+        assert_eq!((life.bounds(), life.count()), ((0, from + 400), 1), "round {round}");
+    }
+}
+
+/// Those around it in its block are whole.
+#[test]
+fn one_damaged_message_in_a_segment_costs_no_other() {
+    let files = Arc::new(SimFiles::new(1));
+    let mut life = Life::of(&files, small_files(), QUEUE);
+    for time_ms in [1_000, 2_000, 3_000] {
+        life.append_at(time_ms);
+    }
+    life.make_checkpoints();
+    life.end();
+    let text = b"taken at 2000";
+    let mut segments = files.paths().into_iter().filter(|path| path.starts_with("logs/"));
+    let found = segments.find_map(|path| {
+        let bytes = files.bytes(&path)?;
+        let at = bytes.windows(text.len()).position(|some| some == text)?;
+        Some((path, at as u64))
+    });
+    let (path, at) = found.expect("it is filed");
+    files.flip_bit(&path, at, 0);
+    let life = Life::of(&files, small_files(), QUEUE);
+    let read = |from| {
+        let mut records = Vec::new();
+        life.store.read(life.log, from, usize::MAX, &mut records)?;
+        Ok(records.iter().map(|piece| (piece.offset, piece.batch.len())).collect::<Vec<_>>())
+    };
+    assert_eq!(read(0), Ok(vec![(0, 1)]));
+    assert_eq!(read(1), Err(StoreError::Damaged { from: 1, to: 2 }));
+    assert_eq!(read(2), Ok(vec![(2, 1)]));
 }
 
 /// A broker that gave offsets again has told of them before it did.
