@@ -14,6 +14,7 @@ pub mod config;
 pub mod connection;
 pub mod connections;
 pub mod control;
+pub mod descriptors;
 pub mod info;
 pub mod kept;
 pub mod limits;

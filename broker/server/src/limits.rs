@@ -68,6 +68,9 @@ pub const ROUTE_CACHE_TARGETS_MAX: usize = 256 << 10;
 /// Reads of a stream that one connection may have without an answer; each answer
 /// may take a megabyte.
 pub const READS_IN_FLIGHT_MAX: usize = 8;
+/// Open files that are left to the store, its segments' and journal's, and to all else
+/// that is no connection.
+pub const STORE_DESCRIPTORS: usize = 600;
 /// Connections the broker serves at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
 /// Longest that a stopping broker waits for shards and outboxes, ms.

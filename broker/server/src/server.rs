@@ -30,6 +30,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
 use crate::connections::Connections;
+use crate::descriptors;
 use crate::limits::{
     DRAIN_MS_MAX, NEWS_LOOK_MS, NO_SPACE_TOLD_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX,
 };
@@ -170,7 +171,7 @@ impl Server {
         accepting.spawn(accept_loop(
             listener,
             broker.clone(),
-            config.connections_max,
+            descriptors::connections(config.connections_max),
             stop_accepting.clone(),
             stop_reading.clone(),
         ));
