@@ -54,9 +54,9 @@ bites() {
         grep -m3 -E '^  ' "$kept/log" || true
     fi
 }
-bites no-sync 6 '[0-9]+ violations' ack_survives_power_cut
-bites no-sync 6 '[0-9]+ violations' confirmed_ack_final
-bites no-sync 4 '[0-9]+ violations' fsync_fails_once
+bites no-sync 6 'was acknowledged and is lost|was seen up to|nobody can account for it' ack_survives_power_cut
+bites no-sync 6 'and its ack was confirmed' confirmed_ack_final
+bites no-sync 4 'was acknowledged and is lost|nobody can account for it' fsync_fails_once
 bites no-sync 1 'before any sync was over' slow_sync
-bites no-folder-sync 12 '[0-9]+ violations|is there' dir_entry_durable
+bites no-folder-sync 12 'was acknowledged and is lost|nobody can account for it|the (queue|stream|group|binding|message) is there' dir_entry_durable
 exit $faults

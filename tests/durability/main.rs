@@ -1,5 +1,5 @@
 //! The proof on real disks: the program `weir` in a process of its own is killed,
-//! loses its power, its syncs, its room on disk, in the middle of a load. What it
+//! loses its power, its syncs, its room on disk, its network, in the middle of a load. What it
 //! had acknowledged must be there afterwards, once, in order, byte for byte.
 //!
 //! The power cut is a real one: an ext4 file system on a loop device is shut down

@@ -1,6 +1,7 @@
 //! A network between clients and the broker that fails: all connections are cut at once,
-//! or one direction goes silent first. Where bytes end is up to chance: in the middle of
-//! a frame mostly. Who finds bytes at hand that nobody read resets its connection.
+//! or one direction goes silent first. Where bytes end is up to chance, in the middle of a
+//! frame where those are long. Who finds bytes at hand that nobody read resets its
+//! connection.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -35,8 +36,8 @@ struct Links {
     are_clients_silent: AtomicBool,
     is_broker_silent: AtomicBool,
     is_cut: AtomicBool,
-    /// Both ends of each connection.
-    ends: Mutex<Vec<TcpStream>>,
+    /// Both ends of each connection, and who passes on what comes in there.
+    ends: Mutex<Vec<(TcpStream, JoinHandle<()>)>>,
 }
 
 impl Network {
@@ -74,25 +75,26 @@ impl Network {
         // Who accepts looks up.
         drop(TcpStream::connect(&self.address));
         self.accepting.join().unwrap();
-        for end in self.links.ends.lock().unwrap().drain(..) {
+        let ends = std::mem::take(&mut *self.links.ends.lock().unwrap());
+        for (end, _) in &ends {
             // It may be closed already.
             let _ = end.shutdown(Shutdown::Both);
         }
+        ends.into_iter().for_each(|(_, passing)| passing.join().unwrap());
     }
 }
 
 impl Links {
     fn join(self: &Arc<Self>, client: TcpStream, broker: TcpStream) {
-        let pairs = [(&client, &broker), (&broker, &client)];
-        for (number, (from, to)) in pairs.into_iter().enumerate() {
-            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-            let links = self.clone();
-            std::thread::spawn(move || {
-                let silent = [&links.are_clients_silent, &links.is_broker_silent][number];
-                pass_on(from, to, silent);
+        let (to_client, to_broker) = (client.try_clone().unwrap(), broker.try_clone().unwrap());
+        for (from, to, is_client) in [(client, to_broker, true), (broker, to_client, false)] {
+            let (end, links) = (from.try_clone().unwrap(), self.clone());
+            let passing = std::thread::spawn(move || {
+                let both = [&links.is_broker_silent, &links.are_clients_silent];
+                pass_on(from, to, both[usize::from(is_client)]);
             });
+            self.ends.lock().unwrap().push((end, passing));
         }
-        self.ends.lock().unwrap().extend([client, broker]);
     }
 }
 

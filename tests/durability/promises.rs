@@ -97,7 +97,7 @@ pub(crate) const PROMISES: [(&str, &str, &str); 23] = [
     (
         "S4",
         "stream_checker",
-        "offsets have no gap, a replay is identical, no reader skips or goes back, each producer's order is kept",
+        "over kill -9, pauses and cut networks offsets have no gap, a replay is identical, no reader skips or goes back, each producer's order is kept",
     ),
     (
         "S7",

@@ -105,7 +105,7 @@ struct ReportArgs {
 
 #[derive(Debug, Args)]
 struct SoakArgs {
-    /// How long, a third of it in each arrangement.
+    /// Minutes of overload, a third of them in each arrangement; looks for the peak come on top.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
     /// The broker's program.

@@ -2,12 +2,12 @@
 //!
 //! First the peak is found: a queue at level `disk`, two producers, four consumers, as
 //! in W2. Then the producers want to send twice that, by the clock; every few minutes the
-//! peak is found anew, since disks change. In one arrangement
-//! they are pushed back (512 messages without an answer each), in the others the queue is
-//! bounded, and what does not fit is refused: where the broker is the bottleneck, which has
-//! a core of its own, and where the consumers are. What has to hold in all: the rate of
-//! what is consumed, the memory of the broker, the time a message spends in it; and
-//! as many messages arrive as were accepted (they are counted, not told apart).
+//! peak is found anew, since disks change. In one arrangement they are pushed back (512
+//! messages without an answer each), in the others the queue is bounded, and what does not
+//! fit is refused: where the broker is the bottleneck, which has a core of its own, and
+//! where the consumers are. What has to hold in all: the rate of what is consumed, the
+//! memory of the broker, the time a message spends in it; and as many messages arrive as
+//! were accepted (they are counted, not told apart).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -131,7 +131,7 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// What goes through without overload, messages a second: about its middle.
+    /// What goes through without overload, messages a second: the mean of both looks.
     fn peak(&self) -> f64 {
         (self.before.rate + self.after.rate) / 2.0
     }
@@ -146,12 +146,11 @@ struct Setting {
     consumer_rate: Option<f64>,
 }
 
-/// Runs all arrangements, `minutes` together; the page that tells of it.
+/// Runs all arrangements, `minutes` of overload together; the page that tells of it.
 ///
 /// # Errors
 /// When the broker cannot be started or breaks a connection.
 pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<String> {
-    ensure!(minutes > 0.0, "no time to measure");
     let machine = Machine::read(&folder.canonicalize()?);
     let cores = Cores::split()?;
     let who = match &cores {
@@ -168,14 +167,18 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
         ("Refused", shed, BOUND, None),
         ("Refused, consumers slower than the broker", shed, BOUND, Some(CONSUMER_RATE)),
     ];
-    let share = minutes / settings.len() as f64;
+    let seconds = minutes * 60.0 / settings.len() as f64;
+    ensure!(seconds >= LINE.as_secs_f64(), "less than {LINE:?} for each arrangement");
     let mut page = format!(
         "# Overload\n\nTwo producers want twice what goes through a queue at level `disk`, by \
-         the clock, for {:.0} minutes in each arrangement: messages of {SIZE} B, {CONSUMERS} \
-         consumers with a credit of {CREDIT} that acknowledge each. {who}. Latency: \
-         from the moment a message is handed to the client until a consumer has it. To do it again: `weir-bench soak --minutes {minutes:.0}`.\n\n\
+         the clock, for {seconds:.0} s in each arrangement: messages of {SIZE} B, {CONSUMERS} \
+         consumers with a credit of {CREDIT} that acknowledge each. Before, behind, and at \
+         least every {} s in between the peak is looked for during {} s, which are not counted. {who}. \
+         Latency: from the moment a message is handed to the client until a consumer has it. \
+         To do it again: `weir-bench soak --minutes {minutes}`.\n\n\
          {}: {} cores ({}), Linux {}, {}.\n",
-        share,
+        STRETCH.as_secs(),
+        PEAK.as_secs(),
         crate::date(),
         machine.cores,
         machine.processor,
@@ -184,7 +187,7 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
     );
     for (title, window, messages_max, consumer_rate) in settings {
         let setting = Setting { title, window, messages_max, consumer_rate };
-        let time = Duration::from_secs_f64(share * 60.0);
+        let time = Duration::from_secs_f64(seconds);
         page += &arrangement((&weir, core), &folder, &setting, time).await?;
     }
     Ok(page)
@@ -380,7 +383,7 @@ fn told(line: &Line, peak: f64) -> String {
     let [wanted, accepted, refused, consumed] = line.rates;
     format!(
         "wanted {wanted:.0}/s, accepted {accepted:.0}, refused {refused:.0}, consumed \
-         {consumed:.0} ({:.2} of the peak), p50 {:.0} us, p99 {:.0}, max {:.0}, {:.0} MiB{}",
+         {consumed:.0} ({:.2} of the peak before), p50 {:.0} us, p99 {:.0}, max {:.0}, {:.0} MiB{}",
         consumed / peak,
         line.p50,
         line.p99,
@@ -416,7 +419,7 @@ fn section(setting: &Setting, stretches: &[Stretch], accepted: u64, consumed: u6
         ),
     };
     let mut out = format!(
-        "\n## {}\n\n{bound} Peaks, the first before, each other behind a stretch of overload: {}. \
+        "\n## {}\n\n{bound} Peak before the first stretch of overload, then behind each: {}. \
          Windows of {} s: {}.\n\n\
          | figure | median | least | most |\n| --- | ---: | ---: | ---: |\n",
         setting.title,
@@ -427,9 +430,9 @@ fn section(setting: &Setting, stretches: &[Stretch], accepted: u64, consumed: u6
     let wanted = |it: &Line, of: &Stretch| it.rates[0] / of.before.rate;
     out += &row("wanted, of the peak before", 2, &wanted);
     let sent = |it: &Line, of: &Stretch| (it.rates[1] + it.rates[2]) / of.before.rate;
-    out += &row("sent: accepted or refused, of it", 2, &sent);
+    out += &row("sent (accepted or refused), of the peak before", 2, &sent);
     let held = |it: &Line, of: &Stretch| it.rates[3] / of.peak();
-    out += &row("consumed, of the middle of the peaks around it", 2, &held);
+    out += &row("consumed, of the mean of the peaks before and behind", 2, &held);
     for (name, at) in [("wanted", 0), ("accepted", 1), ("refused", 2), ("consumed", 3)] {
         out += &row(&format!("{name}, messages/s"), 0, &|it, _| it.rates[at]);
     }

@@ -295,8 +295,9 @@ fn words(reply: &Reply) -> String {
 #[test]
 fn model_equivalence() {
     let (mut proof, seeds) = Proof::of_seeds("model_equivalence", 12, 200);
-    let mut counts = Counts::new();
+    let (mut counts, mut runs) = (Counts::new(), 0);
     for seed in seeds {
+        runs += 1;
         let mut random = Seeded::new(seed);
         let mut pair = Pair::new(seed);
         for operation in 0..OPERATIONS {
@@ -311,7 +312,8 @@ fn model_equivalence() {
     let times = |kind: &str| counts.get(kind).copied().unwrap_or(0);
     let done = KINDS.map(|kind| format!("{} {kind}", times(kind)));
     proof.figure(format!("{OPERATIONS} operations each, {}, 0 differences", done.join(", ")));
+    // One seed is run to be looked at: it need not have all.
     for kind in KINDS {
-        assert!(times(kind) > 0, "not once: {kind}");
+        assert!(runs == 1 || times(kind) > 0, "not once: {kind}");
     }
 }

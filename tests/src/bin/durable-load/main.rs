@@ -8,10 +8,10 @@
 //! ```
 //!
 //! DIR must lie on the disk to be measured, with some 20 GiB free beside what the broker
-//! leaves alone. Parts: `one`, `window`, `spread`, `stream`, `restart`, `memory`, `open`
-//! or `open=GIB`; all of them when none is named. Each ends with a line that says whether
-//! what is wanted holds; the process ends with 1 when it does not somewhere. Needs root to
-//! drop the page cache, and `perf` and `strace` to count syncs.
+//! leaves alone. Parts: `one`, `window`, `spread`, `stream` or `stream=GIB`, `restart`,
+//! `memory`, `open` or `open=GIB`; all of them when none is named. Each ends with a line
+//! that says whether what is wanted holds; the process ends with 1 when it does not
+//! somewhere. Needs root to drop the page cache, and `perf` and `strace` to count syncs.
 
 #![allow(clippy::print_stdout, reason = "a report for people")]
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
@@ -38,7 +38,11 @@ use broker::Place;
 use verdict::verdict;
 
 const USAGE: &str =
-    "durable-load WEIR DIR [one|window|spread|stream|restart|memory|open[=GIB] ...]";
+    "durable-load WEIR DIR [one|window|spread|stream[=GIB]|restart|memory|open[=GIB] ...]";
+/// Of `stream` when nothing is said.
+const STREAM_GIB: u64 = 1;
+/// More than the page cache takes before writers wait for the disk, on many machines.
+const LONG_STREAM_GIB: u64 = 12;
 /// Of `open` when nothing is said.
 const OPEN_GIB: u64 = 4;
 
@@ -48,18 +52,19 @@ enum Part {
     One,
     Window,
     Spread,
-    Stream,
+    Stream { gib: u64 },
     Restart,
     Memory,
     Open { gib: u64 },
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::One,
         Self::Window,
         Self::Spread,
-        Self::Stream,
+        Self::Stream { gib: STREAM_GIB },
+        Self::Stream { gib: LONG_STREAM_GIB },
         Self::Restart,
         Self::Memory,
         Self::Open { gib: OPEN_GIB },
@@ -70,11 +75,15 @@ impl Part {
             "one" => Self::One,
             "window" => Self::Window,
             "spread" => Self::Spread,
-            "stream" => Self::Stream,
+            "stream" => Self::Stream { gib: STREAM_GIB },
             "restart" => Self::Restart,
             "memory" => Self::Memory,
             "open" => Self::Open { gib: OPEN_GIB },
-            other => Self::Open { gib: other.strip_prefix("open=")?.parse().ok()? },
+            other => match other.split_once('=')? {
+                ("stream", gib) => Self::Stream { gib: gib.parse().ok().filter(|gib| *gib > 0)? },
+                ("open", gib) => Self::Open { gib: gib.parse().ok()? },
+                _ => return None,
+            },
         })
     }
 
@@ -85,7 +94,7 @@ impl Part {
             Self::One => tokio::spawn(one::run(place)),
             Self::Window => tokio::spawn(window::run(place)),
             Self::Spread => tokio::spawn(spread::run(place)),
-            Self::Stream => tokio::spawn(stream::run(place)),
+            Self::Stream { gib } => tokio::spawn(stream::run(place, gib)),
             Self::Restart => tokio::spawn(restart::run(place)),
             Self::Memory => tokio::spawn(memory::run(place)),
             Self::Open { gib } => tokio::spawn(open::run(place, gib)),

@@ -1,6 +1,8 @@
-//! `stream`: 1 GiB in messages of 1 KiB to a stream at level `os`, against a plain write
-//! of the very files that this leaves behind; then the stream read back from disk,
-//! against the append.
+//! `stream`: so many GiB in messages of 1 KiB to a stream at level `os`, against a plain
+//! write of the very files that this leaves behind; then the stream read back from disk,
+//! against the append. One GiB stays in the page cache on both sides, more than that takes
+//! goes at the pace of the disk. The raw side writes the same bytes where memory takes
+//! them, else others.
 //!
 //! In every other round the raw side comes first; it then writes the files of the round
 //! before, and what is compared is bytes a second, which for the same files is the raw
@@ -15,9 +17,8 @@ use crate::load::{fill, make_stream, replay};
 use crate::machine;
 use crate::verdict::{all, median, verdict};
 
-/// Even: the orders take turns, broker and raw, raw and broker.
-const ROUNDS: usize = 4;
-const BYTES: u64 = 1 << 30;
+/// Bytes of messages in all rounds, at least.
+const ALL_BYTES: u64 = 4 << 30;
 /// Little in memory beside what is on disk.
 const CONFIG: &str = "[store]\nmemory-mib = 64\n";
 /// Of the raw side's bytes a second, at least.
@@ -42,25 +43,29 @@ struct Written {
 /// Of all rounds.
 #[derive(Default)]
 struct Ratios {
+    /// Messages' bytes of an append.
+    bytes: u64,
     written: Vec<f64>,
     synced: Vec<f64>,
     payload: Vec<f64>,
     replayed: Vec<f64>,
 }
 
-pub(crate) async fn run(place: Place) -> bool {
-    println!("  {} MiB in each append, with store.memory-mib = 64", BYTES >> 20);
-    let mut ratios = Ratios::default();
+pub(crate) async fn run(place: Place, gib: u64) -> bool {
+    println!("  {gib} GiB in each append, with store.memory-mib = 64");
+    let bytes = gib << 30;
+    let mut ratios = Ratios { bytes, ..Ratios::default() };
     let mut copied = Vec::new();
-    for round in 0..ROUNDS {
+    // Even: the orders take turns, broker and raw, raw and broker.
+    for round in 0..(ALL_BYTES / bytes).max(2).next_multiple_of(2) {
         if round.is_multiple_of(2) {
-            let appended = append(&place, Some(&mut copied)).await;
+            let appended = append(&place, bytes, Some(&mut copied)).await;
             ratios.add(&appended, &write(&place.folder, &copied));
         } else {
             let written = write(&place.folder, &copied);
             // The append has all of the memory.
             copied = Vec::new();
-            ratios.add(&append(&place, None).await, &written);
+            ratios.add(&append(&place, bytes, None).await, &written);
         }
     }
     println!("  appended of raw, without a sync: {}", all(&ratios.written));
@@ -70,7 +75,7 @@ pub(crate) async fn run(place: Place) -> bool {
     let (appended, replayed) = (median(&ratios.written), median(&ratios.replayed));
     let holds = verdict(
         appended >= APPEND_WANTED,
-        "1 KiB to a stream at os, of a plain write of the same files",
+        &format!("{gib} GiB to a stream at os, of a plain write of the same files"),
         format!("{appended:.3}"),
         format!(">= {APPEND_WANTED}"),
     );
@@ -85,14 +90,14 @@ pub(crate) async fn run(place: Place) -> bool {
 
 /// Appends, and reads back through a broker that was started anew. The files that were
 /// there at the last receipt go into `copied`.
-async fn append(place: &Place, copied: Option<&mut Vec<Copied>>) -> Appended {
+async fn append(place: &Place, bytes: u64, copied: Option<&mut Vec<Copied>>) -> Appended {
     machine::prepare(&place.folder);
     let data = place.data("stream");
     let broker = Broker::start(place, "stream", CONFIG);
     let client = broker.client().await;
     make_stream(&client, "log").await;
     let started = Instant::now();
-    let messages = fill(&client, "log", BYTES).await;
+    let messages = fill(&client, "log", bytes).await;
     let written = started.elapsed().as_secs_f64();
     // So that the files stay what they are while they are synced, listed and read.
     broker.freeze().await;
@@ -132,8 +137,8 @@ impl Ratios {
             (rate(bytes, appended.took.written), rate(bytes, appended.took.synced));
         let (write, write_synced) =
             (rate(raw.files.bytes, raw.took.written), rate(raw.files.bytes, raw.took.synced));
-        let payload = rate(BYTES, appended.took.written);
-        let replayed = rate(BYTES, appended.replayed);
+        let payload = rate(self.bytes, appended.took.written);
+        let replayed = rate(self.bytes, appended.replayed);
         self.written.push(append / write);
         self.synced.push(append_synced / write_synced);
         self.payload.push(payload / write);

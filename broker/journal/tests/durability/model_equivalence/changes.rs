@@ -10,7 +10,7 @@ use super::{OWN, Pair, one_of};
 use crate::shard::publish;
 
 impl Pair {
-    /// Gives something other settings, and sees to it that they hold from then on.
+    /// Gives something other settings, and sees that a stream keeps no more than those say.
     pub(super) fn alter(&mut self, who: Who, random: &mut Seeded, what: &str) {
         let place = &mut self.places[random.below(PLACES as u64) as usize];
         let Some(change) = place.alter(random) else { return };

@@ -247,8 +247,8 @@ impl Pair {
         self.count("messages purged", done(&effects));
     }
 
-    /// Looks at all there is, but for the messages of queues. No bound of bytes ends a
-    /// read: where such a one does is the store's affair.
+    /// Looks at the figures of all there is, and at the first messages of each partition. No
+    /// bound of bytes ends a read: where such a one does is the store's affair.
     pub(super) fn look(&mut self, what: &str) {
         self.requests += 1;
         let who = Who { connection: ONLOOKER, request: RequestId(self.requests) };

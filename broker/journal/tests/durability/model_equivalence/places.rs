@@ -152,13 +152,14 @@ impl Place {
             Settings::Queue(config) => {
                 let messages: &[u64] = if is_even { &[0, 0, 0, 40] } else { &[0, 20, 60, 150] };
                 let bytes: &[u64] = if is_even { &[0, 20, 50, 200] } else { &[0] };
+                let before = config.clone();
                 *config = QueueConfig {
                     messages_max: *one_of(random, messages),
                     bytes_max: bytes_of(*one_of(random, bytes)),
                     level,
                     order,
                 };
-                Some(Change::Queue(config.clone()))
+                (*config != before).then(|| Change::Queue(config.clone()))
             }
             Settings::Stream(_) if random.one_in(2) => {
                 let which = random.below(self.groups.len() as u64) as usize;
@@ -167,13 +168,15 @@ impl Place {
                     return None;
                 }
                 let options = (*one_of(random, &["", "{}"])).to_owned();
-                group.config = GroupConfig { start: group.config.start, order, options };
-                Some(Change::Group(group.clone()))
+                let config = GroupConfig { start: group.config.start, order, options };
+                let before = std::mem::replace(&mut group.config, config);
+                (group.config != before).then(|| Change::Group(group.clone()))
             }
             Settings::Stream(config) => {
                 let messages: &[u64] =
                     if is_even { &[40, 80, KEYED_MAX] } else { &[0, 100, 200, 300] };
                 let bytes: &[u64] = if is_even { &[0, 30, 100] } else { &[0] };
+                let before = config.clone();
                 *config = StreamConfig {
                     partitions: PARTITIONS,
                     messages_max: *one_of(random, messages),
@@ -183,7 +186,7 @@ impl Place {
                     compact: is_even && !random.one_in(6),
                     tombstone_ms: *one_of(random, &[300, 5_000, 40_000, limits::TOMBSTONE_MS]),
                 };
-                Some(Change::Stream(config.clone()))
+                (*config != before).then(|| Change::Stream(config.clone()))
             }
         }
     }
