@@ -95,7 +95,10 @@ impl Broker {
                 Ok(broker)
             }
             Err(RecvTimeoutError::Disconnected) => Err(broker.ended()),
-            Err(_) => panic!("the broker is not ready: {:#?}", broker.log.lock().unwrap()),
+            Err(_) => {
+                let log = broker.log.lock().unwrap().clone();
+                panic!("the broker is not ready: {log:#?}")
+            }
         }
     }
 

@@ -379,6 +379,18 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// The writer holds what is shared, which holds the writer: both would stay for ever, and
+    /// with them the files. Threads that were not stopped go on.
+    fn drop(&mut self) {
+        if self.threads.is_empty()
+            && let Ok(mut writer) = self.shared.writer.lock()
+        {
+            *writer = None;
+        }
+    }
+}
+
 /// The keeper's thread.
 fn keep(mut keeper: Keeper, shared: &Shared) {
     let _fence = FenceOnPanic(shared);

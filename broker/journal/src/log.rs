@@ -280,6 +280,8 @@ impl Log {
             freed.any = true;
             self.free(fresh, freed);
         }
+        // Only now: a segment that is gone says no more what of it was freed.
+        self.drop_settled(&(from..to), freed);
     }
 
     /// Takes fresh released offsets off the books.
@@ -292,9 +294,6 @@ impl Log {
             self.filed_live -= count;
             self.filed_bytes -= bytes;
             self.bytes -= bytes.min(self.bytes);
-        }
-        if fresh.start < filed_end {
-            self.drop_settled(&fresh, freed);
         }
         let mut at = self.chunk_at(fresh.start);
         while let Some(chunk) = self.chunks.get_mut(at) {
@@ -373,6 +372,7 @@ impl Log {
         for fresh in self.released.insert(self.start, to) {
             self.free(fresh, &mut freed);
         }
+        self.drop_settled(&(self.start..to), &mut freed);
         self.start = to;
         self.advance_start(&mut freed);
         freed

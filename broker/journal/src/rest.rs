@@ -10,7 +10,7 @@ use crate::files::File;
 use crate::format::{CheckpointContent, LogState, SegmentState};
 use crate::keeper::{Ask, Collected, FiledLog, KeeperEvent, Rest, Told};
 use crate::limits;
-use crate::log::Log;
+use crate::log::{Freed, Log};
 use crate::segment::Handles;
 use crate::shared::Shared;
 use crate::spares;
@@ -94,12 +94,16 @@ impl Rest for Link {
     }
 
     fn filed_unopened(&self, logs: &[FiledLog]) {
-        let mut unopened = Shared::lock(&self.shared.recovered);
-        for log in unopened.values_mut() {
+        let mut emptied = Vec::new();
+        for log in Shared::lock(&self.shared.recovered).values_mut() {
             if let Some(filed) = logs.iter().find(|filed| filed.log == log.number) {
                 // Nothing of an unopened log is in memory.
-                drop(log.filed(filed.segments.clone(), filed.through));
+                let Freed { segments, .. } = log.filed(filed.segments.clone(), filed.through);
+                emptied.push((log.number, segments));
             }
+        }
+        for (log, segments) in emptied.into_iter().filter(|(_, segments)| !segments.is_empty()) {
+            self.shared.tell(Told::Trimmed { log, segments, position: 0 });
         }
     }
 

@@ -373,13 +373,16 @@ impl Shared {
         self.work.notify_all();
     }
 
-    /// The writer tells how far it is.
-    pub(crate) fn advance(&self, written: u64, synced: bool) {
-        // Under the lock, so that a waiter cannot miss it.
+    /// The writer tells how far it is: where all that is written is synced, with the
+    /// number of the last block of it.
+    pub(crate) fn advance(&self, written: u64, synced: Option<u64>) {
+        // Under the lock, so that a waiter cannot miss it, and who asks for the block finds
+        // what it holds to be synced.
         let pending = Self::lock(&self.pending);
         self.written.fetch_max(written, Ordering::Release);
-        if synced {
+        if let Some(block) = synced {
             self.synced.fetch_max(self.written.load(Ordering::Acquire), Ordering::Release);
+            self.durable_block.store(block, Ordering::Release);
         }
         let is_awaited = pending.waiters > 0;
         drop(pending);
@@ -460,11 +463,8 @@ impl Shared {
 
     /// Number of the last block that is known synced.
     pub(crate) fn durable_block(&self) -> u64 {
+        let _pending = Self::lock(&self.pending);
         self.durable_block.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_durable_block(&self, number: u64) {
-        self.durable_block.store(number, Ordering::Release);
     }
 }
 

@@ -192,8 +192,7 @@ impl Writer {
                 Ok(false) => {
                     self.held = Some((block, sync));
                     // What lies before it is synced by now.
-                    self.shared.advance(0, true);
-                    self.shared.set_durable_block(self.durable);
+                    self.shared.advance(0, Some(self.durable));
                     self.shared.set_held(true);
                     return false;
                 }
@@ -203,9 +202,7 @@ impl Writer {
         };
         match done {
             Ok(synced) => {
-                self.shared.advance(position, synced);
-                // In this order: a put whose block is durable is known to be synced.
-                self.shared.set_durable_block(self.durable);
+                self.shared.advance(position, synced.then_some(self.durable));
                 let inboxes = self.shared.inboxes();
                 // Whoever waits for a sync has a hand-over that ends in this block.
                 for store in stores.into_iter().filter(|store| Some(*store) != here) {

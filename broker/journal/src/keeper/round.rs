@@ -366,6 +366,8 @@ impl Keeper {
             Err(error) => return Err(Fault(error.to_string())),
         }
         let mut content = self.rest.capture_rest(replay_from);
+        // Of a journal that has stopped since, it may lack what somebody has put.
+        self.rest.sync_through(position).map_err(|error| Fault(error.to_string()))?;
         (content.covered, content.replay_from) = (covered, replay_from);
         merge(&mut content, answers.into_iter().flat_map(|(_, logs)| logs).chain(unopened));
         let number = self.checkpoint + 1;

@@ -107,6 +107,20 @@ fn a_segment_that_holds_nothing_goes_wherever_it_lies() {
     assert_eq!((log.filed_live, log.bytes), (0, 0));
 }
 
+/// What is released in several parts at once is counted in all of them.
+#[test]
+fn a_segment_that_goes_with_gaps_before_is_counted_whole() {
+    let mut log = filed();
+    assert!(log.release(14, 15).segments.is_empty());
+    assert_eq!(log.release(10, 20).segments, [10]);
+    assert_eq!((log.filed_live, log.bytes), (20, 2_000));
+    let mut log = filed();
+    assert!(log.release(4, 5).segments.is_empty());
+    assert!(log.release(14, 15).segments.is_empty());
+    assert_eq!(log.trim(20).segments, [0, 10]);
+    assert_eq!((log.filed_live, log.bytes), (10, 1_000));
+}
+
 /// First as one that nobody has opened, and then by the store that has.
 #[test]
 fn what_is_filed_is_told_twice_and_changes_nothing() {
