@@ -271,7 +271,7 @@ impl Directory {
     // Publishing.
 
     /// Replaces what is in `into` by whoever listens on `subject`, which is well
-    /// formed. Allocates only while `into` still grows.
+    /// formed. Allocates only while `into` still grows, and where several share groups listen.
     pub fn resolve(&self, subject: &str, into: &mut Resolved) {
         into.clear();
         self.index.for_each_match(subject, |listener| match *listener {

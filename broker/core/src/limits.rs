@@ -31,6 +31,8 @@ pub const RETAIN_AGAIN_MS: u64 = 1_000;
 /// Stretches of lost messages that consumers are told of one by one; what is found beyond
 /// them before anybody is told comes with the last of its partition.
 pub const LOST_STRETCHES_MAX: usize = 64;
+/// Messages that a group may hold beyond its window, where that is small.
+pub const BEYOND_WINDOW_MAX: usize = 64 << 10;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
 /// Waiting receives of one consumer.

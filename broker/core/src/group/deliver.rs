@@ -170,11 +170,13 @@ impl Group {
                 }
                 Verdict::Drop => {
                     self.withdraw(now_ms, pick);
+                    self.forget_tries_of(pick);
                     self.counters.dropped += 1;
                     self.end_copy(now_ms, pick.message, Fate::Settled, "");
                 }
                 Verdict::Divert(reason) => {
                     self.withdraw(now_ms, pick);
+                    self.forget_tries_of(pick);
                     self.end_copy(now_ms, pick.message, Fate::Dead, reason);
                 }
                 Verdict::Hold => {
@@ -232,6 +234,13 @@ impl Group {
         consumer.release(pick.bytes, pick.pulled);
         self.tell_credit(id, u32::from(!pick.pulled));
         self.open(now_ms, id);
+    }
+
+    /// The consumer's copy is settled without it.
+    fn forget_tries_of(&mut self, pick: &Pick) {
+        if let Some(consumer) = self.consumers.get_mut(&pick.consumer) {
+            consumer.tries.remove(&pick.message);
+        }
     }
 
     fn lose_picked(&mut self, now_ms: u64, pick: Pick) {

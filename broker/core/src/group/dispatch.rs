@@ -334,7 +334,7 @@ impl Group {
             let slot = self.slot_mut(message).expect("a ready message is live");
             (slot.holders, slot.fate) = (everyone.len() as u16, Fate::Again);
             let tried = slot.attempts;
-            if tried > 0 {
+            if tried > 0 && self.plan.ack != 0 {
                 // Tries from before there were these copies count for each of them.
                 for consumer in self.consumers.values_mut() {
                     consumer.tries.entry(message).or_insert(tried);

@@ -12,6 +12,11 @@ use crate::env::Now;
 use crate::limits;
 use crate::store::StoreError;
 
+/// Bytes of a message that count as one more.
+const BEYOND_BYTES: usize = 4 << 10;
+/// Windows beyond which nothing is taken, whoever has room: all of it is looked at again when
+/// consumers come and go.
+const WINDOWS_BEYOND: usize = 16;
 /// Messages that one dispatch takes beyond the window: about a millisecond's work.
 pub(super) const BEYOND_MAX: usize = 4096;
 
@@ -20,7 +25,7 @@ pub(super) const BEYOND_MAX: usize = 4096;
 pub(super) struct Intake {
     /// The partition whose turn it was last.
     turn: u16,
-    /// Messages that this dispatch has taken beyond the window.
+    /// Messages that this dispatch has taken beyond the window, long ones counted more.
     beyond: usize,
 }
 
@@ -68,7 +73,9 @@ impl Group {
     /// taken in vain, so that a few rounds look at many.
     fn room_beyond(&self, demand: usize) -> usize {
         let beyond = self.intake.beyond;
-        demand.max(beyond).min(BEYOND_MAX.saturating_sub(beyond))
+        let most = limits::BEYOND_WINDOW_MAX.max(WINDOWS_BEYOND * self.plan.window as usize);
+        let left = BEYOND_MAX.saturating_sub(beyond).min(most.saturating_sub(self.live()));
+        demand.max(beyond).min(left)
     }
 
     /// A dispatch begins.
@@ -154,7 +161,7 @@ impl Group {
             let key = needs_keys.then(|| key_of(message)).flatten();
             let bytes = message.len() as u32;
             self.admit(io.now.steady_ms, partition as u16, bytes, due_ms, key);
-            self.intake.beyond += usize::from(is_beyond);
+            self.intake.beyond += usize::from(is_beyond) * (1 + bytes as usize / BEYOND_BYTES);
             // One that waits for its time is none that a consumer gets now.
             left -= usize::from(due_ms <= io.now.steady_ms);
         }
