@@ -3,7 +3,6 @@
 //! Invariant: what is settled joins the entry before it where one entry can say both, so
 //! that consumers who take turns do not cost an entry a message.
 
-use smallvec::SmallVec;
 use weir_core::command::Level;
 use weir_message::Batch;
 
@@ -34,24 +33,20 @@ impl Order {
 }
 
 /// Bytes of the body of an append.
-fn body_bytes(batch: &Batch) -> usize {
+pub(crate) fn body_bytes(batch: &Batch) -> usize {
     batch.bytes.len() + 4 * batch.len()
 }
 
 /// Cuts a batch between its messages into appends with bodies of up to `bytes_max`, or of one
 /// message. `None`: one of them fits no block. None that a publisher can send is so long.
-pub(crate) fn pieces(batch: Batch, bytes_max: usize) -> Option<SmallVec<[Batch; 1]>> {
-    let mut pieces: SmallVec<[Batch; 1]> = SmallVec::new();
-    if body_bytes(&batch) <= bytes_max {
-        pieces.push(batch);
-        return Some(pieces);
-    }
+pub(crate) fn pieces(batch: &Batch, bytes_max: usize) -> Option<Vec<Batch>> {
+    let mut pieces = Vec::new();
     let mut row = 0;
     while row < batch.len() {
         let bytes = |end: usize| batch.start(end) - batch.start(row) + 4 * (end - row);
         let ends = (row + 1..=batch.len()).take_while(|&end| bytes(end) <= bytes_max);
         let end = ends.last().unwrap_or(row + 1);
-        pieces.push(slice(&batch, row, end));
+        pieces.push(slice(batch, row, end));
         row = end;
     }
     let fit = pieces.iter().all(|piece| body_bytes(piece) <= limits::BODY_BYTES_MAX);

@@ -311,7 +311,7 @@ impl Store for JournalStore {
     ) -> Result<(), StoreError> {
         self.shared.check()?;
         let target = self.log(log);
-        let actual = target.end;
+        let (number, actual) = (target.number, target.end);
         if actual != expected {
             return Err(StoreError::Moved { expected, actual });
         }
@@ -319,17 +319,11 @@ impl Store for JournalStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let pieces = order::pieces(batch, self.shared.config.block_bytes());
-        let pieces = pieces.ok_or(StoreError::NoSpace)?;
-        let taken: u64 = pieces.iter().map(resident).sum();
-        let full = match level {
-            Level::Memory => self.pinned_bytes + taken > self.resident_max,
-            _ => !self.shared.take_room(&mut self.room_held, taken),
-        };
-        if full {
-            return Err(StoreError::NoSpace);
+        if order::body_bytes(&batch) > self.shared.config.block_bytes() {
+            return self.append_in_pieces(log, stamp, batch, level);
         }
-        pieces.into_iter().for_each(|piece| self.append_piece(log, stamp, piece, level));
+        self.take_room(level, resident(&batch))?;
+        self.append_piece((log, number, actual), stamp, batch, level);
         Ok(())
     }
 

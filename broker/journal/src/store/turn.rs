@@ -13,7 +13,7 @@ use super::{Gone, JournalStore};
 use crate::keeper::Told;
 use crate::limits;
 use crate::log::{Body, Log, resident};
-use crate::order::Order;
+use crate::order::{self, Order};
 use crate::waits::Wait;
 
 impl JournalStore {
@@ -24,9 +24,42 @@ impl JournalStore {
         }
     }
 
-    /// Appends what fits a block, for which there is room.
-    pub(super) fn append_piece(&mut self, log: LogId, stamp: Stamp, batch: Batch, level: Level) {
-        let Log { number, end: base, .. } = *self.log(log);
+    /// Appends what is longer than a block: in several, each message in one of them.
+    pub(super) fn append_in_pieces(
+        &mut self,
+        log: LogId,
+        stamp: Stamp,
+        batch: Batch,
+        level: Level,
+    ) -> Result<(), StoreError> {
+        let pieces = order::pieces(&batch, self.shared.config.block_bytes());
+        let pieces = pieces.ok_or(StoreError::NoSpace)?;
+        self.take_room(level, pieces.iter().map(resident).sum())?;
+        for piece in pieces {
+            let Log { number, end, .. } = *self.log(log);
+            self.append_piece((log, number, end), stamp, piece, level);
+        }
+        Ok(())
+    }
+
+    /// Takes room for so many bytes of memory, and on the disk where they come there.
+    pub(super) fn take_room(&mut self, level: Level, bytes: u64) -> Result<(), StoreError> {
+        let has_room = match level {
+            Level::Memory => self.pinned_bytes + bytes <= self.resident_max,
+            _ => self.shared.take_room(&mut self.room_held, bytes),
+        };
+        has_room.then_some(()).ok_or(StoreError::NoSpace)
+    }
+
+    /// Appends what fits a block, for which there is room, to a log by its place and number
+    /// here, at its end.
+    pub(super) fn append_piece(
+        &mut self,
+        (log, number, base): (LogId, u64, u64),
+        stamp: Stamp,
+        batch: Batch,
+        level: Level,
+    ) {
         let (bytes, taken) = (batch.bytes.len() as u64, resident(&batch));
         let count = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 messages");
         self.appended.push((log, base, base + u64::from(count), level));
