@@ -80,14 +80,12 @@ impl Handle {
         Self::new(shared, None, HelloAnswer::default())
     }
 
-    /// Sends a request and waits for its answer: the usual time, and `extra`.
-    /// Dropping the call forgets the request.
+    /// Sends a request and waits for its answer. Dropping the call forgets the request.
     pub(crate) async fn ask(
         &self,
         what: &'static str,
         encode: impl FnOnce(&mut Vec<u8>, u32),
         establishes: Option<Arc<Inbox>>,
-        extra: Duration,
     ) -> Result<Reply, Error> {
         let (caller, answer) = oneshot::channel();
         let id = {
@@ -99,7 +97,7 @@ impl Handle {
             self.shared.wake_writer(state);
             id
         };
-        Asked::new(&self.shared, id, answer).answer(what, extra).await
+        Asked::new(self.shared.clone(), id, answer).answer(what).await
     }
 
     pub(crate) async fn request_for(
@@ -107,10 +105,9 @@ impl Handle {
         what: &'static str,
         request: &Request,
         establishes: Option<Arc<Inbox>>,
-        extra: Duration,
     ) -> Result<Reply, Error> {
         let encode = |out: &mut Vec<u8>, id| encode_request(out, RequestId(id), request);
-        self.ask(what, encode, establishes, extra).await
+        self.ask(what, encode, establishes).await
     }
 }
 
@@ -277,9 +274,13 @@ impl Client {
     /// Publishes a request and waits for the first answer to it. The responder
     /// finds where to answer in the header [`REPLY_TO`]; see [`Client::respond`].
     ///
+    /// Nothing is taken back when the wait is over, or the call is dropped: the message
+    /// may still be published, and answered.
+    ///
     /// # Errors
     /// [`Error::NoResponders`] when nobody listens, [`Error::Refused`] when a policy
-    /// refused the request, [`Error::Timeout`], [`Error::ConnectionLost`].
+    /// refused the request, or the broker ended the subscription for the answers,
+    /// [`Error::Timeout`], [`Error::ConnectionLost`].
     pub async fn request(&self, message: &Message<'_>, wait: Duration) -> Result<Delivery, Error> {
         tokio::time::timeout(wait, self.exchange(message))
             .await
@@ -322,6 +323,10 @@ impl Client {
         let (caller, answer) = oneshot::channel();
         replies.inbox.replies().expect("made for replies").insert(token, caller);
         let _forget = ForgetReply { inbox: &replies.inbox, token };
+        // An end that came before has not seen this caller.
+        if let Some(reason) = replies.inbox.ended() {
+            return Err(reason);
+        }
         let reply_to = format!("{}.{token}", replies.prefix);
         let request = message.clone().header(REPLY_TO, &reply_to);
         let receipt = self.publish_confirmed(&[request]).await?;
@@ -332,14 +337,14 @@ impl Client {
         if receipt.reached + receipt.stored == 0 {
             return Err(Error::NoResponders { subject: message.subject().to_owned() });
         }
-        answer.await.map_err(|_| Error::Closed)
+        answer.await.map_err(|_| replies.inbox.ended().unwrap_or(Error::Closed))
     }
 
     /// Where answers arrive: asked for by the first request, and again by the first one
     /// after the broker has ended it.
     async fn replies(&self) -> Result<Arc<Replies>, Error> {
         let mut place = self.handle.replies.lock().await;
-        if let Some(replies) = place.as_ref().filter(|replies| !replies.inbox.is_ended()) {
+        if let Some(replies) = place.as_ref().filter(|replies| replies.inbox.ended().is_none()) {
             return Ok(replies.clone());
         }
         let replies = Arc::new(self.open_replies().await?);

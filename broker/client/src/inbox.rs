@@ -49,8 +49,10 @@ struct Queue {
     runs: Vec<Run>,
     bytes: usize,
     epoch: u32,
-    /// Nothing more will come; `None` inside when the client ended it.
-    ended: Option<Option<Error>>,
+    /// Nothing more will come, and why.
+    ended: Option<Error>,
+    /// The reader knows why.
+    end_told: bool,
     waker: Option<Waker>,
 }
 
@@ -73,9 +75,9 @@ struct Settlements {
     noted: u64,
     /// Those of them that went with connections that were lost.
     void: u64,
-    /// Those of which a flush has told.
+    /// Those of which a flush has told, or that the broker has counted for one.
     told: u64,
-    /// What the broker counted of those of which none has told.
+    /// What the broker counted and no flush has told.
     counted: SettleCount,
     verbs: Vec<(Verb, Vec<TagRange>)>,
 }
@@ -251,14 +253,13 @@ impl Inbox {
         if let Some(batch) = self.take(&mut queue) {
             return Poll::Ready(Ok(Some(batch)));
         }
-        match &mut queue.ended {
-            // The reason is told once; afterwards the end is just the end.
-            Some(reason) => Poll::Ready(reason.take().map_or(Ok(None), Err)),
-            None => {
-                queue.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        let Some(reason) = queue.ended.clone() else {
+            queue.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        };
+        // The reason is told once; afterwards the end is just the end.
+        let is_told = std::mem::replace(&mut queue.end_told, true);
+        Poll::Ready(if is_told { Ok(None) } else { Err(reason) })
     }
 
     /// Everything that is there.
@@ -302,13 +303,11 @@ impl Inbox {
 
     /// Nothing more will come: `error` is told to the reader, after what waits.
     pub(crate) fn end(&self, error: Error) {
-        let reason = match error {
-            Error::Closed => None,
-            error => Some(error),
-        };
         let mut queue = lock(&self.queue);
         if queue.ended.is_none() {
-            queue.ended = Some(reason);
+            // That the client was closed is no news to whoever reads.
+            queue.end_told = matches!(error, Error::Closed);
+            queue.ended = Some(error);
         }
         let waker = queue.waker.take();
         drop(queue);
@@ -320,9 +319,9 @@ impl Inbox {
         }
     }
 
-    /// Whether nothing more will come.
-    pub(crate) fn is_ended(&self) -> bool {
-        lock(&self.queue).ended.is_some()
+    /// Why nothing more will come, however often it was told; `None` while something may.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        lock(&self.queue).ended.clone()
     }
 
     /// A new epoch. What a consumer has not looked at yet is dropped: the broker
@@ -388,15 +387,16 @@ impl Inbox {
         (noted > told).then_some(Untold { epoch, last: if lost { void } else { noted }, lost })
     }
 
-    /// A flush knows what became of these, or that nobody does. What was counted.
-    pub(crate) fn told(&self, of: Untold) -> SettleCount {
-        lock(&self.settlements).told = of.last;
-        self.take_counted()
+    /// A flush knows what became of these, or that nobody does.
+    pub(crate) fn told(&self, of: Untold) {
+        let mut settlements = lock(&self.settlements);
+        settlements.told = settlements.told.max(of.last);
     }
 
-    /// The broker answered a flush, whether or not somebody still waits for it.
-    pub(crate) fn counted(&self, count: SettleCount) {
+    /// The broker answered a flush of these, whether or not somebody still waits for it.
+    pub(crate) fn counted(&self, of: Untold, count: SettleCount) {
         let mut settlements = lock(&self.settlements);
+        settlements.told = settlements.told.max(of.last);
         settlements.counted.done += count.done;
         settlements.counted.unknown += count.unknown;
     }
@@ -433,16 +433,24 @@ fn within_limits(verb: Verb) -> Verb {
     }
 }
 
+/// Where a settlement joins others of its verb. None passes an extension, and an extension
+/// passes none: of one delivery they would leave in the wrong order.
 fn place_of(verbs: &mut Vec<(Verb, Vec<TagRange>)>, verb: Verb) -> usize {
-    let skip = verbs.len().saturating_sub(VERBS_LOOKED_AT);
-    let found = verbs[skip..].iter().position(|(other, _)| *other == verb);
-    found.map_or_else(
-        || {
+    let is_extend = |verb: Verb| matches!(verb, Verb::Extend { .. });
+    let looked_at = if is_extend(verb) { 1 } else { VERBS_LOOKED_AT };
+    let found = verbs
+        .iter()
+        .rev()
+        .take(looked_at)
+        .take_while(|(other, _)| *other == verb || !is_extend(*other))
+        .position(|(other, _)| *other == verb);
+    match found {
+        Some(behind) => verbs.len() - 1 - behind,
+        None => {
             verbs.push((verb, Vec::new()));
             verbs.len() - 1
-        },
-        |at| skip + at,
-    )
+        }
+    }
 }
 
 fn push_range(ranges: &mut Vec<TagRange>, run: TagRun) {

@@ -210,11 +210,17 @@ impl Outgoing {
         self.control = kept;
     }
 
-    /// Puts a closed confirmed frame in front of everything that waits.
-    pub(crate) fn put_first(&mut self, id: u32, frame: &[u8]) {
+    /// Puts closed confirmed frames, with their ids, in front of everything that waits.
+    pub(crate) fn put_first<'a>(&mut self, frames: impl Iterator<Item = (u32, &'a [u8])>) {
         assert!(self.open.is_none(), "an open frame knows where it starts");
-        self.publish.splice(0..0, frame.iter().copied());
-        self.publish_ids.insert(0, id);
+        let (mut publish, mut ids) = (Vec::new(), Vec::new());
+        for (id, frame) in frames {
+            publish.extend_from_slice(frame);
+            ids.push(id);
+        }
+        publish.append(&mut self.publish);
+        ids.append(&mut self.publish_ids);
+        (self.publish, self.publish_ids) = (publish, ids);
     }
 }
 
@@ -222,4 +228,18 @@ impl Outgoing {
 fn frame_len(bytes: &[u8]) -> usize {
     let prefix = bytes.first_chunk::<PREFIX_BYTES>().expect("one frame for each id");
     PREFIX_BYTES + u32::from_be_bytes(*prefix) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_again_comes_first_and_in_order() {
+        let (publish, publish_ids) = (vec![9], vec![8]);
+        let mut outgoing = Outgoing { publish, publish_ids, ..Outgoing::default() };
+        outgoing.put_first([(3, &[1, 2][..]), (5, &[4][..])].into_iter());
+        assert_eq!(outgoing.publish, [1, 2, 4, 9]);
+        assert_eq!(outgoing.publish_ids, [3, 5, 8]);
+    }
 }

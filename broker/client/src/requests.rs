@@ -1,8 +1,6 @@
 //! Everything that is asked and answered once: making, changing and looking at
 //! queues, streams, groups and policies.
 
-use std::time::Duration;
-
 use weir_protocol::{
     Alter, BindingStatus, Create, CreateGroup, CreateQueue, CreateStream, DoneCount, Empty,
     GroupInfo, Kind, List, ListItem, PolicyItem, PolicyListAnswer, PolicyRollback, PolicyStatus,
@@ -126,7 +124,7 @@ impl Client {
     /// Reads a range of a stream, without a group and without moving anything.
     pub async fn read(&self, what: Read) -> Result<RecordRange, Error> {
         let request = Request::Read(what);
-        match self.handle.request_for("read", &request, None, Duration::ZERO).await? {
+        match self.handle.request_for("read", &request, None).await? {
             Reply::Records(records) => Ok(RecordRange {
                 start: records.start,
                 end: records.end,
@@ -196,7 +194,7 @@ impl Client {
         what: &'static str,
         request: Request,
     ) -> Result<T, Error> {
-        match self.handle.request_for(what, &request, None, Duration::ZERO).await? {
+        match self.handle.request_for(what, &request, None).await? {
             Reply::Ok(body) => Ok(body.decode()?),
             Reply::Records(_) => Err(Error::Protocol(format!("records answer a {what}"))),
         }

@@ -3,7 +3,7 @@
 //! nanoseconds (and for a short write, see [`Line`]), per frame by reader and writer, and
 //! never held across an await.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -352,9 +352,9 @@ impl Shared {
         }
         self.settle_frames(state);
         state.outgoing.drop_bound();
-        let unsent = &state.outgoing.control_ids;
+        let unsent: HashSet<u32> = state.outgoing.control_ids.iter().copied().collect();
         let lost: Vec<u32> =
-            state.pending.keys().filter(|id| !unsent.contains(id)).copied().collect();
+            state.pending.keys().filter(|id| !unsent.contains(*id)).copied().collect();
         let lost: Vec<_> = lost.iter().filter_map(|id| state.pending.remove(id)).collect();
         state.settling.clear();
         let inboxes: Vec<_> = state.inboxes.values().cloned().collect();
@@ -370,19 +370,16 @@ impl Shared {
 
     /// Publish frames on the wire: sent again, or reported as lost.
     fn settle_frames(&self, state: &mut State) {
-        let unsent = &state.outgoing.publish_ids;
+        let State { outgoing, frames, .. } = state;
+        let unsent: HashSet<u32> = outgoing.publish_ids.iter().copied().collect();
         let mut written: Vec<u32> =
-            state.frames.keys().filter(|id| !unsent.contains(id)).copied().collect();
+            frames.keys().filter(|id| !unsent.contains(*id)).copied().collect();
         if self.options.resend_unconfirmed {
             written.sort_unstable();
-            for id in written.iter().rev() {
-                let frame = &state.frames[id];
-                state.outgoing.put_first(*id, &frame.copy);
-            }
-            return;
+            return outgoing.put_first(written.iter().map(|id| (*id, &frames[id].copy[..])));
         }
         for id in written {
-            if let Some(frame) = state.frames.remove(&id) {
+            if let Some(frame) = frames.remove(&id) {
                 frame.receipt.lost(&frame);
             }
         }
@@ -424,11 +421,11 @@ impl Shared {
                 // A caller that stopped waiting needs no answer.
                 let _ = caller.send(answer);
             }
-            Some(Pending::Flush(caller, inbox)) => {
+            Some(Pending::Flush(caller, inbox, asked)) => {
                 if let Ok(Reply::Ok(body)) = &answer
                     && let Ok(count) = body.decode()
                 {
-                    inbox.counted(count);
+                    inbox.counted(asked, count);
                 }
                 // A caller that stopped waiting leaves the count to the next.
                 let _ = caller.send(answer);

@@ -3,26 +3,26 @@
 //! Both are one inbox and a place in the batch that was last taken from it. Taking
 //! a batch takes everything that is there, under one lock.
 
+mod pull;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use weir_protocol::{
-    Consume, DeliveredCount, Pull, Request, RequestId, SettleCount, Subscribe, SubscriptionId,
-    Unsubscribe, Verb, encode_request, encode_settle,
+    Consume, Request, RequestId, SettleCount, Subscribe, SubscriptionId, Unsubscribe, Verb,
+    encode_request, encode_settle,
 };
 
 use crate::client::Handle;
 use crate::delivery::BatchIntoIter;
 use crate::inbox::{Inbox, Source, TagRun, Untold};
-use crate::limits::PULL_WAIT_MAX;
 use crate::pending::{Asked, Pending, Reply};
 use crate::{ConsumeOptions, Delivery, DeliveryBatch, Error, Lost, SubscribeOptions};
+use pull::Pulls;
 
 /// An inbox that is asked for, and the place in its deliveries.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ pub(crate) async fn open_inbox(
     };
     // Until the broker has said yes, whoever drops this call takes it back.
     let guard = OpenGuard { handle, inbox: Some(inbox.clone()) };
-    handle.request_for(what, &inbox.request(), Some(inbox.clone()), Duration::ZERO).await?;
+    handle.request_for(what, &inbox.request(), Some(inbox.clone())).await?;
     guard.keep();
     Ok(inbox)
 }
@@ -260,6 +260,7 @@ impl Subscription {
 #[derive(Debug)]
 pub struct Consumer {
     receiver: Receiver,
+    pulls: Pulls,
 }
 
 impl Consumer {
@@ -277,7 +278,7 @@ impl Consumer {
             Source::Consumer(body)
         };
         let receiver = Receiver::open(handle, "consume", 0, options.auto_ack, source).await?;
-        Ok(Self { receiver })
+        Ok(Self { receiver, pulls: Pulls::default() })
     }
 
     /// The next delivery; `None` when the client was closed.
@@ -298,72 +299,6 @@ impl Consumer {
         poll_fn(|context| self.receiver.poll_batch(context)).await
     }
 
-    /// Asks for at most `messages_max` deliveries and waits up to `wait` for the
-    /// first of them. Works with any credit, also with none. `None` when nothing
-    /// came.
-    ///
-    /// What is here already is handed over first, and nothing is asked for then: what
-    /// credit has brought, or a pull that was dropped. So dropping the call loses nothing.
-    ///
-    /// # Errors
-    /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`].
-    pub async fn pull(
-        &mut self,
-        messages_max: u32,
-        wait: Duration,
-    ) -> Result<Option<DeliveryBatch>, Error> {
-        self.receiver.ack_the_last();
-        self.receiver.drop_void();
-        if let Some(batch) = self.receiver.take_some(messages_max) {
-            return Ok(Some(batch));
-        }
-        // The broker answers when all are there, or the time is over: what is there is
-        // asked for without waiting, and only one is waited for.
-        if messages_max != 1 || wait.is_zero() {
-            self.ask_for_pulled(messages_max, Duration::ZERO).await?;
-        }
-        let begun = Instant::now();
-        let mut left = wait;
-        loop {
-            if let Some(batch) = self.receiver.take_some(messages_max) {
-                return Ok(Some(batch));
-            }
-            if left.is_zero() {
-                return Ok(None);
-            }
-            let asked = left.min(PULL_WAIT_MAX);
-            self.wait_for_one(asked).await?;
-            let is_last = asked == left;
-            left = if is_last { Duration::ZERO } else { wait.saturating_sub(begun.elapsed()) };
-        }
-    }
-
-    /// Waits until a delivery is here, or the broker says that none came. One that an
-    /// earlier pull brings may come long before that.
-    async fn wait_for_one(&mut self, wait: Duration) -> Result<(), Error> {
-        let batch = tokio::select! {
-            biased;
-            told = self.ask_for_pulled(1, wait) => return told,
-            batch = poll_fn(|context| self.receiver.inbox.poll_batch(context)) => batch?,
-        };
-        // Without a reason it is the client that has ended it.
-        self.receiver.current = Some(batch.ok_or(Error::Closed)?.into_iter());
-        Ok(())
-    }
-
-    /// What the broker says that it delivers comes before its answer.
-    async fn ask_for_pulled(&self, messages_max: u32, wait: Duration) -> Result<(), Error> {
-        // Rounded up, so that no part of it is left; it fits, see the protocol's limit.
-        let wait_ms = wait.as_nanos().div_ceil(1_000_000) as u32;
-        let sub = self.receiver.inbox.id;
-        let request = Request::Pull(Pull { sub, messages_max, wait_ms });
-        match self.receiver.handle.request_for("pull", &request, None, wait).await? {
-            Reply::Ok(body) => drop(body.decode::<DeliveredCount>()?),
-            Reply::Records(_) => return Err(Error::Protocol("records answer a pull".into())),
-        }
-        Ok(())
-    }
-
     /// Lets the broker hand over `amount` more deliveries than now. A consumer has 65,536
     /// at most: what goes beyond is left out.
     pub fn add_credit(&self, amount: u32) {
@@ -380,8 +315,8 @@ impl Consumer {
     ///
     /// When the connection breaks before the answer, nobody knows what was done, and what
     /// was not comes again: a settlement is never carried over to the next connection.
-    /// The first flush behind it says so. What was counted for a flush that was given up is
-    /// told by the next one.
+    /// The first flush behind it says so. What was counted for a flush that was given up
+    /// stays known: the next one that succeeds tells it, behind a loss too.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::ConnectionLost`], [`Error::Timeout`],
@@ -395,13 +330,13 @@ impl Consumer {
         if let Err(error @ Error::Timeout { .. }) = told {
             return Err(error);
         }
-        let count = self.receiver.inbox.told(untold);
-        told.map(|()| count)
+        self.receiver.inbox.told(untold);
+        told.map(|()| self.receiver.inbox.take_counted())
     }
 
     /// Asks what became of settlements; the inbox has the count when this returns.
     async fn ask_for(&self, untold: Untold) -> Result<(), Error> {
-        match self.ask_behind(untold)?.answer("settle", Duration::ZERO).await? {
+        match self.ask_behind(untold)?.answer("settle").await? {
             Reply::Ok(body) => drop(body.decode::<SettleCount>()?),
             Reply::Records(_) => return Err(Error::Protocol("records answer a settlement".into())),
         }
@@ -411,7 +346,7 @@ impl Consumer {
     /// Asks behind everything that was noted, on the connection that it is for: a loss is
     /// seen under the lock first, and what was noted before it is void before the next
     /// connection stands.
-    fn ask_behind(&self, untold: Untold) -> Result<Asked<'_>, Error> {
+    fn ask_behind(&self, untold: Untold) -> Result<Asked, Error> {
         let inbox = &self.receiver.inbox;
         let shared = &self.receiver.handle.shared;
         let mut state = shared.lock();
@@ -424,11 +359,11 @@ impl Consumer {
         let (caller, answer) = oneshot::channel();
         // Whoever noted the first of them may not have come to it.
         state.settling.push(inbox.clone());
-        let id = state.ask_bound(Pending::Flush(caller, inbox.clone()), |out, id| {
+        let id = state.ask_bound(Pending::Flush(caller, inbox.clone(), untold), |out, id| {
             encode_settle(out, RequestId(id), inbox.id, Verb::Ack, &[]);
         });
         shared.wake_writer(state);
-        Ok(Asked::new(shared, id, answer))
+        Ok(Asked::new(shared.clone(), id, answer))
     }
 
     /// What the broker has told, since the last call, that it could not read any more of the

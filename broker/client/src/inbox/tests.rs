@@ -71,3 +71,23 @@ fn many_ranges_are_split_into_frames() {
     let lengths: Vec<_> = inbox.take_settlements().iter().map(|(_, ranges)| ranges.len()).collect();
     assert_eq!(lengths, vec![SETTLE_RANGES_MAX, 1]);
 }
+
+#[test]
+fn an_extension_leaves_in_its_place() {
+    let inbox = consumer();
+    let extend = Verb::Extend { by_ms: 0 };
+    let settlements =
+        [(Verb::Ack, 1), (extend, 2), (extend, 3), (Verb::Ack, 2), (Verb::Ack, 1), (extend, 4)];
+    for (verb, first) in settlements {
+        inbox.settle(0, verb, [TagRun { first, count: 1 }]);
+    }
+    assert_eq!(
+        inbox.take_settlements(),
+        vec![
+            (Verb::Ack, ranges(&[(1, 1)])),
+            (extend, ranges(&[(2, 3)])),
+            (Verb::Ack, ranges(&[(1, 2)])),
+            (extend, ranges(&[(4, 4)])),
+        ]
+    );
+}
