@@ -468,11 +468,12 @@ impl Shared {
         for frame in frames.into_values() {
             frame.receipt.lost(&frame);
         }
-        for waiting in pending.into_values() {
-            waiting.fail(error.clone());
-        }
+        // Who waits for an answer about one of them finds why it ended.
         for inbox in inboxes.into_values() {
             inbox.end(error.clone());
+        }
+        for waiting in pending.into_values() {
+            waiting.fail(error.clone());
         }
         self.status.send_replace(ConnectionState::Closed);
         self.room.notify_waiters();

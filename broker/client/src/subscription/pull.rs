@@ -3,7 +3,8 @@
 //! The broker goes on with a pull whose caller has given up, and refuses a consumer that
 //! leaves too many behind. So a question that it has not answered stays with the consumer
 //! when a call is dropped, and the next call waits on it instead of asking the same: there
-//! is one of each kind at most. They go with their connection: none is asked on the next.
+//! is one of each kind, and one that was asked when its connection was made. They go with
+//! their connection: none is asked on the next.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -51,6 +52,9 @@ impl Consumer {
         let begun = Instant::now();
         self.receiver.ack_the_last();
         self.receiver.drop_void();
+        if messages_max == 0 {
+            return Ok(None);
+        }
         // The broker answers when all are there, or the time is over: what is there is
         // asked for without waiting, and only one is waited for.
         let mut is_asked = messages_max == 1 && !wait.is_zero();

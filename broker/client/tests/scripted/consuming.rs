@@ -325,6 +325,13 @@ async fn a_consumer_is_told_what_is_lost_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_pull_of_none_asks_for_none() {
+    let listener = Listener::bind().await;
+    let (_client, mut consumer, _peer, _) = consumer(&listener, ConsumeOptions::credit(0)).await;
+    assert!(soon(consumer.pull(0, Duration::from_secs(60))).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_refused_consumer_is_an_error_with_the_brokers_code() {
     let listener = Listener::bind().await;
     let (client, mut peer) = listener.client(ConnectOptions::default()).await;
