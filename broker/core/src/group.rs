@@ -16,6 +16,8 @@ pub(crate) mod consumer;
 mod deliver;
 mod dispatch;
 mod failure;
+#[cfg(test)]
+mod fixture;
 mod gone;
 mod intake;
 mod lanes;

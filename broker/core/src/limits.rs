@@ -31,8 +31,11 @@ pub const RETAIN_AGAIN_MS: u64 = 1_000;
 /// Stretches of lost messages that consumers are told of one by one; what is found beyond
 /// them before anybody is told comes with the last of its partition.
 pub const LOST_STRETCHES_MAX: usize = 64;
-/// Messages that a group may hold beyond its window, where that is small.
-pub const BEYOND_WINDOW_MAX: usize = 64 << 10;
+/// Windows of messages that a group holds at most where it looks beyond the first for
+/// consumers that have room: all of them are looked at again when consumers come and go.
+pub const WINDOWS_HELD_MAX: usize = 16;
+/// The same, messages, where the window is small.
+pub const SMALL_WINDOW_HELD_MAX: usize = 64 << 10;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
 /// Waiting receives of one consumer.

@@ -8,10 +8,10 @@ use tracing::warn;
 
 use crate::limits::STORE_DESCRIPTORS;
 
-/// How many of the `wanted` connections may be open beside the store's files, after the
-/// process' limit was raised as far as it may be without rights.
+/// Raises the process' limit of open files as far as it may be without rights. How many of
+/// the `wanted` connections then may be open beside the store's files.
 #[must_use]
-pub fn connections(wanted: usize) -> usize {
+pub fn make_room_for(wanted: usize) -> usize {
     let limit = raised().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let fitting = beside_store(limit).min(wanted);
     if fitting < wanted {

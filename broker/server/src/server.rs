@@ -171,7 +171,7 @@ impl Server {
         accepting.spawn(accept_loop(
             listener,
             broker.clone(),
-            descriptors::connections(config.connections_max),
+            descriptors::make_room_for(config.connections_max),
             stop_accepting.clone(),
             stop_reading.clone(),
         ));

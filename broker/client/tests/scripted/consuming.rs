@@ -82,15 +82,7 @@ async fn a_batch_holds_every_run_that_arrived_and_is_acked_at_once() {
         consumer(&listener, ConsumeOptions::default()).await;
     peer.deliver(sub, 1, &["a", "b"]).await;
     peer.deliver(sub, 5, &["c"]).await;
-    // The answer to a ping comes behind both deliveries.
-    let (ping, ()) = soon(async {
-        tokio::join!(client.ping(), async {
-            let (id, _) = peer.next().await;
-            peer.ok(id).await;
-        })
-    })
-    .await;
-    ping.unwrap();
+    peer.caught_up(&client).await;
     let batch = soon(consumer.next_batch()).await.unwrap().unwrap();
     assert_eq!(batch.len(), 3);
     batch.ack();
@@ -239,15 +231,7 @@ async fn what_a_dropped_pull_brings_is_the_next_ones_and_no_more_than_it_asks_fo
     let wait = Duration::from_secs(9);
     assert!(consumer.pull(3, wait).now_or_never().is_none());
     pulled(&mut peer, sub, (3, 0), &["a", "b", "c"]).await;
-    // The answer to a ping comes behind the deliveries.
-    let (ping, ()) = soon(async {
-        tokio::join!(client.ping(), async {
-            let (id, _) = peer.next().await;
-            peer.ok(id).await;
-        })
-    })
-    .await;
-    ping.unwrap();
+    peer.caught_up(&client).await;
     for expected in [&[1, 2][..], &[3]] {
         let batch = soon(consumer.pull(2, wait)).await.unwrap().unwrap();
         assert_eq!(batch.iter().map(|one| one.offset()).collect::<Vec<_>>(), expected);
@@ -355,14 +339,7 @@ async fn a_slow_subscription_skips_counts_and_goes_on() {
     peer.deliver(sub, 0, &["first"]).await;
     peer.deliver(sub, 0, &["x".repeat(60).as_str(), "y"]).await;
     peer.send(|out| answer::encode_skipped(out, sub, 5, None)).await;
-    let (ping, ()) = soon(async {
-        tokio::join!(client.ping(), async {
-            let (id, _) = peer.next().await;
-            peer.ok(id).await;
-        })
-    })
-    .await;
-    ping.unwrap();
+    peer.caught_up(&client).await;
     assert_eq!(subscription.skipped(), 7, "two here, five at the broker");
     let delivery = soon(subscription.next()).await.unwrap().unwrap();
     assert_eq!(delivery.payload(), b"first");

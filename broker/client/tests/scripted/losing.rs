@@ -91,14 +91,7 @@ async fn what_was_not_confirmed_is_sent_again_if_asked_for() {
     assert_eq!(before.len(), 3);
     peer.confirm(before[0].0, Published { stored: 1, ..Published::default() }).await;
     // The confirmation has arrived before the connection breaks.
-    let (ping, ()) = soon(async {
-        tokio::join!(client.ping(), async {
-            let (id, _) = peer.next().await;
-            peer.ok(id).await;
-        })
-    })
-    .await;
-    ping.unwrap();
+    peer.caught_up(&client).await;
     drop(peer);
     let mut peer = listener.accept().await;
     let again = peer.published(2).await;
@@ -113,11 +106,7 @@ async fn what_was_not_confirmed_is_sent_again_if_asked_for() {
 async fn what_is_published_meanwhile_goes_to_the_next_connection() {
     let listener = Listener::bind().await;
     let (client, peer) = listener.client(ConnectOptions::default()).await;
-    let mut state = client.state();
-    drop(peer);
-    soon(state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. })))
-        .await
-        .unwrap();
+    peer.lose(&client).await;
     let mut publisher = client.publisher();
     publisher.send(&Message::new("subject").payload("kept")).await.unwrap();
     let confirmation = publisher.take();
@@ -144,11 +133,7 @@ async fn a_request_without_answer_is_told_of_the_loss() {
 async fn what_was_given_up_during_an_outage_is_not_asked_behind_it() {
     let listener = Listener::bind().await;
     let (client, peer) = listener.client(ConnectOptions::default()).await;
-    let mut state = client.state();
-    drop(peer);
-    soon(state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. })))
-        .await
-        .unwrap();
+    peer.lose(&client).await;
     assert!(client.purge("orders").now_or_never().is_none());
     assert!(client.consume("orders").now_or_never().is_none());
     let mut peer = listener.accept().await;
@@ -165,11 +150,7 @@ async fn what_was_given_up_during_an_outage_is_not_asked_behind_it() {
 async fn a_first_request_waits_no_longer_than_it_says_for_the_connection() {
     let listener = Listener::bind().await;
     let (client, peer) = listener.client(ConnectOptions::default()).await;
-    let mut state = client.state();
-    drop(peer);
-    soon(state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. })))
-        .await
-        .unwrap();
+    peer.lose(&client).await;
     let question = Message::new("time.now");
     let answer = soon(client.request(&question, Duration::ZERO)).await;
     assert!(matches!(answer, Err(Error::Timeout { what: "request", .. })), "{answer:?}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use weir_client::{Client, ConnectOptions, HelloAnswer};
+use weir_client::{Client, ConnectOptions, ConnectionState, HelloAnswer};
 use weir_protocol::{
     Published, Request, RequestId, RunHeader, SubscriptionId, answer, decode_request, limits,
     next_frame,
@@ -83,6 +83,26 @@ impl Peer {
 
     pub async fn ok(&mut self, id: RequestId) {
         self.send(|out| answer::encode_ok(out, id, &weir_protocol::Empty {})).await;
+    }
+
+    /// Waits until `client` has read all that was sent to it: the answer to a ping comes
+    /// behind that.
+    pub async fn caught_up(&mut self, client: &Client) {
+        let answering = async {
+            let (id, _) = self.next().await;
+            self.ok(id).await;
+        };
+        let (ping, ()) = soon(async { tokio::join!(client.ping(), answering) }).await;
+        ping.unwrap();
+    }
+
+    /// Breaks the connection, and waits until `client` knows.
+    pub async fn lose(self, client: &Client) {
+        let mut state = client.state();
+        drop(self);
+        let is_lost =
+            |state: &ConnectionState| matches!(state, ConnectionState::Reconnecting { .. });
+        soon(state.wait_for(is_lost)).await.unwrap();
     }
 
     /// Expects a subscribe or consume and grants it. Returns its number.

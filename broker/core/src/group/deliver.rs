@@ -170,13 +170,13 @@ impl Group {
                 }
                 Verdict::Drop => {
                     self.withdraw(now_ms, pick);
-                    self.forget_tries_of(pick);
+                    self.forget_tries(pick);
                     self.counters.dropped += 1;
                     self.end_copy(now_ms, pick.message, Fate::Settled, "");
                 }
                 Verdict::Divert(reason) => {
                     self.withdraw(now_ms, pick);
-                    self.forget_tries_of(pick);
+                    self.forget_tries(pick);
                     self.end_copy(now_ms, pick.message, Fate::Dead, reason);
                 }
                 Verdict::Hold => {
@@ -237,7 +237,7 @@ impl Group {
     }
 
     /// The consumer's copy is settled without it.
-    fn forget_tries_of(&mut self, pick: &Pick) {
+    fn forget_tries(&mut self, pick: &Pick) {
         if let Some(consumer) = self.consumers.get_mut(&pick.consumer) {
             consumer.tries.remove(&pick.message);
         }

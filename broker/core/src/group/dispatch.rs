@@ -364,58 +364,15 @@ fn rendezvous(key_hash: u32, consumer: ConsumerId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_message::{BatchBuilder, encode};
-
-    use super::super::Identity;
-    use super::super::consumer::Consumer;
+    use super::super::fixture::{self, attach, group};
     use super::super::intake::BEYOND_MAX;
-    use super::super::line::Line;
-    use super::super::part::Part;
     use super::*;
-    use crate::command::{ConnectionId, Level, SubscriptionId};
-    use crate::env::Now;
     use crate::memory_store::MemoryStore;
     use crate::policy::Plan;
-    use crate::reader::Reader;
-    use crate::shard::filters::Filters;
-    use crate::store::{Stamp, Store};
-
-    /// A group with this plan, over a log with a message for each of `keys`.
-    fn group(store: &mut MemoryStore, plan: Plan, keys: impl Iterator<Item = usize>) -> Group {
-        let log = store.open("orders").expect("opened");
-        let mut builder = BatchBuilder::default();
-        for key in keys {
-            let mut message = Vec::new();
-            encode(&mut message, "orders", format!("key {key}").as_bytes(), &[], b"x");
-            builder.push(&message);
-        }
-        let stamp = Stamp { time_ms: 1, due_ms: 0 };
-        store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
-        let part = Part::resume(store, log, log);
-        let identity = Identity::of_queue("orders".into());
-        let mut group = Group::new(1, identity, 0, Level::Memory, vec![part]);
-        group.plan = plan;
-        group
-    }
-
-    /// Consumer `id`, alone on a connection of that number.
-    fn attach(group: &mut Group, id: u32, credit: u32) {
-        let line = Arc::new(Line::new(ConnectionId(id.into()), 1 << 20));
-        group.attach(0, Consumer::new(id, line, SubscriptionId(1), credit));
-    }
 
     /// Returns what is with consumers then.
     fn dispatch(group: &mut Group, store: &mut MemoryStore) -> Vec<MessageId> {
-        let (mut reader, mut filters) = (Reader::default(), Filters::default());
-        let mut io = Io {
-            now: Now::default(),
-            store,
-            reader: &mut reader,
-            filters: &mut filters,
-            effects: &mut Vec::new(),
-        };
-        group.dispatch(&mut io);
-        group.check_books();
+        drop(fixture::dispatch(group, store));
         group.messages(|slot| slot.state == State::InFlight)
     }
 

@@ -35,13 +35,13 @@ impl Group {
     fn strike_out(&mut self, message: MessageId) {
         match self.slot(message).map(|slot| slot.state) {
             Some(State::Dying) => self.dying.retain(|dying| dying.message != message),
-            Some(State::InFlight) => self.forget_tries(message..message + 1),
+            Some(State::InFlight) => self.forget_all_tries(message..message + 1),
             _ => {}
         }
     }
 
     /// Nobody tries these messages again.
-    fn forget_tries(&mut self, messages: Range<MessageId>) {
+    fn forget_all_tries(&mut self, messages: Range<MessageId>) {
         if self.plan.spread == 1 {
             for consumer in self.consumers.values_mut() {
                 consumer.tries.extract_if(messages.clone(), |_, _| true).for_each(drop);
@@ -59,7 +59,7 @@ impl Group {
         // All at once: one by one, each would have all of the dying gone through.
         let messages = message_id(partition, 0)..message_id(partition, start);
         self.dying.retain(|dying| !messages.contains(&dying.message));
-        self.forget_tries(messages);
+        self.forget_all_tries(messages);
         for offset in below {
             let message = message_id(partition, offset);
             self.tell_gone(message);

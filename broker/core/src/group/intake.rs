@@ -14,9 +14,6 @@ use crate::store::StoreError;
 
 /// Bytes of a message that count as one more.
 const BEYOND_BYTES: usize = 4 << 10;
-/// Windows beyond which nothing is taken, whoever has room: all of it is looked at again when
-/// consumers come and go.
-const WINDOWS_BEYOND: usize = 16;
 /// Messages that one dispatch takes beyond the window: about a millisecond's work.
 pub(super) const BEYOND_MAX: usize = 4096;
 
@@ -73,7 +70,8 @@ impl Group {
     /// taken in vain, so that a few rounds look at many.
     fn room_beyond(&self, demand: usize) -> usize {
         let beyond = self.intake.beyond;
-        let most = limits::BEYOND_WINDOW_MAX.max(WINDOWS_BEYOND * self.plan.window as usize);
+        let windows = limits::WINDOWS_HELD_MAX * self.plan.window as usize;
+        let most = windows.max(limits::SMALL_WINDOW_HELD_MAX);
         let left = BEYOND_MAX.saturating_sub(beyond).min(most.saturating_sub(self.live()));
         demand.max(beyond).min(left)
     }

@@ -97,60 +97,20 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use weir_message::{BatchBuilder, encode};
-
-    use super::super::line::Line;
-    use super::super::part::Part;
+    use super::super::fixture::{self, attach, part};
     use super::super::slot::{State, message_id};
-    use super::super::{Identity, Io};
     use super::*;
-    use crate::command::{ConnectionId, Level, SubscriptionId};
-    use crate::env::Now;
+    use crate::command::SubscriptionId;
     use crate::memory_store::MemoryStore;
-    use crate::reader::Reader;
-    use crate::shard::filters::Filters;
-    use crate::store::{Stamp, Store};
+    use crate::policy::Plan;
 
     /// A group over a log with `count` messages.
-    fn group(store: &mut MemoryStore, count: u8) -> Group {
-        let part = part(store, "orders", count);
-        let identity = Identity::of_queue("orders".into());
-        Group::new(1, identity, 0, Level::Memory, vec![part])
-    }
-
-    fn part(store: &mut MemoryStore, log: &str, count: u8) -> Part {
-        let log = store.open(log).expect("opened");
-        let mut builder = BatchBuilder::default();
-        for letter in (b'a'..).take(count.into()) {
-            let mut message = Vec::new();
-            encode(&mut message, "orders", &[], &[], &[letter]);
-            builder.push(&message);
-        }
-        let stamp = Stamp { time_ms: 1, due_ms: 0 };
-        store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
-        Part::resume(store, log, log)
-    }
-
-    /// Consumer `id`, alone on a connection of that number.
-    fn attach(group: &mut Group, id: u32, credit: u32) {
-        let line = Arc::new(Line::new(ConnectionId(id.into()), 1 << 20));
-        group.attach(0, Consumer::new(id, line, SubscriptionId(7), credit));
+    fn group(store: &mut MemoryStore, count: usize) -> Group {
+        fixture::group(store, Plan::AT_LEAST_ONCE, 0..count)
     }
 
     /// What everybody gets: of messages the number, of losses all.
     fn dispatch(group: &mut Group, store: &mut MemoryStore) -> Vec<String> {
-        let mut effects = Vec::new();
-        let (mut reader, mut filters) = (Reader::default(), Filters::default());
-        let mut io = Io {
-            now: Now::default(),
-            store,
-            reader: &mut reader,
-            filters: &mut filters,
-            effects: &mut effects,
-        };
-        group.dispatch(&mut io);
         let text = |effect| match effect {
             Effect::Deliver { connection, runs, .. } => {
                 let count: u32 = runs.iter().map(|run| run.count).sum();
@@ -166,7 +126,7 @@ mod tests {
             } => format!("{} has lost {count} in {partition}/{from}..{to}", connection.0),
             other => panic!("not expected: {other:?}"),
         };
-        effects.into_iter().map(text).collect()
+        fixture::dispatch(group, store).into_iter().map(text).collect()
     }
 
     #[test]
@@ -197,7 +157,7 @@ mod tests {
     fn what_is_lost_is_told_by_its_partition() {
         let mut store = MemoryStore::new(0);
         let mut group = group(&mut store, 2);
-        group.parts.push(part(&mut store, "more", 3));
+        group.parts.push(part(&mut store, "more", 0..3));
         store.damage_log("more", 0..2);
         attach(&mut group, 1, 4);
         let first = dispatch(&mut group, &mut store);

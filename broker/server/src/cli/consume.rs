@@ -89,12 +89,8 @@ pub(crate) async fn run(
     }
     let mut tally = Tally::default();
     while tally.seen < wanted {
-        let next = async {
-            match args.count {
-                Some(count) => pull(&mut consumer, source, count - tally.seen, args.wait).await,
-                None => next_batch(&mut consumer, source, args.wait).await,
-            }
-        };
+        let left = args.count.map(|count| count - tally.seen);
+        let next = next_batch(&mut consumer, source, left, args.wait);
         let batch = tokio::select! {
             biased;
             batch = next => batch?,
@@ -147,42 +143,28 @@ fn tell_lost(consumer: &mut Consumer, source: Source<'_>) {
     }
 }
 
-/// The next deliveries; `None` when nothing came for `wait`.
+/// The next deliveries, at most `left`: what is there at once, else the next one; `None`
+/// when nothing came for `wait`. What is lost meanwhile is said.
 async fn next_batch(
     consumer: &mut Consumer,
     source: Source<'_>,
+    left: Option<u64>,
     wait: Option<Duration>,
 ) -> Result<Option<DeliveryBatch>, Failure> {
     let begun = Instant::now();
     loop {
-        let left = wait.map_or(LOOK, |wait| wait.saturating_sub(begun.elapsed()));
-        if let Ok(batch) = tokio::time::timeout(left.min(LOOK), consumer.next_batch()).await {
-            return Ok(batch?);
-        }
-        if wait.is_some_and(|wait| begun.elapsed() >= wait) {
-            return Ok(None);
-        }
-        tell_lost(consumer, source);
-    }
-}
-
-/// At most `left` deliveries: what is there at once, else the next one; `None` when
-/// nothing came for `wait`.
-async fn pull(
-    consumer: &mut Consumer,
-    source: Source<'_>,
-    left: u64,
-    wait: Option<Duration>,
-) -> Result<Option<DeliveryBatch>, Failure> {
-    let messages_max = left.min(u64::from(CREDIT)) as u32;
-    let begun = Instant::now();
-    loop {
-        let left = wait.map_or(LOOK, |wait| wait.saturating_sub(begun.elapsed()));
-        if let Some(batch) = consumer.pull(messages_max, left.min(LOOK)).await? {
-            return Ok(Some(batch));
-        }
-        if wait.is_some_and(|wait| begun.elapsed() >= wait) {
-            return Ok(None);
+        let slice = wait.map_or(LOOK, |wait| wait.saturating_sub(begun.elapsed()).min(LOOK));
+        let batch = match left {
+            // A counted number is pulled.
+            Some(left) => consumer.pull(left.min(u64::from(CREDIT)) as u32, slice).await?,
+            None => match tokio::time::timeout(slice, consumer.next_batch()).await {
+                // Also where nothing more will come.
+                Ok(batch) => return Ok(batch?),
+                Err(_) => None,
+            },
+        };
+        if batch.is_some() || wait.is_some_and(|wait| begun.elapsed() >= wait) {
+            return Ok(batch);
         }
         tell_lost(consumer, source);
     }
