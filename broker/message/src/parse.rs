@@ -10,14 +10,19 @@ pub enum MessageError {
     #[error("message ends early")]
     Truncated,
     /// Not an array of four, or a part has another type than the layout says.
-    #[error("message is not [subject, key, headers, payload]")]
-    Shape,
+    #[error("message is not [subject, key, headers, payload]: {0}")]
+    Shape(&'static str),
     /// Text that is not UTF-8.
     #[error("message text is not UTF-8")]
     Utf8,
     /// A part is longer than its limit.
-    #[error("message {0} is too long")]
-    TooLong(&'static str),
+    #[error("{part} over the limit of {max}")]
+    TooLong {
+        /// What was counted, and in which unit.
+        part: &'static str,
+        /// What is allowed.
+        max: usize,
+    },
 }
 
 /// Where the parts of one message lie in the buffer it was parsed from, bytes.
@@ -106,21 +111,21 @@ pub fn parse(buffer: &[u8], at: usize) -> Result<Parts, MessageError> {
     let mut cursor = Cursor { buffer, at };
     let start = at as u32;
     if cursor.byte()? != 0x94 {
-        return Err(MessageError::Shape);
+        return Err(MessageError::Shape("it must be an array of four"));
     }
-    let subject = cursor.text(SUBJECT_BYTES_MAX, "subject")?;
+    let subject = cursor.text(&SUBJECT)?;
     let key = match cursor.peek()? {
         0xc0 => cursor.nil()?,
-        _ => cursor.bin()?,
+        _ => cursor.bin("the key must be bin or nil")?,
     };
     if key.1 as usize > KEY_BYTES_MAX {
-        return Err(MessageError::TooLong("key"));
+        return Err(MessageError::TooLong { part: "key, bytes:", max: KEY_BYTES_MAX });
     }
     let headers = match cursor.peek()? {
         0xc0 => cursor.nil()?,
         _ => cursor.headers()?,
     };
-    let payload = cursor.bin()?;
+    let payload = cursor.bin("the payload must be bin")?;
     Ok(Parts { start, subject, key, headers, payload, end: cursor.at as u32 })
 }
 
@@ -179,7 +184,7 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let (name, name_len) = self.cursor.text(HEADER_NAME_BYTES_MAX, "header name").ok()?;
+        let (name, name_len) = self.cursor.text(&HEADER_NAME).ok()?;
         let (value, value_len) = self.cursor.text_or_bin().ok()?;
         let buffer = self.cursor.buffer;
         let name = &buffer[name as usize..(name + name_len) as usize];
@@ -187,6 +192,26 @@ impl<'a> Iterator for Headers<'a> {
         Some((std::str::from_utf8(name).ok()?, value))
     }
 }
+
+/// A text of the layout: how long it may be, bytes, and what to say otherwise.
+struct Text {
+    max: usize,
+    part: &'static str,
+    wanted: &'static str,
+}
+
+const SUBJECT: Text =
+    Text { max: SUBJECT_BYTES_MAX, part: "subject, bytes:", wanted: "the subject must be str" };
+const HEADER_NAME: Text = Text {
+    max: HEADER_NAME_BYTES_MAX,
+    part: "header name, bytes:",
+    wanted: "a header's name must be str",
+};
+const HEADER_VALUE: Text = Text {
+    max: usize::MAX,
+    part: "header value, bytes:",
+    wanted: "a header's value must be str or bin",
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Cursor<'a> {
@@ -226,27 +251,27 @@ impl Cursor<'_> {
         Ok((self.at as u32, 0))
     }
 
-    fn bin(&mut self) -> Result<(u32, u32), MessageError> {
+    fn bin(&mut self, wanted: &'static str) -> Result<(u32, u32), MessageError> {
         let width = match self.byte()? {
             0xc4 => 1,
             0xc5 => 2,
             0xc6 => 4,
-            _ => return Err(MessageError::Shape),
+            _ => return Err(MessageError::Shape(wanted)),
         };
         let len = self.uint(width)?;
         self.take(len)
     }
 
-    fn text(&mut self, max: usize, part: &'static str) -> Result<(u32, u32), MessageError> {
+    fn text(&mut self, text: &Text) -> Result<(u32, u32), MessageError> {
         let len = match self.byte()? {
             byte @ 0xa0..=0xbf => usize::from(byte & 0x1f),
             0xd9 => self.uint(1)?,
             0xda => self.uint(2)?,
             0xdb => self.uint(4)?,
-            _ => return Err(MessageError::Shape),
+            _ => return Err(MessageError::Shape(text.wanted)),
         };
-        if len > max {
-            return Err(MessageError::TooLong(part));
+        if len > text.max {
+            return Err(MessageError::TooLong { part: text.part, max: text.max });
         }
         let (start, len) = self.take(len)?;
         let bytes = &self.buffer[start as usize..(start + len) as usize];
@@ -259,8 +284,8 @@ impl Cursor<'_> {
 
     fn text_or_bin(&mut self) -> Result<(u32, u32), MessageError> {
         match self.peek()? {
-            0xc4..=0xc6 => self.bin(),
-            _ => self.text(usize::MAX, "header value"),
+            0xc4..=0xc6 => self.bin(HEADER_VALUE.wanted),
+            _ => self.text(&HEADER_VALUE),
         }
     }
 
@@ -269,7 +294,7 @@ impl Cursor<'_> {
             byte @ 0x80..=0x8f => Ok(usize::from(byte & 0x0f)),
             0xde => self.uint(2),
             0xdf => self.uint(4),
-            _ => Err(MessageError::Shape),
+            _ => Err(MessageError::Shape("the headers must be a map or nil")),
         }
     }
 
@@ -277,10 +302,10 @@ impl Cursor<'_> {
         let start = self.at;
         let count = self.map_len()?;
         if count > HEADERS_MAX {
-            return Err(MessageError::TooLong("header list"));
+            return Err(MessageError::TooLong { part: "headers:", max: HEADERS_MAX });
         }
         for _ in 0..count {
-            self.text(HEADER_NAME_BYTES_MAX, "header name")?;
+            self.text(&HEADER_NAME)?;
             self.text_or_bin()?;
         }
         Ok((start as u32, (self.at - start) as u32))

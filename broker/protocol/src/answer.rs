@@ -6,22 +6,30 @@ use serde::Serialize;
 
 use crate::run::{self, RunHeader};
 use crate::{
-    ErrorCode, Level, LostRange, Op, Refusal, RequestId, SubscriptionId, WireError, limits, wire,
+    ErrorCode, Level, LostRange, Op, Refusal, RequestId, SubscriptionId, WireError, limits, walk,
+    wire,
 };
 
-/// Appends an ok answer with a body that is a map, or an error in its place when
-/// the frame would be over `limits::ANSWER_BYTES_MAX`: no request of a client may
-/// make a frame that the client has to refuse.
+/// Appends an ok answer with a body that is a map, or an error in its place when the frame
+/// would be over `limits::ANSWER_BYTES_MAX`, too deep or of too many values: no request of a
+/// client may make a frame that the client has to refuse.
 pub fn encode_ok(out: &mut Vec<u8>, id: RequestId, body: &(impl Serialize + ?Sized)) {
     let start = out.len();
     wire::frame(out, |out| {
         head(out, Op::Ok, 3, id.0);
         wire::put_body(out, body);
     });
-    let length = out.len() - start - limits::PREFIX_BYTES;
-    if length > limits::ANSWER_BYTES_MAX as usize {
+    let frame = &out[start + limits::PREFIX_BYTES..];
+    let fault = match frame.len() {
+        length if length > limits::ANSWER_BYTES_MAX as usize => {
+            Some(format!("the answer would be {length} bytes long"))
+        }
+        _ => walk(frame, limits::ANSWER_NODES_MAX)
+            .err()
+            .map(|error| format!("the answer cannot be told: {error}")),
+    };
+    if let Some(message) = fault {
         out.truncate(start);
-        let message = format!("the answer would be {length} bytes long");
         let error = WireError {
             hint: "ask for one thing at a time, or for fewer items".into(),
             ..WireError::new(ErrorCode::TooLarge, message)

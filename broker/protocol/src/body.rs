@@ -1,6 +1,6 @@
 //! Bodies of the control requests: maps with short text keys. A key that is not
 //! listed here is refused by name; an absent optional key has the default that
-//! its field tells.
+//! its field tells. Enumerations are read by `choice.rs`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use crate::SubscriptionId;
 
 /// Kind of a thing that is created and listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum Kind {
     /// Work shared by competing consumers.
     Queue,
@@ -23,7 +23,7 @@ pub enum Kind {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 #[repr(u8)]
 pub enum Level {
     /// In the memory of the broker.
@@ -37,7 +37,7 @@ pub enum Level {
 
 /// Order that the operator insists on, whatever a policy says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 #[repr(u8)]
 pub enum Order {
     /// None.
@@ -50,7 +50,7 @@ pub enum Order {
 }
 
 /// A place in a stream: `"earliest"`, `"latest"`, `{offset: n}`, `{time_ms: n}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// The oldest message kept.

@@ -59,7 +59,18 @@ fn json(
     value: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<(), Fault> {
     let text = serde_json::to_string(value).expect("a map with text keys is JSON");
-    at_most(what, text.len() as u64, limits::LABELS_BYTES_MAX as u64)
+    at_most(what, text.len() as u64, limits::LABELS_BYTES_MAX as u64)?;
+    let depth = 1 + value.values().map(depth).max().unwrap_or(0);
+    at_most("depth of labels or options", depth, limits::LABELS_DEPTH_MAX)
+}
+
+/// Arrays and maps in one another. The walk before has bounded it.
+fn depth(value: &serde_json::Value) -> u64 {
+    match value {
+        serde_json::Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        serde_json::Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 impl Check for Hello {

@@ -222,8 +222,10 @@ impl DecodeError {
     #[must_use]
     pub fn wire(&self) -> WireError {
         let code = match self {
+            Self::FrameTooLarge { .. }
+            | Self::OverLimit { .. }
+            | Self::Message { error: MessageError::TooLong { .. }, .. } => ErrorCode::TooLarge,
             Self::NoHead | Self::Malformed { .. } => ErrorCode::BadFrame,
-            Self::FrameTooLarge { .. } | Self::OverLimit { .. } => ErrorCode::TooLarge,
             Self::UnknownOp { .. } | Self::Field { .. } | Self::Message { .. } => {
                 ErrorCode::BadRequest
             }

@@ -2,7 +2,8 @@
 //! broker may tell more than an older client asks for; numbers count since the
 //! broker's start unless said otherwise.
 
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Kind, Level, Order};
@@ -23,8 +24,19 @@ pub struct HelloAnswer {
     pub connection: u64,
     /// Limits of this connection.
     pub limits: HelloLimits,
-    /// Levels that can be asked for, lowest first.
+    /// Levels that can be asked for, lowest first. A newer broker's that are not known here
+    /// are left out.
+    #[serde(deserialize_with = "known_levels")]
     pub levels: Vec<Level>,
+}
+
+fn known_levels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Level>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let known = |text: String| {
+        let text: serde::de::value::StringDeserializer<D::Error> = text.into_deserializer();
+        Deserialize::deserialize(text).ok()
+    };
+    Ok(texts.into_iter().filter_map(known).collect())
 }
 
 /// Limits of a connection.

@@ -14,6 +14,7 @@
 pub mod answer;
 mod body;
 mod check;
+mod choice;
 mod error;
 pub mod frame;
 mod info;

@@ -63,7 +63,7 @@ pub const LIST_ITEMS_MAX: u32 = 1_000;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest subject or pattern, bytes.
 pub const PATTERN_BYTES_MAX: usize = 255;
-/// Most patterns of one queue or stream.
+/// Most patterns that are read for one queue or stream; the broker takes fewer (64).
 pub const SUBJECTS_MAX: usize = 256;
 /// Longest name of a client program in the hello, bytes.
 pub const CLIENT_BYTES_MAX: usize = 128;
@@ -73,6 +73,9 @@ pub const TOKEN_BYTES_MAX: usize = 2_048;
 pub const VERSIONS_MAX: usize = 16;
 /// Longest labels of a consumer or options of a group, bytes as JSON.
 pub const LABELS_BYTES_MAX: usize = 16 << 10;
+/// Deepest nesting of labels and options, their own map included: answers hold them deeper
+/// than requests do.
+pub const LABELS_DEPTH_MAX: u64 = 8;
 /// Longest text of an error's message and of its hint, bytes each.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1_024;
 

@@ -163,6 +163,7 @@ impl Control<'_> {
     }
 
     fn typed<T: DeserializeOwned + Check>(&self, map: &[u8]) -> Result<T, DecodeError> {
+        self.has_text_keys(map)?;
         let mut reader = rmp_serde::Deserializer::new(std::io::Cursor::new(map));
         let body = T::deserialize(&mut reader).map_err(|error| {
             let text = shorten(plain(&error));
@@ -173,6 +174,16 @@ impl Control<'_> {
         })?;
         body.check().map_err(|fault| fault.error(self.id, self.op))?;
         Ok(body)
+    }
+
+    /// A number would be taken for a key's place in the code.
+    fn has_text_keys(&self, map: &[u8]) -> Result<(), DecodeError> {
+        let mut cursor = Cursor::new(map);
+        for _ in 0..cursor.map_len().expect("checked before") {
+            cursor.text().ok_or_else(|| self.refuse("a key must be text"))?;
+            cursor.skip().expect("the frame was walked");
+        }
+        Ok(())
     }
 
     fn create(&self) -> Result<Create, DecodeError> {

@@ -214,14 +214,15 @@ struct ErrorBody {
     #[serde(default)]
     hint: String,
     #[serde(default)]
-    lost: Option<(u64, u64)>,
+    lost: Vec<u64>,
 }
 
 fn take_error(cursor: &mut Cursor<'_>) -> Option<WireError> {
     let body: ErrorBody = rmp_serde::from_slice(cursor.skip()?).ok()?;
     let (code, message) = known_code(&body.code, body.message);
     let (message, hint) = (message.into(), body.hint.into());
-    Some(WireError { code, message, hint, lost: body.lost })
+    let lost = body.lost.first_chunk().map(|&[from, to]| (from, to));
+    Some(WireError { code, message, hint, lost })
 }
 
 /// The code, and the message with the code's text where that is not known.
@@ -238,8 +239,8 @@ fn take_published(cursor: &mut Cursor<'_>) -> Option<Published> {
     let level = match cursor.uint()? {
         0 => Level::Memory,
         1 => Level::Os,
-        2 => Level::Disk,
-        _ => return None,
+        // What is above is safer still.
+        _ => Level::Disk,
     };
     let (stored, reached, unrouted) = (cursor.uint()?, cursor.uint()?, cursor.uint()?);
     let len = cursor.array_len()? as usize;

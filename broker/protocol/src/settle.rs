@@ -153,13 +153,9 @@ pub(crate) fn decode_credit(
     items: u32,
     id: RequestId,
 ) -> Result<Credit, DecodeError> {
-    let pair = cursor.u32().zip(cursor.u32());
-    match pair {
-        Some((_, amount)) if amount > limits::CREDIT_MAX => {
-            let limit = u64::from(limits::CREDIT_MAX);
-            Err(DecodeError::over(id, "credit", u64::from(amount), limit))
-        }
-        Some((sub, amount)) if items == 4 && cursor.is_at_end() => {
+    match cursor.u32().zip(cursor.u32()) {
+        // Whoever gave it another would wait for an answer.
+        Some((sub, amount)) if id.0 == 0 && items == 4 && cursor.is_at_end() => {
             Ok(Credit { sub: SubscriptionId(sub), amount })
         }
         _ => Err(DecodeError::field(id, "credit: must be [4, 0, sub, amount]".into())),

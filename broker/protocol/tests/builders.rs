@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use weir_protocol::{
     DELIVER_HEAD_BYTES_MAX, DeliverBuilder, ErrorCode, Level, PublishBuilder, RUN_HEADER_BYTES_MAX,
     Refusal, Request, RequestId, Response, RunHeader, SubscriptionId, answer, decode_request,
@@ -16,7 +16,7 @@ fn message(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn frames(bytes: &[u8]) -> Vec<bytes::Bytes> {
+fn frames(bytes: &[u8]) -> Vec<Bytes> {
     let mut buffer = BytesMut::from(bytes);
     let mut frames = Vec::new();
     while let Some(frame) = next_frame(&mut buffer, limits::ANSWER_BYTES_MAX).unwrap() {
@@ -123,6 +123,44 @@ fn an_answer_too_long_for_the_client_becomes_an_error() {
         panic!("an error");
     };
     assert_eq!((id, error.code), (RequestId(3), ErrorCode::TooLarge));
+}
+
+/// As deep as a request may be, in an answer that holds it deeper; and too many values.
+#[test]
+fn an_answer_that_a_client_would_not_walk_becomes_an_error() {
+    let deep =
+        (0..limits::DEPTH_MAX).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+    let many = serde_json::json!(vec![1; limits::ITEMS_MAX as usize]);
+    let wide = serde_json::json!(vec![many; 9]);
+    for body in [deep, wide] {
+        let mut out = vec![0xaa; 3];
+        answer::encode_ok(&mut out, RequestId(3), &serde_json::json!({ "options": body }));
+        let Response::Error { id, error } = decode_response(&frames(&out[3..])[0]).unwrap() else {
+            panic!("an error");
+        };
+        assert_eq!((id, error.code), (RequestId(3), ErrorCode::TooLarge));
+    }
+}
+
+#[test]
+fn what_a_newer_broker_says_more_is_left_out() {
+    let frame = |bytes: &'static [u8]| Bytes::from_static(bytes);
+    let hello = b"\x93\x40\x01\x82\xa7version\x01\xa6levels\x93\xa6memory\xa4disk\xa5paper";
+    let Response::Ok { body, .. } = decode_response(&frame(hello)).unwrap() else {
+        panic!("an ok answer");
+    };
+    let hello: weir_protocol::HelloAnswer = body.decode().unwrap();
+    assert_eq!(hello.levels, [weir_protocol::Level::Memory, weir_protocol::Level::Disk]);
+    let error = b"\x93\x41\x01\x82\xa4code\xa9data_loss\xa4lost\x93\x01\x05\x07";
+    let Response::Error { error, .. } = decode_response(&frame(error)).unwrap() else {
+        panic!("an error");
+    };
+    assert_eq!((error.code, error.lost), (ErrorCode::DataLoss, Some((1, 5))));
+    let safer = b"\x97\x42\x01\x03\x01\x00\x00\x90";
+    let Response::Published { outcome, .. } = decode_response(&frame(safer)).unwrap() else {
+        panic!("an outcome");
+    };
+    assert_eq!(outcome.level, weir_protocol::Level::Disk);
 }
 
 #[test]

@@ -199,7 +199,8 @@ fn errors_tell_whether_the_connection_survives() {
         (&[0x93, 5, 5, 0x90], Some(5), ErrorCode::BadRequest),
         (&[0x94, 2, 5, 0xc0, 0x91, 0xc0], Some(5), ErrorCode::BadRequest),
         (&[0x94, 2, 0, 0xc0, 0x91, 0xc0], None, ErrorCode::BadRequest),
-        (&[0x94, 4, 0, 5, 0xce, 0, 2, 0, 0], None, ErrorCode::TooLarge),
+        (&[0x94, 4, 7, 5, 64], Some(7), ErrorCode::BadRequest),
+        (&[0x93, 4, 0, 5], None, ErrorCode::BadRequest),
     ];
     for (bytes, answers, code) in cases {
         let error = decode_request(&Bytes::from_static(bytes)).unwrap_err();
@@ -221,6 +222,25 @@ fn a_bad_message_is_named_and_takes_the_whole_frame() {
     assert_eq!(messages.len(), 1, "what was appended is taken back");
 }
 
+/// The first mistakes of whoever writes a client.
+#[test]
+fn a_bad_message_says_what_is_wanted() {
+    let long = [&[0x94, 0xda, 1, 0][..], &[b'a'; 256], &[0xc0, 0xc0, 0xc4, 0]].concat();
+    for (message, code, expected) in [
+        (&b"\x94\xa1a\xc0\xc0\xa1x"[..], ErrorCode::BadRequest, "the payload must be bin"),
+        (b"\x94\xa1a\xa1k\xc0\xc4\x00", ErrorCode::BadRequest, "the key must be bin or nil"),
+        (b"\x94\xc4\x01a\xc0\xc0\xc4\x00", ErrorCode::BadRequest, "the subject must be str"),
+        (b"\x94\xa1a\xc0\x90\xc4\x00", ErrorCode::BadRequest, "must be a map or nil"),
+        (b"\x93\xa1a\xc0\xc0", ErrorCode::BadRequest, "it must be an array of four"),
+        (&long, ErrorCode::TooLarge, "message 0: subject, bytes: over the limit of 255"),
+    ] {
+        let bytes = [&[0x94, 2, 5, 0xc0, 0x91][..], message].concat();
+        let error = decode_request(&Bytes::from(bytes)).unwrap_err().wire();
+        assert_eq!(error.code, code, "{}", error.message);
+        assert!(error.message.contains(expected), "{}", error.message);
+    }
+}
+
 /// Every sentence names the field, so that its reader need not guess.
 #[test]
 fn refusals_name_the_key() {
@@ -229,7 +249,11 @@ fn refusals_name_the_key() {
         bytes.extend(rmp_serde::to_vec_named(body).unwrap());
         Bytes::from(bytes)
     }
-    use serde_json::json;
+    use serde_json::{Value, json};
+    /// A map in which arrays lie in one another, so many.
+    fn nested(arrays: u32) -> Value {
+        json!({"a": (0..arrays).fold(json!({}), |inner, _| json!([inner]))})
+    }
     let long = "x".repeat(200);
     for (op, body, expected) in [
         (5, json!({"sub": 1, "patern": "a"}), "unknown field `patern`"),
@@ -249,6 +273,18 @@ fn refusals_name_the_key() {
         (18, json!({"name": "a", "kind": "group"}), "`stream` goes with kind group"),
         (21, json!({"stream": "a", "from": {"page": 1}}), "unknown variant `page`"),
         (21, json!({"stream": "a", "from": {"offset": "1"}}), "`from`: invalid type"),
+        (
+            21,
+            json!({"stream": "a", "from": 1}),
+            "`from`: invalid type: integer `1`, expected `earl",
+        ),
+        (21, json!({"stream": "a", "from": {}}), "`from`: invalid length 0"),
+        (21, json!({"stream": "a", "from": {"offset": 1, "time_ms": 2}}), "`from`: invalid length"),
+        (22, json!({"stream": "a", "group": "b", "to": 0}), "`to`: invalid type: integer `0`"),
+        (16, json!({"name": "a", "kind": "queue", "level": 0}), "`level`: invalid type"),
+        (16, json!({"name": "a", "kind": "queue", "order": 1}), "`order`: invalid type"),
+        (18, json!({"name": "a", "kind": 0}), "`kind`: invalid type"),
+        (7, json!({"sub": 1, "queue": "a", "labels": nested(7)}), "depth of labels or options: 9"),
         (32, json!({"x": 1}), "unknown field `x`"),
     ] {
         let error = decode_request(&pairs(9, op, &body)).unwrap_err();
@@ -280,6 +316,21 @@ fn signed_formats_are_read_when_not_negative() {
 fn bodies_are_maps() {
     let frame = Bytes::from_static(&[0x93, 5, 5, 0x92, 1, 0xa1, b'a']);
     assert!(matches!(decode_request(&frame), Err(DecodeError::Field { .. })));
+}
+
+/// A number would be taken for a key's place in the code, as an array's is.
+#[test]
+fn keys_are_text() {
+    for frame in [
+        &[0x93, 6, 1, 0x81, 0, 5][..],
+        &[0x93, 22, 1, 0x83, 0, 0xa1, b'a', 1, 0xa1, b'b', 3, 0xa6],
+        // A seek to {1: 5}.
+        b"\x93\x16\x01\x83\xa6stream\xa1a\xa5group\xa1b\xa2to\x81\x01\x05",
+    ] {
+        let error = decode_request(&Bytes::from_static(frame)).unwrap_err();
+        assert!(!matches!(error.wire().code, ErrorCode::Unknown), "{error}");
+        assert!(matches!(error, DecodeError::Field { .. } | DecodeError::Malformed { .. }));
+    }
 }
 
 #[test]
