@@ -31,10 +31,11 @@ pub const RETAIN_AGAIN_MS: u64 = 1_000;
 /// Stretches of lost messages that consumers are told of one by one; what is found beyond
 /// them before anybody is told comes with the last of its partition.
 pub const LOST_STRETCHES_MAX: usize = 64;
-/// Windows of messages that a group holds at most where it looks beyond the first for
-/// consumers that have room: all of them are looked at again when consumers come and go.
+/// Windows of messages that wait in a group at most where it looks beyond the first for
+/// consumers that have room: all that waits is looked at again when consumers come and go.
+/// What is in flight, delayed or parked is not, and does not count.
 pub const WINDOWS_HELD_MAX: usize = 16;
-/// The same, messages, where the window is small.
+/// The same, messages that wait, where the window is small.
 pub const SMALL_WINDOW_HELD_MAX: usize = 64 << 10;
 /// Timers a policy may have open per group.
 pub const WAKES_PER_GROUP_MAX: usize = 10_000;
@@ -44,6 +45,13 @@ pub const PULLS_PER_CONSUMER_MAX: usize = 64;
 pub const PULL_MS_MAX: u32 = 60_000;
 /// Most bytes one read of a stream returns.
 pub const READ_BYTES_MAX: u32 = 1 << 20;
+/// The same with the heads of its runs, bytes: what fits the answer's frame, less its own
+/// head.
+pub const RECORDS_BYTES_MAX: usize = (1 << 20) + (64 << 10) - 64;
+/// Most runs that one read of a stream returns: as many as such a frame holds.
+pub const RECORDS_RUNS_MAX: usize = 16_384;
+/// What a run takes in that frame beside its messages, bytes.
+pub const RUN_HEAD_BYTES: usize = 39;
 /// Longest queue, stream or group name, bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Queues of one shard that refuse messages and of which the edge is told.

@@ -30,7 +30,7 @@ pub(super) struct Pulls {
 impl Consumer {
     /// Asks for at most `messages_max` deliveries and waits up to `wait` for the first of
     /// them. Works with any credit, also with none. `None` when the time is over and
-    /// nothing came.
+    /// nothing came. With 0 none is asked for, and nothing is waited for.
     ///
     /// What is here already is handed over first, and nothing is asked for then: what
     /// credit has brought, or a pull that was dropped. So dropping the call loses nothing.
@@ -53,6 +53,11 @@ impl Consumer {
         self.receiver.ack_the_last();
         self.receiver.drop_void();
         if messages_max == 0 {
+            if let Some(reason) = self.receiver.inbox.ended() {
+                return Err(reason);
+            }
+            // So that a loop around it lets others run.
+            tokio::task::yield_now().await;
             return Ok(None);
         }
         // The broker answers when all are there, or the time is over: what is there is

@@ -498,11 +498,22 @@ async fn a_pull_tells_why_the_broker_has_ended_its_consumer() {
         assert!(is_reason(&pulled), "{pulled:?}");
         pull(&shared);
     }
-    for wait in [MINUTE, Duration::ZERO] {
-        let pulled = pin!(consumer.pull(10, wait)).poll(&mut context);
+    for (messages_max, wait) in [(10, MINUTE), (10, Duration::ZERO), (0, MINUTE)] {
+        let pulled = pin!(consumer.pull(messages_max, wait)).poll(&mut context);
         assert!(is_reason(&pulled), "{pulled:?}");
     }
     assert!(written(&shared).is_empty(), "the broker knows no more than that");
+}
+
+#[tokio::test]
+async fn a_pull_of_none_asks_for_nothing_and_lets_others_run() {
+    let (mut consumer, shared) = consumer();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut pulling = pin!(consumer.pull(0, MINUTE));
+    assert!(pulling.as_mut().poll(&mut context).is_pending());
+    let pulled = pulling.as_mut().poll(&mut context);
+    assert!(matches!(pulled, Poll::Ready(Ok(None))), "{pulled:?}");
+    assert!(written(&shared).is_empty());
 }
 
 #[tokio::test]

@@ -63,6 +63,12 @@ impl Group {
             }
             assert!(consumer.promised.len() <= consumer.places(self.plan.per_consumer) as usize);
             assert_eq!((consumer.picked, consumer.outgoing.len()), (0, 0));
+            for &message in consumer.tries.keys() {
+                // Who gets a copy may try again while the message is in flight, not longer.
+                let state = self.slot(message).map(|slot| slot.state);
+                assert_eq!(state, Some(State::InFlight), "{message} is to be tried again");
+                assert_eq!(self.plan.spread, 1, "others count the tries of all together");
+            }
             let held: u64 = consumer.deliveries.iter().map(|(_, one)| u64::from(one.bytes)).sum();
             assert_eq!(held, consumer.bytes_in_flight);
             let leased = consumer.deliveries.iter().filter(|(_, one)| !one.is_settled());

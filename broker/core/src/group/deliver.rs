@@ -3,10 +3,12 @@
 //! Deliver-stage filters are asked here, last, so that they judge what a
 //! consumer is about to get and nothing else.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::consumer::{ConsumerId, Delivery};
-use super::slot::{Fate, offset_of, partition_of};
+use super::slot::{Fate, MessageId, offset_of, partition_of};
 use super::{Group, Io, Pick};
 use crate::effect::{Effect, Reply, Run};
 use crate::limits;
@@ -130,8 +132,10 @@ impl Group {
             self.counters.redelivered += u64::from(count);
         }
         if settles {
+            let end = message + u64::from(count);
             self.counters.acked += u64::from(count);
-            self.settle_copies(now_ms, message, message + u64::from(count));
+            self.forget_tries(id, message..end);
+            self.settle_copies(now_ms, message, end);
         }
     }
 
@@ -141,15 +145,18 @@ impl Group {
         let now_ms = io.now.steady_ms;
         let mut at = 0;
         while at < judged.len() {
-            let Judged { pick, time_ms, verdict, .. } = &judged[at];
+            let Judged { pick, time_ms, bytes, verdict } = &judged[at];
             match verdict {
                 Verdict::Keep => {
-                    let mut pick = *pick;
+                    let (mut pick, mut bytes) = (*pick, bytes.len());
                     let together = judged[at..].windows(2).take_while(|pair| {
+                        // One frame must hold them.
                         let goes_on = matches!(pair[1].verdict, Verdict::Keep)
                             && pair[1].time_ms == *time_ms
                             && follows(&pick, &pair[1].pick)
-                            && lies_behind(&pair[0].bytes, &pair[1].bytes);
+                            && lies_behind(&pair[0].bytes, &pair[1].bytes)
+                            && bytes + pair[1].bytes.len() <= limits::READ_BYTES_MAX as usize;
+                        bytes += pair[1].bytes.len();
                         pick.count += u32::from(goes_on);
                         goes_on
                     });
@@ -170,13 +177,13 @@ impl Group {
                 }
                 Verdict::Drop => {
                     self.withdraw(now_ms, pick);
-                    self.forget_tries(pick);
+                    self.forget_tries(pick.consumer, pick.message..pick.message + 1);
                     self.counters.dropped += 1;
                     self.end_copy(now_ms, pick.message, Fate::Settled, "");
                 }
                 Verdict::Divert(reason) => {
                     self.withdraw(now_ms, pick);
-                    self.forget_tries(pick);
+                    self.forget_tries(pick.consumer, pick.message..pick.message + 1);
                     self.end_copy(now_ms, pick.message, Fate::Dead, reason);
                 }
                 Verdict::Hold => {
@@ -236,10 +243,12 @@ impl Group {
         self.open(now_ms, id);
     }
 
-    /// The consumer's copy is settled without it.
-    fn forget_tries(&mut self, pick: &Pick) {
-        if let Some(consumer) = self.consumers.get_mut(&pick.consumer) {
-            consumer.tries.remove(&pick.message);
+    /// The consumer's copies of these messages are settled without its word.
+    fn forget_tries(&mut self, id: ConsumerId, messages: Range<MessageId>) {
+        if self.plan.spread == 1
+            && let Some(consumer) = self.consumers.get_mut(&id)
+        {
+            consumer.tries.extract_if(messages, |_, _| true).for_each(drop);
         }
     }
 

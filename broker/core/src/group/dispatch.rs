@@ -334,7 +334,7 @@ impl Group {
             let slot = self.slot_mut(message).expect("a ready message is live");
             (slot.holders, slot.fate) = (everyone.len() as u16, Fate::Again);
             let tried = slot.attempts;
-            if tried > 0 && self.plan.ack != 0 {
+            if tried > 0 {
                 // Tries from before there were these copies count for each of them.
                 for consumer in self.consumers.values_mut() {
                     consumer.tries.entry(message).or_insert(tried);
@@ -364,7 +364,7 @@ fn rendezvous(key_hash: u32, consumer: ConsumerId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{self, attach, group};
+    use super::super::fixture::{self, attach, distinct_keys, group, group_with_bodies};
     use super::super::intake::BEYOND_MAX;
     use super::*;
     use crate::memory_store::MemoryStore;
@@ -443,6 +443,65 @@ mod tests {
             assert!(dispatches <= 3, "{dispatches}");
             let held = group.messages(|slot| slot.state == State::InFlight);
             assert_eq!(held, [0, far as u64], "chooser {chooser}");
+        }
+    }
+
+    #[test]
+    fn what_waits_beyond_a_small_window_is_bounded() {
+        let plan = Plan { order: 1, window: 1, ..Plan::AT_LEAST_ONCE };
+        let mut store = MemoryStore::new(0);
+        let most = limits::SMALL_WINDOW_HELD_MAX;
+        // All of one key.
+        let mut group = group(&mut store, plan, std::iter::repeat_n(0, most + 5_000));
+        attach(&mut group, 1, 9);
+        assert_eq!(dispatch(&mut group, &mut store), [0]);
+        while group.is_behind() {
+            dispatch(&mut group, &mut store);
+        }
+        assert_eq!(group.in_state(State::Blocked), most);
+        assert_eq!(group.live(), most + 1, "one is with the consumer");
+    }
+
+    #[test]
+    fn long_messages_beyond_the_window_are_taken_in_more_dispatches() {
+        let plan = Plan { order: 1, window: 1, ..Plan::AT_LEAST_ONCE };
+        let mut store = MemoryStore::new(0);
+        let one_key = std::iter::repeat_n(0, 100);
+        let mut group = group_with_bodies(&mut store, plan, one_key, 256 << 10);
+        attach(&mut group, 1, 9);
+        assert_eq!(dispatch(&mut group, &mut store), [0]);
+        assert!(group.is_behind() && group.live() < 80, "{}", group.live());
+        assert_eq!(dispatch(&mut group, &mut store), [0]);
+        assert!(!group.is_behind());
+        assert_eq!(group.live(), 100, "the second has found the end");
+    }
+
+    /// Nobody looks at them again when consumers come and go.
+    #[test]
+    fn however_many_are_delayed_or_parked_an_open_consumer_is_served() {
+        let most = limits::SMALL_WINDOW_HELD_MAX;
+        let keys = distinct_keys(most + 2);
+        // One of each key, but of the last but one 50.
+        let (held, rest) = keys.split_at(most);
+        let keys = held.iter().chain(std::iter::repeat_n(&rest[0], 50)).chain(&rest[1..]);
+        for is_parked in [true, false] {
+            let plan = Plan { order: 1, window: most as u32, ..Plan::AT_LEAST_ONCE };
+            let mut store = MemoryStore::new(0);
+            let mut group = group(&mut store, plan, keys.clone().copied());
+            attach(&mut group, 1, 1);
+            assert_eq!(dispatch(&mut group, &mut store), [0]);
+            for message in group.messages(|slot| slot.state == State::Ready) {
+                if is_parked {
+                    group.park(0, message);
+                } else {
+                    group.put_back(0, message, 1_000);
+                }
+            }
+            assert_eq!((group.live(), group.in_state(State::Ready)), (most, 0));
+            group.plan.window = 1;
+            group.credit(0, 1, 9);
+            let first = most as u64;
+            assert_eq!(dispatch(&mut group, &mut store), [0, first, first + 50]);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A group over a store in memory, and what it does there. For tests only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_message::{BatchBuilder, encode};
+use weir_message::{BatchBuilder, encode, key_hash};
 
 use super::consumer::Consumer;
 use super::line::Line;
@@ -23,7 +24,17 @@ pub(super) fn group(
     plan: Plan,
     keys: impl IntoIterator<Item = usize>,
 ) -> Group {
-    let part = part(store, "orders", keys);
+    group_with_bodies(store, plan, keys, 1)
+}
+
+/// The same, with bodies of so many bytes.
+pub(super) fn group_with_bodies(
+    store: &mut MemoryStore,
+    plan: Plan,
+    keys: impl IntoIterator<Item = usize>,
+    body_bytes: usize,
+) -> Group {
+    let part = part_with_bodies(store, "orders", keys, body_bytes);
     let identity = Identity::of_queue("orders".into());
     let mut group = Group::new(1, identity, 0, Level::Memory, vec![part]);
     group.plan = plan;
@@ -36,16 +47,37 @@ pub(super) fn part(
     log: &str,
     keys: impl IntoIterator<Item = usize>,
 ) -> Part {
+    part_with_bodies(store, log, keys, 1)
+}
+
+fn part_with_bodies(
+    store: &mut MemoryStore,
+    log: &str,
+    keys: impl IntoIterator<Item = usize>,
+    body_bytes: usize,
+) -> Part {
     let log = store.open(log).expect("opened");
+    let body = vec![b'x'; body_bytes];
     let mut builder = BatchBuilder::default();
     for key in keys {
         let mut message = Vec::new();
-        encode(&mut message, "orders", format!("key {key}").as_bytes(), &[], b"x");
+        encode(&mut message, "orders", key_text(key).as_bytes(), &[], &body);
         builder.push(&message);
     }
     let stamp = Stamp { time_ms: 1, due_ms: 0 };
     store.append(log, 0, stamp, builder.take(), Level::Memory).expect("appended");
     Part::resume(store, log, log)
+}
+
+/// So many keys of which no two share a hash, and with it a lane.
+pub(super) fn distinct_keys(count: usize) -> Vec<usize> {
+    let mut hashes = BTreeSet::new();
+    let is_new = |key: &usize| hashes.insert(key_hash(key_text(*key).as_bytes()));
+    (0..).filter(is_new).take(count).collect()
+}
+
+fn key_text(key: usize) -> String {
+    format!("key {key}")
 }
 
 /// Consumer `id`, alone on a connection of that number.

@@ -52,10 +52,14 @@ impl Group {
         wanted.min(limits::PENDING_PER_GROUP_MAX.saturating_sub(self.live()))
     }
 
-    fn window_room(&self) -> usize {
+    /// Messages that wait for somebody to get them, or for one of their key.
+    fn waiting(&self) -> usize {
         let waiting = [State::Ready, State::Offered, State::Blocked];
-        let waiting: usize = waiting.map(|state| self.in_state(state)).iter().sum();
-        (self.plan.window.max(1) as usize).saturating_sub(waiting)
+        waiting.map(|state| self.in_state(state)).iter().sum()
+    }
+
+    fn window_room(&self) -> usize {
+        (self.plan.window.max(1) as usize).saturating_sub(self.waiting())
     }
 
     /// Whether only what comes later helps a consumer that has room. Where all messages
@@ -67,12 +71,13 @@ impl Group {
     }
 
     /// Messages that may be taken beyond the window: `demand`, then as many again as were
-    /// taken in vain, so that a few rounds look at many.
+    /// taken in vain, so that a few rounds look at many. What is in flight, delayed or parked
+    /// takes no room: nobody looks at it again when consumers come and go.
     fn room_beyond(&self, demand: usize) -> usize {
         let beyond = self.intake.beyond;
         let windows = limits::WINDOWS_HELD_MAX * self.plan.window as usize;
         let most = windows.max(limits::SMALL_WINDOW_HELD_MAX);
-        let left = BEYOND_MAX.saturating_sub(beyond).min(most.saturating_sub(self.live()));
+        let left = BEYOND_MAX.saturating_sub(beyond).min(most.saturating_sub(self.waiting()));
         demand.max(beyond).min(left)
     }
 

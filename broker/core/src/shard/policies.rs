@@ -80,7 +80,8 @@ impl Policies {
         });
         let before = self.bindings.remove(&id).and_then(|before| before.policy);
         if let Some((version, state)) = before.and_then(|mut before| before.save(now_ms)) {
-            // Not fatal: what the state held is replayed as far as it matters.
+            // Not fatal: what the state held is replayed as far as it matters. The
+            // policy's side tells of it.
             let _ = policy.load(now_ms, version, &state);
         }
         let (generation, powers) = (policy.generation(), policy.powers());

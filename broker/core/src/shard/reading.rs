@@ -165,7 +165,9 @@ impl Shard {
     }
 }
 
-/// Records as runs, within bounds; at least one message comes when there is one.
+/// Records as runs, within bounds, of which those of the answer's frame are some: what was
+/// appended message by message comes in as many runs. At least one message comes when there
+/// is one.
 fn to_runs(
     records: &[Records],
     partition: u16,
@@ -175,16 +177,22 @@ fn to_runs(
 ) -> (Vec<Run>, u64) {
     let (mut messages, mut bytes) = (messages_max.max(1) as usize, bytes_max);
     let (mut runs, mut next) = (Vec::new(), asked);
+    let mut room = limits::RECORDS_BYTES_MAX;
     for piece in records {
         let skip = asked.saturating_sub(piece.offset) as usize;
         let mut to = skip;
+        room = room.saturating_sub(limits::RUN_HEAD_BYTES);
+        if runs.len() == limits::RECORDS_RUNS_MAX {
+            break;
+        }
         while to < piece.batch.len() && messages > 0 {
             let length = piece.batch.message(to).len();
-            if length > bytes && next > asked {
+            if length > bytes.min(room) && next > asked {
                 messages = 0;
                 break;
             }
             bytes = bytes.saturating_sub(length);
+            room = room.saturating_sub(length);
             messages -= 1;
             to += 1;
             next = piece.offset + to as u64;
@@ -206,4 +214,44 @@ fn to_runs(
         }
     }
     (runs, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_message::BatchBuilder;
+
+    use super::*;
+
+    /// So many appends of one message of `bytes` bytes each, from offset 0.
+    fn alone(count: u64, bytes: usize) -> Vec<Records> {
+        let record = |offset| {
+            let mut batch = BatchBuilder::default();
+            batch.push(&vec![7; bytes]);
+            Records { offset, time_ms: 1, due_ms: 0, batch: batch.take() }
+        };
+        (0..count).map(record).collect()
+    }
+
+    #[test]
+    fn what_was_appended_one_by_one_fits_an_answer() {
+        let most = limits::READ_BYTES_MAX as usize;
+        for (bytes, count) in [(7, 70_000), (64, 30_000), (200, 9_000), (4_000, 300)] {
+            let (runs, next) = to_runs(&alone(count, bytes), 0, 0, 65_536, most);
+            let answer = runs.len() * limits::RUN_HEAD_BYTES + runs.len() * bytes;
+            assert_eq!(runs.len() as u64, next, "messages of {bytes} bytes");
+            assert!(answer <= limits::RECORDS_BYTES_MAX, "messages of {bytes} bytes");
+            assert!(runs.len() <= limits::RECORDS_RUNS_MAX, "messages of {bytes} bytes");
+            let one_more = answer + limits::RUN_HEAD_BYTES + bytes;
+            let is_full = one_more > limits::RECORDS_BYTES_MAX
+                || runs.len() == limits::RECORDS_RUNS_MAX
+                || (runs.len() + 1) * bytes > most;
+            assert!(is_full, "{} messages of {bytes} bytes", runs.len());
+        }
+    }
+
+    #[test]
+    fn one_message_comes_however_long_it_is() {
+        let (runs, next) = to_runs(&alone(2, limits::RECORDS_BYTES_MAX), 0, 0, 10, 1);
+        assert_eq!((runs.len(), next), (1, 1));
+    }
 }

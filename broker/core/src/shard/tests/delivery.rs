@@ -5,6 +5,7 @@ use expect_test::expect;
 use weir_message::{BatchBuilder, encode};
 
 use super::super::{Destination, Shard};
+use super::hands::LetterFilter;
 use super::script::check;
 use crate::command::*;
 use crate::effect::{Effect, Reply};
@@ -12,7 +13,7 @@ use crate::env::Now;
 use crate::group::Group;
 use crate::limits;
 use crate::memory_store::MemoryStore;
-use crate::policy::{Plan, event};
+use crate::policy::{Plan, Scope, event};
 
 const ID: DestinationId = DestinationId(1);
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -48,6 +49,33 @@ fn at_most_once_settles_at_hand_over_and_acks_only_return_credit() {
               [] once g1 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 4 again 0 acked 4 nacked 0 expired 0 dead 0 dropped 0 refused 0
                 joe credit 5 holds 0
             once was called 4 times
+        "#]],
+    );
+}
+
+/// One try was over when the plan changed, another was not.
+#[test]
+fn at_most_once_to_everyone_tells_of_earlier_tries() {
+    check(
+        "queue orders
+         bind all spread=1 retry=10
+         ann: consume orders credit=5
+         eve: publish orders a b
+         ann: nack 1
+         bind all spread=1 ack=0
+         ann: nack 2 delay=10
+         wait 10
+         eve: info orders",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 2: Ok(Disk)
+            ann <- deliver a#1 b#2
+            ann <- deliver a#3 (try 2)
+            10 ms:
+            ann <- deliver b#4 (try 2)
+            eve <- orders: 0 kept, 2..2, published 2 refused 0 removed 0
+              [] all g2 lag 0 ready 0 in flight 0 delayed 0 parked 0 | delivered 4 again 2 acked 2 nacked 2 expired 0 dead 0 dropped 0 refused 0
+                ann credit 3 holds 2
         "#]],
     );
 }
@@ -631,6 +659,28 @@ fn failed_tries_are_forgotten_with_the_message() {
     assert_eq!(tries(&mut shard), 1);
     turn(&mut shard, 0, [publish([1])]);
     assert_eq!(tries(&mut shard), 0);
+}
+
+/// A filter drops the copy, or it is settled when it is handed over.
+#[test]
+fn failed_tries_are_forgotten_with_a_copy_that_is_settled_without_its_consumer_s_word() {
+    for is_dropped in [true, false] {
+        let mut shard = with_queue(MemoryStore::new(0));
+        group(&mut shard).plan = Plan { attempts: 0, ..everyone() };
+        turn(&mut shard, 0, [attach(Source::Queue(ID)), publish([1])]);
+        turn(&mut shard, 0, [settle(&[(1, 1)], Verb::Nack { delay_ms: 5, code: 0 })]);
+        assert_eq!(tries(&mut shard), 1);
+        if is_dropped {
+            let scope = Scope { queues: vec!["orders".to_owned()], ..Scope::default() };
+            let (binding, filter) = ("letters".to_owned(), Box::new(LetterFilter));
+            let bind = Command::BindFilter { binding, scope, filter: Some(filter) };
+            turn(&mut shard, 0, [bind]);
+        } else {
+            group(&mut shard).plan.ack = 0;
+        }
+        turn(&mut shard, 5, []);
+        assert_eq!((tries(&mut shard), group(&mut shard).live()), (0, 0), "{is_dropped}");
+    }
 }
 
 /// What waits is lined up anew when a group is moved: not once for each partition, so that a
