@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::counters::Counters;
 use crate::filter::FilterBinding;
 use crate::judge::{JudgeInput, Judged};
-use crate::limits::{CHAIN_SCRATCHES_MAX, MEMO_ENTRIES_MAX};
+use crate::limits::CHAIN_SCRATCHES_MAX;
 use crate::router::RouterBinding;
 use crate::scratch::Scratch;
 
@@ -126,9 +126,8 @@ impl PublishChain {
             .unwrap_or_else(|| Scratch::new(self.filters.len(), self.routers.len()))
     }
 
-    fn put_scratch(&self, scratch: Scratch) {
-        // One that has met too many subjects is let go: the next starts small.
-        if scratch.names() > 2 * MEMO_ENTRIES_MAX {
+    fn put_scratch(&self, mut scratch: Scratch) {
+        if !scratch.is_fit() {
             return;
         }
         let mut scratches = self.scratches.lock().expect("no panic under this lock");

@@ -95,7 +95,7 @@ impl Component {
     /// itself.
     ///
     /// # Errors
-    /// The first check that failed; for imports, every offender.
+    /// The first check that failed; for imports, the first offenders and their number.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Arc<Self>, LoadError> {
         check_header(bytes)?;
         let compiled = engine.compile(bytes)?;
@@ -244,7 +244,10 @@ fn check_imports(engine: &Engine, compiled: &Compiled) -> Result<(), LoadError> 
             }
         }
     }
-    if offenders.is_empty() { Ok(()) } else { Err(LoadError::Imports(offenders)) }
+    match offenders.is_empty() {
+        true => Ok(()),
+        false => Err(LoadError::Imports(crate::text::first_of(&offenders))),
+    }
 }
 
 /// A policy needs `lifecycle` and a role, in this broker's track.
@@ -258,6 +261,7 @@ fn check_exports(engine: &Engine, compiled: &Compiled) -> Result<(), LoadError> 
             continue;
         };
         if !version.starts_with(TRACK) {
+            let version = crate::text::shown(version);
             return Err(LoadError::Exports(format!(
                 "the component is built for weir:policy {version}, this broker offers 0.1: \
                  build it with the SDK of this broker"

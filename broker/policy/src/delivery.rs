@@ -92,10 +92,14 @@ impl WasmDelivery {
 
     fn fail(&mut self, now: Now, error: CallError) -> Failure {
         count_failure(&self.setup.counters, &error);
-        let reason = match error {
-            CallError::Refused(reason) => return Failure::Refused(reason),
-            CallError::Ended(reason) => reason,
-        };
+        match error {
+            CallError::Refused(reason) => Failure::Refused(reason),
+            CallError::Ended(reason) => self.replace(now, reason),
+        }
+    }
+
+    /// Puts a fresh instance in place of one that is not to be used any more.
+    fn replace(&mut self, now: Now, reason: String) -> Failure {
         self.instance = None;
         self.failures.push_back(now.steady_ms);
         let since = now.steady_ms.saturating_sub(DELIVERY_FAILURE_WINDOW_MS);
@@ -110,6 +114,18 @@ impl WasmDelivery {
             }
             Err(error) => Failure::Broken(format!("{reason}; then {error}")),
         }
+    }
+
+    /// Tells of state that does not reach the next generation: the core goes on
+    /// without it and says nothing.
+    fn tell_of_lost_state(&self, now: Now, reason: &str) {
+        self.setup.counters.note_failure(now.wall_ms, reason);
+        let (binding, number) = (&*self.setup.binding, self.setup.generation.number);
+        let shard = self.setup.shard;
+        tracing::warn!(
+            target: "weir::policy", binding, generation = number, shard,
+            "state is not handed on to the next generation: {reason}"
+        );
     }
 }
 
@@ -226,29 +242,42 @@ impl DeliveryPolicy for WasmDelivery {
         let state = self.instance.as_mut()?.save(now);
         // The last call of all: whatever it left behind, the instance is done.
         self.instance = None;
-        match state {
-            Ok(state) if state.len() <= STATE_BYTES_MAX => Some((version, state)),
-            Ok(_) => None,
-            Err(error) => {
-                count_failure(&self.setup.counters, &error);
-                None
-            }
-        }
+        let error = match state {
+            Ok(state) if state.len() <= STATE_BYTES_MAX => return Some((version, state)),
+            Ok(state) => CallError::Refused(format!(
+                "`save` answered with {} bytes, at most {STATE_BYTES_MAX} are handed on",
+                state.len()
+            )),
+            Err(error) => error,
+        };
+        count_failure(&self.setup.counters, &error);
+        self.tell_of_lost_state(now, error.reason());
+        None
     }
 
     fn load(&mut self, _now_ms: u64, version: u32, state: &[u8]) -> Result<(), Failure> {
         let manifest = self.component.manifest();
-        if version < manifest.state_reads || version > manifest.state_version {
-            return Err(Failure::Refused(format!("state of format {version} is not read")));
-        }
         let now = self.setup.clock.now();
+        if manifest.state_version == 0 {
+            // It has no state: whoever puts it in another's place knows.
+            return Err(Failure::Refused("it keeps no state".into()));
+        }
+        if version < manifest.state_reads || version > manifest.state_version {
+            let reason = format!(
+                "state of format {version} is not read, only {} to {}",
+                manifest.state_reads, manifest.state_version
+            );
+            self.tell_of_lost_state(now, &reason);
+            return Err(Failure::Refused(reason));
+        }
         let Some(instance) = &mut self.instance else {
             return Err(Failure::Broken("failed too often".into()));
         };
-        instance.load(now, version, state).map_err(|error| {
-            // A refusal too may have left half of the state behind.
-            self.fail(now, CallError::Ended(error.reason().to_owned()))
-        })
+        let Err(error) = instance.load(now, version, state) else { return Ok(()) };
+        count_failure(&self.setup.counters, &error);
+        self.tell_of_lost_state(now, error.reason());
+        // A refusal is no trap, but it too may have left half of the state behind.
+        Err(self.replace(now, error.reason().to_owned()))
     }
 }
 

@@ -29,7 +29,7 @@ pub enum LoadError {
     /// It does not validate or compile.
     #[error("the component does not compile: {0}")]
     Compile(String),
-    /// It imports what the broker does not offer.
+    /// It imports what the broker does not offer: the first names, and how many more.
     #[error("the component needs what this broker does not offer: {}", .0.join(", "))]
     Imports(Vec<String>),
     /// It does not export what a policy must.

@@ -224,6 +224,15 @@ impl FilterAnswer {
         matches!(self, Self::Keep | Self::Drop | Self::Refuse(_) | Self::Divert(_))
     }
 
+    /// What it holds beside itself, bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Refuse(reason) | Self::Divert(reason) => reason.len(),
+            Self::Failed(failure) => failure.reason.len(),
+            Self::Keep | Self::Drop | Self::Edited { .. } => 0,
+        }
+    }
+
     /// Counts one row that met this answer; `rows` itself is counted per batch.
     pub(crate) fn count(&self, counters: &Counters) {
         let counter = match self {

@@ -239,11 +239,12 @@ pub(crate) struct Record {
     /// What `numbers_used` goes on from when a generation of an earlier process has
     /// its number again.
     pub(crate) numbers_resumed: Option<u64>,
-    /// State that was kept over a restart, and the policy it is of.
+    /// State that was kept over a restart or a removal, and the policy it is of.
     pub(crate) recalled: Option<(String, Arc<[Arc<Kv>]>)>,
-    /// The last candidate that was refused, and why.
-    pub(crate) refused: Option<(Key, String)>,
-    /// What was rolled back and still lies on disk.
+    /// Candidates that were refused, and why: of those that the files mean now.
+    pub(crate) refused: Vec<(Key, String)>,
+    /// What lies on disk and was rolled back: of all that ran, the last that came
+    /// from there.
     pub(crate) withdrawn: Option<Key>,
     /// How it stands, apart from `failing`; never [`BindingState::Failing`].
     pub(crate) state: BindingState,
@@ -269,7 +270,7 @@ impl Record {
             numbers_used: 0,
             numbers_resumed: None,
             recalled: None,
-            refused: None,
+            refused: Vec::new(),
             withdrawn: None,
             state: BindingState::Waiting,
             error: None,
@@ -337,19 +338,17 @@ impl Record {
         self.kept.remove(at)
     }
 
-    /// State for a generation of `policy`: what the running or a kept one has. With
-    /// `keeps` also what was kept over a restart.
+    /// State for a generation of `policy`: what the running one has; with `keeps`, what
+    /// was kept over a restart or a removal; what an earlier one has. In this order:
+    /// after a restart, earlier ones may be there before the state they shared is.
     pub(crate) fn kv_of(&self, policy: &str, shards: u32, keeps: bool) -> Arc<[Arc<Kv>]> {
-        let active = self.active.as_ref().map(|active| &active.good);
-        let kept = self.kept.iter().rev().map(|kept| &kept.good);
-        let mut known = active.into_iter().chain(kept);
-        let known = known.find(|good| good.component.manifest().name == policy);
+        let is_of = |good: &&Good| good.component.manifest().name == policy;
+        let active = self.active.as_ref().map(|active| &active.good).filter(is_of);
         let recalled = self.recalled.as_ref().filter(|(name, _)| keeps && name == policy);
-        match (known, recalled) {
-            (Some(good), _) => Arc::clone(&good.kv),
-            (None, Some((_, kv))) => Arc::clone(kv),
-            (None, None) => (0..shards.max(1)).map(|_| Arc::default()).collect(),
-        }
+        let mut earlier = self.kept.iter().rev().map(|kept| &kept.good);
+        let known = active.map(|good| &good.kv).or(recalled.map(|(_, kv)| kv));
+        let known = known.or_else(|| earlier.find(is_of).map(|good| &good.kv));
+        known.cloned().unwrap_or_else(|| (0..shards.max(1)).map(|_| Arc::default()).collect())
     }
 
     /// Ends the running generation, if there is one, and hands it out.
@@ -396,6 +395,20 @@ impl Record {
         }
         self.numbers_used = active.number;
         self.kept.retain(|kept| !kept.good.key.same_content(&active.good.key));
+        // One policy has one state, whichever of its generations runs: also where an
+        // earlier one was made anew without what was kept.
+        let (policy, kv) = (&manifest.name, &active.good.kv);
+        for kept in &mut self.kept {
+            if kept.good.component.manifest().name == *policy {
+                kept.good.kv = Arc::clone(kv);
+            }
+        }
+        let is_old = |(name, recalled): &(String, Arc<[Arc<Kv>]>)| {
+            name == policy && !Arc::ptr_eq(recalled, kv)
+        };
+        if self.recalled.as_ref().is_some_and(is_old) {
+            self.recalled = None;
+        }
         self.failing = None;
         self.binding = Some(Arc::clone(&active.good.binding));
         self.active = Some(active);

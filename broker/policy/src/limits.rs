@@ -37,10 +37,24 @@ pub(crate) const STATE_BYTES_MAX: usize = 4 << 20;
 pub(crate) const POOL_INSTANCES_MAX: usize = 8;
 /// Working memories kept per chain, about one per thread that judges.
 pub(crate) const CHAIN_SCRATCHES_MAX: usize = 64;
-/// Answers remembered per generation.
+/// Answers remembered per generation and judging thread.
 pub(crate) const MEMO_ENTRIES_MAX: usize = 100_000;
+/// The same, bytes of keys and answers: up to 80 an answer where all are there.
+pub(crate) const MEMO_BYTES_MAX: usize = 8 << 20;
+/// Longest key under which an answer is remembered, bytes: longer ones seldom come
+/// again, and push out many.
+pub(crate) const MEMO_KEY_BYTES_MAX: usize = 1 << 10;
+/// Routes remembered with their subjects per judging thread, bytes.
+pub(crate) const PLAN_ROUTES_BYTES_MAX: usize = 16 << 20;
+/// Subjects that a judging thread keeps beyond a batch.
+pub(crate) const NAMES_KEPT_MAX: usize = 2 * MEMO_ENTRIES_MAX;
+/// Subjects that it keeps within one: about 100 bytes each.
+pub(crate) const NAMES_MAX: usize = 1_000_000;
 /// Targets one message may be sent to.
 pub const PICKS_PER_ROW_MAX: usize = 256;
+/// Longest message an edit may make, bytes: what a client can publish in a frame of
+/// the default length. A longer one could be stored, and no client take the delivery.
+pub const MESSAGE_BYTES_MAX: usize = (1 << 20) - 64;
 /// Bytes of re-encoded messages one judged batch may come to.
 pub(crate) const REWRITTEN_BYTES_MAX: usize = 64 << 20;
 /// Longest delay a router may ask for, ms (7 days).
@@ -71,6 +85,12 @@ pub(crate) const LOG_LINES_KEPT: usize = 100;
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 2_048;
 /// Longest reason a policy may give, bytes; the rest is cut.
 pub(crate) const REASON_BYTES_MAX: usize = 512;
+/// Longest version of a policy, bytes.
+pub(crate) const VERSION_BYTES_MAX: usize = 64;
+/// Bytes shown of a name in a sentence; the rest is cut.
+pub(crate) const SHOWN_BYTES_MAX: usize = 128;
+/// Names shown in a sentence; the others are counted.
+pub(crate) const SHOWN_NAMES_MAX: usize = 8;
 /// kv: longest key, bytes.
 pub const KV_KEY_BYTES_MAX: usize = 256;
 /// kv: longest value, bytes.

@@ -14,7 +14,7 @@ mod swap;
 mod tests;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use weir_core::command::Command;
@@ -24,7 +24,8 @@ use crate::binding::{Binding, DEFAULTS, Origin};
 use crate::chain::PublishChain;
 use crate::fields::did_you_mean;
 use crate::folder::{BindingFile, Code, FileProblem, Folders, Plugin, Scan, Source, Standing};
-use crate::generation::{BindingState, Record};
+use crate::generation::{BindingState, Key, Record};
+use crate::kv::Kv;
 use crate::settle::{Stamp, sha256_hex};
 use crate::status::{Board, HostCounters};
 use crate::workshop::{Candidate, Workshop};
@@ -62,6 +63,12 @@ enum Choice {
     Unusable(String),
 }
 
+impl Choice {
+    fn is(&self, key: &Key) -> bool {
+        matches!(self, Self::Candidate(candidate) if candidate.key == *key)
+    }
+}
+
 /// The loader's state.
 pub(crate) struct Loader {
     folders: Folders,
@@ -86,8 +93,9 @@ pub(crate) struct Loader {
     saved: BTreeMap<Arc<str>, Saved>,
     /// What the archive has of bindings, by key.
     archived: BTreeMap<String, bytes::Bytes>,
-    /// Of which change the archive has state, by key.
-    archived_state: BTreeMap<String, u64>,
+    /// Of which state the archive has which change, by key. Weak, and still no other
+    /// state lies where that one did.
+    archived_state: BTreeMap<String, (Weak<Kv>, u64)>,
     /// Digests of components that the archive has.
     kept_components: HashSet<Arc<str>>,
 }
@@ -241,6 +249,10 @@ impl Loader {
             self.recall_state(&mut record);
             record
         });
+        if record.state == BindingState::Removed && record.recalled.is_none() {
+            // It was away, perhaps since before this process: nothing was read for it.
+            self.recall_state(&mut record);
+        }
         if record.failing.is_some() && !record.fails() {
             record.failing = None;
             announce(&record);
@@ -250,8 +262,16 @@ impl Loader {
             _ => None,
         };
         self.resume(&mut record, first.as_ref());
+        let choices = self.choices(&record, wanted, scan);
+        record.refused.retain(|(key, _)| choices.iter().any(|choice| choice.is(key)));
+        if let Some(Choice::Candidate(first)) = choices.first()
+            && record.withdrawn.as_ref().is_some_and(|withdrawn| *withdrawn != first.key)
+        {
+            // Its files have changed: should they come back, that is a change as well.
+            record.withdrawn = None;
+        }
         let mut verdict: Option<(BindingState, Option<String>)> = None;
-        for choice in self.choices(&record, wanted, scan) {
+        for choice in choices {
             let refused = match choice {
                 Choice::Candidate(candidate) => match self.take(&mut record, &candidate) {
                     Ok(state) => {

@@ -3,7 +3,8 @@
 use crate::bindings::weir::policy::types::Manifest as Described;
 use crate::component::Roles;
 use crate::error::LoadError;
-use crate::limits;
+use crate::limits::{self, VERSION_BYTES_MAX};
+use crate::text::shown;
 
 /// Column ids (`wit/types.wit`).
 pub(crate) mod column {
@@ -66,9 +67,12 @@ impl Manifest {
         let name = described.name;
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(good) {
-            let mut name = name;
-            crate::text::cut(&mut name, NAME_BYTES_MAX);
+            let name = shown(&name);
             return refuse(format!("name {name:?} is not of the form [a-z0-9-]{{1,64}}"));
+        }
+        if described.version.len() > VERSION_BYTES_MAX {
+            let version = shown(&described.version);
+            return refuse(format!("version {version:?} is longer than {VERSION_BYTES_MAX} bytes"));
         }
         let version = match semver::Version::parse(&described.version) {
             Ok(version) => version,
@@ -101,8 +105,12 @@ impl Manifest {
             columns.clone_from(&memo_by);
         }
         if let Some(want) = described.wants.iter().find(|want| !POWERS.contains(&want.as_str())) {
+            let want = shown(want);
             return refuse(format!("wants {want:?}; powers are {}", POWERS.join(", ")));
         }
+        // Each once, however often it is asked for.
+        let wanted = POWERS.into_iter().filter(|power| described.wants.iter().any(|w| w == power));
+        let wants = wanted.map(str::to_owned).collect();
         if described.state_reads > described.state_version {
             return refuse("state-reads is above state-version".into());
         }
@@ -123,7 +131,7 @@ impl Manifest {
             memo_by,
             state_version: described.state_version,
             state_reads: described.state_reads,
-            wants: described.wants,
+            wants,
             payload_head_bytes: head as u32,
             memory_bytes: setting(2).unwrap_or(0),
             batch_rows: setting(3).unwrap_or(0).min(u64::from(limits::BATCH_ROWS)) as u32,
@@ -154,4 +162,41 @@ fn check_columns(columns: &[u16], headers: u16, roles: Roles) -> Result<(), Load
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(version: &str, wants: Vec<String>) -> Described {
+        Described {
+            name: "tested".to_owned(),
+            version: version.to_owned(),
+            summary: String::new(),
+            config_schema: String::new(),
+            columns: vec![column::SUBJECT],
+            header_columns: Vec::new(),
+            memo_by: Vec::new(),
+            state_version: 0,
+            state_reads: 0,
+            wants,
+            settings: Vec::new(),
+        }
+    }
+
+    fn check(version: &str, wants: Vec<String>) -> Result<Manifest, LoadError> {
+        Manifest::check(described(version, wants), Roles { router: true, ..Roles::default() })
+    }
+
+    #[test]
+    fn what_it_says_of_itself_stays_short() {
+        let long = "x".repeat(2 << 20);
+        let version = check(&format!("1.0.0-{long}"), Vec::new()).expect_err("too long");
+        let want = check("1.0.0", vec![long]).expect_err("no such power");
+        for error in [version.to_string(), want.to_string()] {
+            assert!(error.len() < 512 && error.contains("xxx"), "{} bytes", error.len());
+        }
+        let wants = vec!["rewrite".to_owned(); 10_000];
+        assert_eq!(check("1.0.0", wants).expect("a good one").wants, ["rewrite"]);
+    }
 }

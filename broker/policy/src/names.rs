@@ -55,21 +55,6 @@ impl Names {
         id
     }
 
-    /// As [`Names::intern`], for text that was not checked yet.
-    pub(crate) fn intern_checked(&mut self, text: &[u8]) -> Result<NameId, String> {
-        // Whatever is here passed the check, or was published by a client, whose
-        // subjects the session checks.
-        if let Some(id) = self.find(text) {
-            return Ok(id);
-        }
-        let text =
-            std::str::from_utf8(text).map_err(|_| "a target that is not UTF-8".to_owned())?;
-        match check_subject(text) {
-            Ok(()) => Ok(self.intern(text)),
-            Err(error) => Err(format!("the target {text:?}, which {error}")),
-        }
-    }
-
     /// The number as an index into tables beside this one.
     pub(crate) fn index(id: NameId) -> usize {
         id.0 as usize
@@ -88,5 +73,15 @@ impl Names {
             targets.push(entry.text.clone());
         }
         entry.target
+    }
+}
+
+/// `text` as a subject to send to; what is wrong with it comes back as half a
+/// sentence.
+pub(crate) fn check_target(text: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "a target that is not UTF-8".to_owned())?;
+    match check_subject(text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(format!("the target {:?}, which {error}", crate::text::shown(text))),
     }
 }

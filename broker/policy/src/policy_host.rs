@@ -347,20 +347,25 @@ fn run(
     let mut due = look(&mut loader, &mut watch, true);
     // Whoever started the host may have given up; the stop follows then.
     let _ = started.send(());
+    let mut state_due = Instant::now() + STATE;
     loop {
         *steps.lock().expect("no panic under this lock") += 1;
         stepped.notify_all();
-        let wait = watching.then(|| due.saturating_duration_since(Instant::now()));
-        let keeps = loader.keeps_state();
-        let state_first = keeps && wait.is_none_or(|wait| wait > STATE);
-        let ask = match asked.next(if state_first { Some(STATE) } else { wait }) {
+        // However much is asked: a loader that is never idle keeps state all the same.
+        if Instant::now() >= state_due {
+            loader.save_state();
+            state_due = Instant::now() + STATE;
+        }
+        let next_look = watching.then_some(due);
+        let next_save = loader.keeps_state().then_some(state_due);
+        let next = next_look.into_iter().chain(next_save).min();
+        let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let ask = match asked.next(wait) {
             Ok(ask) => ask,
-            Err(RecvTimeoutError::Timeout) if state_first => {
-                loader.save_state();
-                continue;
-            }
             Err(RecvTimeoutError::Timeout) => {
-                due = look(&mut loader, &mut watch, false);
+                if next_look.is_some_and(|due| due <= Instant::now()) {
+                    due = look(&mut loader, &mut watch, false);
+                }
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,

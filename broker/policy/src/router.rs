@@ -15,10 +15,10 @@ use crate::component::Component;
 use crate::counters::Counters;
 use crate::error::LoadError;
 use crate::instance::Instance;
-use crate::limits::{DELAY_MS_MAX, PICKS_PER_ROW_MAX};
+use crate::limits::{DELAY_MS_MAX, NAMES_MAX, PICKS_PER_ROW_MAX};
 use crate::manifest::column;
 use crate::messages::Messages;
-use crate::names::{NameId, Names};
+use crate::names::{NameId, Names, check_target};
 use crate::setup::Setup;
 
 /// The pick that means "nowhere".
@@ -83,8 +83,8 @@ pub(crate) struct Failure {
 pub(crate) struct RouteSheet {
     /// A question that is no message: no rows are counted.
     pub(crate) uncounted: bool,
-    /// Counters of the generation that stood in, where one did.
-    pub(crate) stand_in: Option<Arc<Counters>>,
+    /// The generation that stood in, where one did.
+    pub(crate) stand_in: Option<Arc<RouterBinding>>,
     pub(crate) routes: Vec<Route>,
     pub(crate) outcomes: Vec<RouteOutcome>,
     pub(crate) failures: Vec<Failure>,
@@ -160,20 +160,10 @@ impl RouterBinding {
     }
 
     /// Asks about `rows` and adds an outcome to `sheet` for each that does not
-    /// simply go to its own subject; for each, where answers are remembered.
-    /// `own` tells a row's subject.
+    /// simply go to its own subject; for each, where it remembers answers. `own`
+    /// tells a row's subject; `by_fallback` says that another generation is in work,
+    /// and this one stands in.
     pub(crate) fn route(
-        &self,
-        messages: Messages<'_>,
-        rows: &[u32],
-        own: &impl Fn(u32) -> NameId,
-        tools: Tools<'_>,
-        sheet: &mut RouteSheet,
-    ) {
-        self.route_as(messages, rows, own, tools, sheet, false);
-    }
-
-    fn route_as(
         &self,
         messages: Messages<'_>,
         rows: &[u32],
@@ -183,9 +173,6 @@ impl RouterBinding {
         by_fallback: bool,
     ) {
         let now = messages.input.now;
-        if by_fallback {
-            sheet.stand_in = Some(self.setup().counters.clone());
-        }
         for chunk in rows.chunks(self.caller.batch_rows()) {
             let mut call = |instance: &mut Instance, start: usize, end: usize| {
                 let chunk = &chunk[start..end];
@@ -208,7 +195,8 @@ impl RouterBinding {
             };
             if let Some(fallback) = self.fallback.load_full() {
                 let tools = Tools { columns, names };
-                fallback.route_as(messages, chunk, own, tools, sheet, true);
+                fallback.route(messages, chunk, own, tools, sheet, true);
+                sheet.stand_in = Some(fallback);
                 continue;
             }
             self.caller.halve(chunk.len(), &error, &mut call, &mut |asked| match asked {
@@ -271,31 +259,13 @@ impl RouterBinding {
         sheet.outcomes.extend(rows.iter().map(|&row| RouteOutcome { row, by_fallback, answer }));
     }
 
-    /// Checks counts and indices; what is wrong comes back as half a sentence.
+    /// Checks an answer about `rows` rows; what is wrong comes back as half a
+    /// sentence.
     fn check(&self, answer: Routes, rows: usize, names: &mut Names) -> Result<SoundRoutes, String> {
+        check_indices(&answer, rows)?;
         let Routes { targets, picks, ends, extras } = answer;
-        if ends.is_empty() {
-            if picks.len() != rows {
-                return Err(format!("{} picks for {rows} rows", picks.len()));
-            }
-        } else {
-            check_ends(&ends, rows, picks.len(), "picks")?;
-        }
-        check_ends(&targets.ends, targets.ends.len(), targets.bytes.len(), "targets")?;
-        let count = u32::try_from(targets.ends.len()).unwrap_or(OWN).min(OWN);
-        if let Some(pick) = picks.iter().find(|&&pick| pick >= count && pick < OWN) {
-            return Err(format!("pick {pick} where there are {count} targets"));
-        }
-        let mut start = 0;
-        for &end in &ends {
-            let row = &picks[start as usize..end as usize];
-            if row.len() > PICKS_PER_ROW_MAX {
-                return Err(format!("more than {PICKS_PER_ROW_MAX} picks for one row"));
-            }
-            if row.len() > 1 && row.contains(&NOWHERE) {
-                return Err("\"nowhere\" beside another pick".into());
-            }
-            start = end;
+        if names.len() + targets.ends.len() > NAMES_MAX {
+            return Err("more different targets than one batch may have".into());
         }
         let delays = extras.into_iter().find(|extra| extra.id == column::DELAY);
         let delays = match delays.map(|extra| extra.cells) {
@@ -310,28 +280,35 @@ impl RouterBinding {
     }
 
     fn targets(&self, targets: &BlobsResult, names: &mut Names) -> Vec<Target> {
-        let setup = self.setup();
         let mut start = 0;
         let target = |&end: &u32| {
             let text = &targets.bytes[start as usize..end as usize];
             start = end;
-            let name = match names.intern_checked(text) {
-                Ok(name) => name,
-                Err(what) => {
-                    return Target::Bad { reason: format!("answered with {what}"), denied: false };
-                }
-            };
-            let text = names.text(name);
-            if setup.powers.retarget || setup.subjects.iter().any(|scope| scope.matches(text)) {
-                return Target::Name(name);
+            // Whatever is here passed the check, or was published by a client, whose
+            // subjects the session checks.
+            if let Some(name) = names.find(text) {
+                return self.denied(names.text(name)).unwrap_or(Target::Name(name));
             }
-            let reason = format!(
-                "sent a message to {text:?}, outside its own subjects, without the power \
-                 \"retarget\""
-            );
-            Target::Bad { reason, denied: true }
+            match check_target(text) {
+                // Only a subject that rows may be sent to is worth a name.
+                Ok(text) => self.denied(text).unwrap_or_else(|| Target::Name(names.intern(text))),
+                Err(what) => Target::Bad { reason: format!("answered with {what}"), denied: false },
+            }
         };
         targets.ends.iter().map(target).collect()
+    }
+
+    /// What a target is instead where this binding may not send to `subject`.
+    fn denied(&self, subject: &str) -> Option<Target> {
+        let setup = self.setup();
+        if setup.powers.retarget || setup.subjects.iter().any(|scope| scope.matches(subject)) {
+            return None;
+        }
+        let reason = format!(
+            "sent a message to {subject:?}, outside its own subjects, without the power \
+             \"retarget\""
+        );
+        Some(Target::Bad { reason, denied: true })
     }
 }
 
@@ -392,6 +369,40 @@ impl RouteSheet {
     }
 }
 
+/// Checks counts and indices of an answer about `rows` rows.
+fn check_indices(answer: &Routes, rows: usize) -> Result<(), String> {
+    let Routes { targets, picks, ends, .. } = answer;
+    if ends.is_empty() {
+        if picks.len() != rows {
+            return Err(format!("{} picks for {rows} rows", picks.len()));
+        }
+    } else {
+        check_ends(ends, rows, picks.len(), "picks")?;
+    }
+    let count = targets.ends.len();
+    check_ends(&targets.ends, count, targets.bytes.len(), "targets")?;
+    // Each is there once and for a pick: the names of others would be kept for nobody.
+    if count > picks.len() {
+        return Err(format!("{count} targets for {} picks", picks.len()));
+    }
+    let count = u32::try_from(count).unwrap_or(OWN).min(OWN);
+    if let Some(pick) = picks.iter().find(|&&pick| pick >= count && pick < OWN) {
+        return Err(format!("pick {pick} where there are {count} targets"));
+    }
+    let mut start = 0;
+    for &end in ends {
+        let row = &picks[start as usize..end as usize];
+        if row.len() > PICKS_PER_ROW_MAX {
+            return Err(format!("more than {PICKS_PER_ROW_MAX} picks for one row"));
+        }
+        if row.len() > 1 && row.contains(&NOWHERE) {
+            return Err("\"nowhere\" beside another pick".into());
+        }
+        start = end;
+    }
+    Ok(())
+}
+
 /// Checks that `ends` are `count` rising positions, the last of them `last`.
 pub(crate) fn check_ends(
     ends: &[u32],
@@ -406,4 +417,43 @@ pub(crate) fn check_ends(
         return Ok(());
     }
     Err(format!("ends of {what} that fall or do not meet their length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(targets: u32, picks: &[u32], ends: &[u32]) -> Routes {
+        let bytes = vec![b'a'; targets as usize];
+        Routes {
+            targets: BlobsResult { bytes, ends: (1..=targets).collect() },
+            picks: picks.to_vec(),
+            ends: ends.to_vec(),
+            extras: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn targets_that_nobody_picks_are_refused() {
+        assert_eq!(check_indices(&routes(2, &[0, 1], &[]), 2), Ok(()));
+        assert_eq!(check_indices(&routes(1, &[0, OWN, NOWHERE], &[]), 3), Ok(()));
+        assert_eq!(check_indices(&routes(2, &[1, OWN, 0], &[2, 3]), 2), Ok(()));
+        let refused = check_indices(&routes(100_000, &[0, 1], &[]), 2);
+        assert_eq!(refused, Err("100000 targets for 2 picks".to_owned()));
+        let refused = check_indices(&routes(3, &[OWN, NOWHERE], &[]), 2);
+        assert_eq!(refused, Err("3 targets for 2 picks".to_owned()));
+    }
+
+    #[test]
+    fn indices_are_checked() {
+        for (answer, what) in [
+            (routes(1, &[0], &[]), "1 picks for 2 rows"),
+            (routes(1, &[0, 1], &[]), "pick 1 where there are 1 targets"),
+            (routes(1, &[0, 0], &[2, 1]), "ends of picks that fall or do not meet their length"),
+            (routes(1, &[0, NOWHERE, 0], &[2, 3]), "\"nowhere\" beside another pick"),
+            (routes(1, &[0; 258], &[257, 258]), "more than 256 picks for one row"),
+        ] {
+            assert_eq!(check_indices(&answer, 2), Err(what.to_owned()));
+        }
+    }
 }

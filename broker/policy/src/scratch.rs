@@ -1,22 +1,26 @@
 //! Judging one batch: which policies see a row, what they said before, what they
 //! say now, and the copies that come of it. One [`Scratch`] per thread that
 //! judges; it belongs to one [`PublishChain`] and remembers per subject. The
-//! filters' half is in `scratch/filters.rs`.
+//! filters' half is in `scratch/filters.rs`, the question about a subject alone in
+//! `scratch/subject.rs`.
 
 mod filters;
+mod subject;
 
 use std::sync::Arc;
 
 use weir_core::memo::Memo;
 use weir_core::rejection::Rejection;
 
-use crate::chain::{PublishChain, SubjectRoute, SubjectVerdict};
+use crate::chain::PublishChain;
 use crate::columns::ColumnBuffers;
 use crate::copies::{Copies, Routed};
 use crate::counters::Counters;
 use crate::filter::{FilterAnswer, FilterSheet};
 use crate::judge::{Diversion, JudgeInput, Judged, Place, Refusal, Row};
-use crate::limits::MEMO_ENTRIES_MAX;
+use crate::limits::{
+    MEMO_BYTES_MAX, MEMO_ENTRIES_MAX, MEMO_KEY_BYTES_MAX, NAMES_KEPT_MAX, PLAN_ROUTES_BYTES_MAX,
+};
 use crate::messages::{Edited, Messages};
 use crate::names::{NameId, Names};
 use crate::router::{
@@ -79,6 +83,8 @@ pub(crate) struct Scratch {
     /// Per name its plan, or `NO_PLAN`.
     plan_of: Vec<u32>,
     plans: Vec<SubjectPlan>,
+    /// Bytes of the routes that plans hold.
+    plan_routes_bytes: usize,
     /// Plans met lately, by a cheap mark of their subject: a batch has few subjects.
     recent: [u32; RECENT_PLANS],
     /// Per row its plan.
@@ -109,14 +115,15 @@ impl Scratch {
             names: Names::default(),
             plan_of: Vec::new(),
             plans: Vec::new(),
+            plan_routes_bytes: 0,
             recent: [NO_PLAN; RECENT_PLANS],
             row_plans: Vec::new(),
             row_routes: Vec::new(),
             filter_rows: vec![Vec::new(); filters],
             router_rows: vec![Vec::new(); routers],
             waiting: Vec::new(),
-            filter_memos: (0..filters).map(|_| Memo::new(MEMO_ENTRIES_MAX)).collect(),
-            router_memos: (0..routers).map(|_| Memo::new(MEMO_ENTRIES_MAX)).collect(),
+            filter_memos: (0..filters).map(|_| memo(FilterAnswer::bytes)).collect(),
+            router_memos: (0..routers).map(|_| memo(Remembered::bytes)).collect(),
             remembered: vec![0; routers],
             columns: ColumnBuffers::default(),
             filter_sheet: FilterSheet::default(),
@@ -128,9 +135,14 @@ impl Scratch {
         }
     }
 
-    /// Subjects it has met.
-    pub(crate) fn names(&self) -> usize {
-        self.names.len()
+    /// Whether it may serve the next batch too: not when it has met too many subjects.
+    /// Routes that are remembered by subject go by themselves.
+    pub(crate) fn is_fit(&mut self) -> bool {
+        if self.plan_routes_bytes > PLAN_ROUTES_BYTES_MAX {
+            self.plans.iter_mut().for_each(|plan| plan.routes = None);
+            self.plan_routes_bytes = 0;
+        }
+        self.names.len() <= NAMES_KEPT_MAX
     }
 
     pub(crate) fn judge(
@@ -265,10 +277,11 @@ impl Scratch {
     ) {
         let router = &*chain.routers[at];
         let rows = std::mem::take(&mut self.router_rows[at]);
-        self.ask(router, at, &rows, input, judged);
+        self.ask(router, at, None, &rows, input, judged);
         self.router_rows[at] = rows;
+        let stand_in = self.sheet.stand_in.take();
         let waiting = std::mem::take(&mut self.waiting);
-        let (mut others, mut stood_in, mut failed) = (Vec::new(), 0, 0);
+        let (mut others, mut alone, mut stood_in, mut failed) = (Vec::new(), Vec::new(), 0, 0);
         for &row in &waiting {
             let plan = &self.plans[self.row_plans[row as usize] as usize];
             let answer = match (&plan.routes, &plan.passing) {
@@ -291,13 +304,20 @@ impl Scratch {
                     failed += 1;
                     continue;
                 }
-                (None, None) => unreachable!("each row asked about has an outcome"),
+                (None, None) => {
+                    // Whoever stood in is asked below; else it goes to its own subject.
+                    alone.push(row);
+                    continue;
+                }
             };
             self.row_routes[row as usize] = answer.replay(&mut self.sheet.routes);
         }
-        if let Some(counters) = &self.sheet.stand_in {
+        if let Some(stand_in) = stand_in.as_deref() {
+            let counters = &stand_in.setup().counters;
             Counters::add(&counters.rows, stood_in);
             Counters::add(&counters.memo_hits, stood_in);
+            // Its answers may hang on more than the subject.
+            self.ask(router, at, Some(stand_in), &alone, input, judged);
         }
         self.waiting = others;
         let remembered = self.remembered[at];
@@ -307,10 +327,12 @@ impl Scratch {
         Counters::add(&counters.memo_hits, remembered);
     }
 
+    /// Asks router `at`, or the generation that stands in for it, about `rows`.
     fn ask(
         &mut self,
         router: &RouterBinding,
         at: usize,
+        stand_in: Option<&RouterBinding>,
         rows: &[u32],
         input: JudgeInput<'_>,
         judged: &mut Judged,
@@ -324,7 +346,8 @@ impl Scratch {
         let (plans, row_plans) = (&self.plans, &self.row_plans);
         let own = |row: u32| plans[row_plans[row as usize] as usize].name;
         let tools = Tools { columns: &mut self.columns, names: &mut self.names };
-        router.route(messages, rows, &own, tools, &mut self.sheet);
+        let asked = stand_in.unwrap_or(router);
+        asked.route(messages, rows, &own, tools, &mut self.sheet, stand_in.is_some());
         let outcomes = std::mem::take(&mut self.sheet.outcomes);
         for outcome in &outcomes {
             let route = match outcome.answer {
@@ -332,7 +355,7 @@ impl Scratch {
                 RouteAnswer::Routes { start, end } => self.own_or_routes(outcome.row, start, end),
                 RouteAnswer::Failed(failure) => {
                     let failure = self.sheet.failures[failure as usize].clone();
-                    self.pass(router, outcome.row, Passing::Failed(failure.clone()));
+                    self.pass(router, outcome, Passing::Failed(failure.clone()));
                     fail(judged, outcome.row, router.setup(), failure);
                     continue;
                 }
@@ -374,78 +397,42 @@ impl Scratch {
             RowRoute::Routes { start, end } => routes(&self.sheet, start, end),
         };
         if outcome.by_fallback {
-            return self.pass(router, row, Passing::Routes(remembered));
+            return self.pass(router, outcome, Passing::Routes(remembered));
         }
         if by_subject {
+            self.plan_routes_bytes += remembered.bytes();
             self.plans[self.row_plans[row as usize] as usize].routes = Some(remembered);
             return;
         }
         let messages = Messages { input, edited: &self.edited };
         self.key.clear();
         router.caller.columns().key(messages.row(row), &mut self.key);
-        self.router_memos[at].insert(self.key.as_slice().into(), remembered);
-    }
-
-    /// Keeps an answer about `row` for the rows of this batch that wait for it.
-    fn pass(&mut self, router: &RouterBinding, row: u32, passing: Passing) {
-        if router.memory == Memory::Subject {
-            self.plans[self.row_plans[row as usize] as usize].passing = Some(passing);
+        if self.key.len() <= MEMO_KEY_BYTES_MAX {
+            self.router_memos[at].insert(self.key.as_slice().into(), remembered);
         }
     }
 
-    /// See [`PublishChain::verdict_for_subject`].
-    pub(crate) fn subject_route(&mut self, chain: &PublishChain, subject: &str) -> SubjectRoute {
-        let per_message = || SubjectRoute::new(SubjectVerdict::PerMessage, None);
-        let number = self.plan(chain, subject.as_bytes()) as usize;
-        if !self.plans[number].filters.is_empty() {
-            return per_message();
+    /// Keeps an outcome for the rows of this batch that wait for it, where whoever
+    /// gave it looks at the subject alone.
+    fn pass(&mut self, router: &RouterBinding, outcome: &RouteOutcome, passing: Passing) {
+        let by_subject = |binding: &RouterBinding| binding.memory == Memory::Subject;
+        let stand_in = self.sheet.stand_in.as_deref();
+        if by_subject(router) && (!outcome.by_fallback || stand_in.is_some_and(by_subject)) {
+            let plan = self.row_plans[outcome.row as usize];
+            self.plans[plan as usize].passing = Some(passing);
         }
-        let Some(at) = self.plans[number].router.map(usize::from) else {
-            return SubjectRoute::new(SubjectVerdict::Identity, None);
-        };
-        let router = &*chain.routers[at];
-        if router.memory != Memory::Subject {
-            return per_message();
-        }
-        if self.plans[number].routes.is_none() {
-            self.ask_about_subject(chain, at, subject);
-        }
-        let counters = Some(router.setup().counters.clone());
-        let verdict = match &self.plans[number].routes {
-            None => return per_message(),
-            Some(Remembered::Own) => SubjectVerdict::Identity,
-            Some(Remembered::Routes(routes)) if routes.iter().any(|route| route.delay_ms > 0) => {
-                return per_message();
-            }
-            Some(Remembered::Routes(routes)) => {
-                let names = &self.names;
-                let targets = routes.iter().map(|route| names.text(route.name).clone());
-                SubjectVerdict::Targets(targets.collect())
-            }
-        };
-        SubjectRoute::new(verdict, counters)
-    }
-
-    /// Asks router `at` about a message that is nothing but its subject; the
-    /// answer is remembered, and no message is counted.
-    fn ask_about_subject(&mut self, chain: &PublishChain, at: usize, subject: &str) {
-        let mut buffer = Vec::new();
-        weir_message::encode(&mut buffer, subject, &[], &[], &[]);
-        let Ok(parts) = weir_message::parse(&buffer, 0) else { return };
-        let parts = [parts];
-        let now = chain.routers[at].setup().clock.now();
-        let input = JudgeInput { buffer: &buffer, parts: &parts, publisher: 0, now };
-        let mut judged = Judged::default();
-        judged.clear(1, chain.generation());
-        self.start(1);
-        self.find_plans(chain, input);
-        self.sheet.uncounted = true;
-        self.ask(&chain.routers[at], at, &[0], input, &mut judged);
-        self.sheet.uncounted = false;
     }
 }
 
 impl Remembered {
+    /// What it holds beside itself, bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Own => 0,
+            Self::Routes(routes) => size_of_val(&**routes),
+        }
+    }
+
     /// The answer as if it had just been given.
     fn replay(&self, routes: &mut Vec<Route>) -> RowRoute {
         match self {
@@ -457,6 +444,11 @@ impl Remembered {
             }
         }
     }
+}
+
+/// Answers by the values of columns.
+fn memo<A: Clone>(weight: fn(&A) -> usize) -> Memo<A> {
+    Memo::weighed(MEMO_ENTRIES_MAX, MEMO_BYTES_MAX, weight)
 }
 
 /// What becomes of a row that `setup`'s policy could not judge.

@@ -7,7 +7,7 @@ use weir_message::Parts;
 
 use crate::bindings::exports::weir::policy::filtering::Verdicts;
 use crate::columns::RowRef;
-use crate::limits::REASON_BYTES_MAX;
+use crate::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use crate::manifest::column;
 use crate::router::check_ends;
 
@@ -112,6 +112,12 @@ impl SoundVerdicts {
         };
         let payload = self.value(row, column::PAYLOAD).unwrap_or(view.payload);
         weir_message::encode(out, view.subject, key, headers, payload);
+        // One that was longer before, as a dead letter may be, is not refused for that.
+        let bytes_max = MESSAGE_BYTES_MAX.max((before.parts.end - before.parts.start) as usize);
+        if out.len() - start > bytes_max {
+            out.truncate(start);
+            return Err(format!("an edit that makes the message longer than {bytes_max} bytes"));
+        }
         match weir_message::parse(out, start) {
             Ok(parts) if parts.end as usize == out.len() => Ok(parts),
             other => {
@@ -173,5 +179,35 @@ mod tests {
         let mut out = vec![7];
         assert!(bad.encode(0, before, &mut out).is_err());
         assert_eq!(out, [7]);
+    }
+
+    #[test]
+    fn an_edit_makes_no_message_that_a_client_could_not_take() {
+        let message = |payload: usize| {
+            let mut message = Vec::new();
+            weir_message::encode(&mut message, "a.b", b"key", &[], &vec![0; payload]);
+            message
+        };
+        let edit = |message: &[u8], column: u16, value: &[u8]| {
+            let parts = weir_message::parse(message, 0).expect("a message");
+            let before =
+                RowRef { buffer: message, parts: &parts, publisher: 0, time_ms: 0, sequence: 0 };
+            let answer = check(&[4, 0], edits(&[0], &[column], &[value])).expect("sound");
+            let mut out = vec![7];
+            let edited = answer.encode(0, before, &mut out).map(|_| ());
+            (edited, out.len() - 1)
+        };
+        let head = message(MESSAGE_BYTES_MAX).len() - MESSAGE_BYTES_MAX;
+        let longest = vec![1; MESSAGE_BYTES_MAX - head];
+        let (edited, len) = edit(&message(10), column::PAYLOAD, &longest);
+        assert_eq!((edited, len), (Ok(()), MESSAGE_BYTES_MAX));
+        let (edited, len) = edit(&message(10), column::PAYLOAD, &vec![1; longest.len() + 1]);
+        assert!(edited.is_err_and(|what| what.contains("longer than 1048512 bytes")));
+        assert_eq!(len, 0, "nothing of it is left");
+        // What is kept counts as what is new does.
+        assert!(edit(&message(longest.len()), column::KEY, b"keys").0.is_err());
+        // What was longer before may stay so, not grow.
+        assert_eq!(edit(&message(2 << 20), column::KEY, b"kex").0, Ok(()));
+        assert!(edit(&message(2 << 20), column::KEY, b"keys").0.is_err());
     }
 }

@@ -101,7 +101,8 @@ impl Workshop {
             Grant::Listed(powers) => powers,
             Grant::Wanted => powers(&manifest.wants)?,
         };
-        schema::validate(&manifest.config_schema, &binding.config)?;
+        schema::validate(&manifest.config_schema, &binding.config)
+            .map_err(|error| error.to_string())?;
         let good = Good {
             key: candidate.key.clone(),
             binding: Arc::clone(binding),

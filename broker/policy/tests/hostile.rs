@@ -85,6 +85,19 @@ fn a_policy_of_another_contract_is_told_what_to_do() {
 }
 
 #[test]
+fn of_many_foreign_imports_the_first_are_named() {
+    let bench = Bench::new(TestClock::running());
+    let long = "s".repeat(300);
+    let imports: String = (0..20).map(|n| format!(r#"(import "{long}{n}" (instance))"#)).collect();
+    let component = wat::parse_str(format!("(component {imports})"));
+    let component = component.unwrap_or_else(|error| panic!("{error}"));
+    let refused = Component::load(&bench.engine, &component).unwrap_err();
+    let LoadError::Imports(offenders) = &refused else { panic!("{refused}") };
+    assert_eq!((offenders.len(), &*offenders[8]), (9, "and 12 more"));
+    assert!(refused.to_string().len() < 2_000, "{refused}");
+}
+
+#[test]
 fn what_cannot_start_is_refused_before_traffic() {
     let bench = Bench::new(TestClock::running());
     let try_out = |behaviour: &str| {
@@ -233,6 +246,33 @@ fn many_messages_of_one_bad_subject_are_one_failure() {
         assert_eq!(route.verdict, SubjectVerdict::PerMessage);
     }
     assert!(bench.troubles.lock().unwrap().is_empty(), "questions are not weighed");
+}
+
+#[test]
+fn a_stand_in_that_remembers_nothing_is_asked_about_each_row() {
+    let bench = Bench::new(TestClock::manual(1_000));
+    let on_trial = |good: Arc<RouterBinding>| {
+        let bad = load(&bench, "memo-panic").unwrap();
+        let setup = bench.setup(Role::Router, 2, "{}");
+        Arc::new(RouterBinding::new(bad, setup, Some(good)).unwrap())
+    };
+    // Answers that a row keeps its subject leave nothing to be shared.
+    let good = bench.router(&bench.guest("lean"), "{}");
+    let bad = on_trial(good.clone());
+    assert_eq!(route(&bench, &bad, &["a", "a", "b", "a"]), ["same"; 4]);
+    assert_eq!((counts(good.setup()).rows, counts(bad.setup()).rows), (4, 0));
+    assert_eq!(counts(bad.setup()).calls, 1, "what fails is not asked again");
+    let chain = PublishChain::new(Vec::new(), vec![bad], 1);
+    assert_eq!(chain.verdict_for_subject("a").verdict, SubjectVerdict::PerMessage);
+
+    // And what it says of one row need not hold for the next of the same subject.
+    let good = bench.router(&bench.guest("probe"), "{}");
+    let chain = PublishChain::new(Vec::new(), vec![on_trial(good.clone())], 1);
+    let messages = Messages::of(&[("a", "to b"), ("a", "to c"), ("a", "x"), ("a", "nowhere")]);
+    let mut judged = Judged::default();
+    chain.judge(messages.input(bench.clock.now()), &mut judged);
+    assert_eq!(shown(&judged), ["b [b=to b]", "c [c=to c]", "same", ""]);
+    assert_eq!(counts(good.setup()).rows, 4);
 }
 
 fn router_of(bench: &Bench, behaviour: &str) -> Arc<RouterBinding> {

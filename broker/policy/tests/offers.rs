@@ -268,12 +268,35 @@ fn a_delivery_policy_dispatches_and_hands_its_state_on() {
     assert_eq!(seen, [(action::DISPATCH, 4, 0, 2), (action::DISPATCH, 4, 1, 4)]);
     let (version, state) = policy.save(0).unwrap();
     let setup = bench.setup(Role::Delivery, 2, "{}");
+    let counters = setup.counters.clone();
     let mut next = WasmDelivery::new(probe(&bench, false), setup).unwrap();
     assert!(matches!(next.load(0, 9, &state), Err(Failure::Refused(_))), "a format of the future");
+    let failure = counters.last_failure().unwrap();
+    assert!(failure.reason.contains("format 9 is not read, only 1 to 2"), "{failure:?}");
     next.load(0, version, &state).unwrap();
     actions.clear();
     next.step(0, &events[..1], &ready(&messages)[..1], &mut actions).unwrap();
     assert_eq!(actions[0].value, 2, "one call before, one now");
+}
+
+#[test]
+fn state_that_is_not_handed_on_is_told() {
+    let bench = Bench::new(TestClock::manual(0));
+    let setup = bench.setup(Role::Delivery, 1, r#"{"save": "too much"}"#);
+    let mut policy = WasmDelivery::new(probe(&bench, false), setup.clone()).unwrap();
+    assert_eq!(policy.save(0), None);
+    let failure = setup.counters.last_failure().unwrap();
+    assert!(failure.reason.contains("4194305 bytes, at most 4194304"), "{failure:?}");
+    assert_eq!((counts(&setup).failures, counts(&setup).traps), (1, 0));
+
+    let setup = bench.setup(Role::Delivery, 2, "{}");
+    let mut policy = WasmDelivery::new(probe(&bench, false), setup.clone()).unwrap();
+    let refused = policy.load(0, 2, b"odd");
+    assert!(matches!(refused, Err(Failure::Restarted(_))), "half of it may have been taken");
+    let failure = setup.counters.last_failure().unwrap();
+    assert!(failure.reason.contains("state is not eight bytes"), "{failure:?}");
+    assert_eq!((counts(&setup).failures, counts(&setup).traps), (1, 0), "to refuse is no trap");
+    assert_eq!(policy.classify(0, &["a"]).unwrap(), [0], "it goes on without");
 }
 
 #[test]

@@ -269,19 +269,26 @@ impl Loader {
     /// Keeps the state of policies whose operator wants it kept, where it has
     /// changed.
     pub(crate) fn save_state(&mut self) {
+        // Out of the loader for as long as what it has kept is noted there.
+        let records = std::mem::take(&mut self.records);
+        records.values().for_each(|record| self.save_state_of(record));
+        self.records = records;
+    }
+
+    /// The same for one binding.
+    pub(super) fn save_state_of(&mut self, record: &Record) {
+        let Some(good) = kept_state(record) else { return };
         let now = self.workshop.clock.now();
-        for record in self.records.values() {
-            let Some(good) = kept_state(record) else { continue };
-            for (shard, kv) in good.kv.iter().enumerate() {
-                let key = format!("{STATES}{}/{shard}", record.name);
-                let changes = kv.changes();
-                if self.archived_state.get(&key) == Some(&changes) {
-                    continue;
-                }
-                let policy = &good.component.manifest().name;
-                self.archive.put(&key, Some(kv.export(policy, now).into()));
-                self.archived_state.insert(key, changes);
+        for (shard, kv) in good.kv.iter().enumerate() {
+            let key = format!("{STATES}{}/{shard}", record.name);
+            let changes = kv.changes();
+            let known = self.archived_state.get(&key);
+            if known.is_some_and(|(of, at)| of.as_ptr() == Arc::as_ptr(kv) && *at == changes) {
+                continue;
             }
+            let policy = &good.component.manifest().name;
+            self.archive.put(&key, Some(kv.export(policy, now).into()));
+            self.archived_state.insert(key, (Arc::downgrade(kv), changes));
         }
     }
 

@@ -91,7 +91,9 @@ impl Loader {
             return Some(Err(why));
         }
         self.counters.rollbacks += 1;
-        record.withdrawn = Some(withdrawn);
+        // The second one in a row takes away what the first one brought, which is not
+        // what lies on disk.
+        record.withdrawn.get_or_insert(withdrawn);
         let running = record.numbers_used;
         let error = match ended {
             GenerationState::Failed => format!(
@@ -120,7 +122,7 @@ impl Loader {
             let active = active.expect("seen above");
             self.uninstall(record, &active);
             let error = format!("generation {number} failed and was taken out: {reason}");
-            record.refused = Some((active.good.key, error.clone()));
+            record.refused.push((active.good.key, error.clone()));
             record.failing = None;
             if record.note(wall_ms, BindingState::Failed, Some(error)) {
                 announce(record);

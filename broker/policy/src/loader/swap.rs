@@ -25,7 +25,7 @@ impl Loader {
         let key = &candidate.key;
         if let Some(active) = record.active.as_mut().filter(|a| a.good.key.same_content(key)) {
             active.good.key.stamps.clone_from(&key.stamps);
-            record.refused = None;
+            record.refused.clear();
             // It lies on disk once more, after something that was rolled back.
             record.withdrawn = None;
             return Ok((BindingState::Active, None));
@@ -33,7 +33,7 @@ impl Loader {
         if record.withdrawn.as_ref() == Some(key) {
             return Ok((record.state, record.error.clone()));
         }
-        if let Some((_, why)) = record.refused.as_ref().filter(|(refused, _)| refused == key) {
+        if let Some((_, why)) = record.refused.iter().find(|(refused, _)| refused == key) {
             return Err(why.clone());
         }
         let tried = self.workshop.check(record, candidate);
@@ -43,7 +43,7 @@ impl Loader {
         }
         match started {
             Ok(()) => {
-                record.refused = None;
+                record.refused.clear();
                 record.withdrawn = None;
                 self.keep_component(candidate);
                 Ok((BindingState::Active, None))
@@ -51,7 +51,7 @@ impl Loader {
             Err(why) => {
                 self.counters.refusals += 1;
                 record.binding.get_or_insert_with(|| Arc::clone(&candidate.binding));
-                record.refused = Some((key.clone(), why.clone()));
+                record.refused.push((key.clone(), why.clone()));
                 Err(why)
             }
         }
@@ -158,16 +158,22 @@ impl Loader {
         }
     }
 
-    /// Ends a binding that nobody wants any more. Its counters stay.
+    /// Ends a binding that nobody wants any more. Its counters stay, and state that is
+    /// to outlive the process: the file may come back.
     pub(super) fn remove(&mut self, name: &Arc<str>) {
         let Some(mut record) = self.records.remove(name) else { return };
+        self.save_state_of(&record);
         let wall_ms = self.workshop.clock.now().wall_ms;
         if let Some(active) = record.retire(wall_ms, GenerationState::Retired, None) {
+            if active.good.binding.keep_kv {
+                let policy = active.good.component.manifest().name.clone();
+                record.recalled = Some((policy, Arc::clone(&active.good.kv)));
+            }
             self.uninstall(&record, &active);
         }
         record.kept.clear();
         record.failing = None;
-        record.refused = None;
+        record.refused.clear();
         record.withdrawn = None;
         if record.note(wall_ms, BindingState::Removed, None) {
             announce(&record);

@@ -382,6 +382,28 @@ fn a_bad_configuration_is_named_and_the_old_one_stays() {
 }
 
 #[test]
+fn several_candidates_that_are_refused_are_tried_once_each() {
+    let (name, bytes) =
+        weir_shipped::SHIPPED.iter().find(|(name, _)| *name == "headers-router").unwrap();
+    let shipped = ShippedComponent { name: (*name).into(), bytes: Bytes::from_static(bytes) };
+    let mut desk = desk_with(true, vec![shipped]);
+    desk.disk.write("/d/plugins/headers-router.wasm", variant(bytes, 1));
+    let binding = "policy='headers-router'\nsubjects=['in.>']";
+    desk.disk.write("/d/bindings/in.toml", format!("{binding}\nconfig.wrong=1"));
+    desk.loader.pass(true);
+    let counts = |desk: &Desk| (desk.loader.counters.refusals, desk.compilations());
+    assert_eq!((desk.stand("in"), counts(&desk)), ("failed@0".into(), (2, 2)));
+    for _ in 0..3 {
+        desk.clock.advance(31_000);
+        desk.pass();
+    }
+    assert_eq!((desk.stand("in"), counts(&desk)), ("failed@0".into(), (2, 2)));
+    desk.disk.write("/d/bindings/in.toml", binding);
+    desk.pass();
+    assert_eq!((desk.stand("in"), counts(&desk)), ("active@1".into(), (2, 2)));
+}
+
+#[test]
 fn an_unknown_policy_is_named_with_the_nearest_one() {
     let mut desk = desk();
     desk.disk.write("/d/bindings/in.toml", "policy='subject-rooter'\nsubjects=['>']");

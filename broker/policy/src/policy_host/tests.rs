@@ -4,8 +4,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
 
 use super::*;
+use crate::archive::NoArchive;
 use crate::status::BindingState;
 use crate::testing::{CountingRandom, FileDisk, MachineClock, shipped, variant};
 
@@ -14,6 +18,10 @@ use crate::testing::{CountingRandom, FileDisk, MachineClock, shipped, variant};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn start(folder: &Path, watch: bool) -> PolicyHost {
+    start_over(folder, watch, Arc::new(NoArchive))
+}
+
+fn start_over(folder: &Path, watch: bool, archive: Arc<dyn Archive>) -> PolicyHost {
     let config = HostConfig {
         plugins: folder.join("plugins"),
         bindings: folder.join("bindings"),
@@ -26,7 +34,7 @@ fn start(folder: &Path, watch: bool) -> PolicyHost {
         clock: Arc::new(MachineClock::default()),
         random: Arc::new(CountingRandom::default()),
         disk: Arc::new(FileDisk),
-        archive: Arc::new(crate::archive::NoArchive),
+        archive,
     };
     PolicyHost::start(config, env, Box::new(|_, _| {})).unwrap()
 }
@@ -117,6 +125,46 @@ fn links_and_whole_folders_are_exchanged() {
     let fourth =
         |host: &PolicyHost| host.status(Some("mine")).iter().any(|status| status.generation == 4);
     assert!(host.wait_until(DEADLINE, fourth), "{:?}", host.status(Some("mine")));
+}
+
+/// An archive that counts what is put under keys of kept state.
+#[derive(Default)]
+struct Tally(AtomicUsize);
+
+impl Archive for Tally {
+    fn list(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        NoArchive.list(prefix)
+    }
+
+    fn put(&self, key: &str, _: Option<Bytes>) {
+        if key.starts_with("kv/in/") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn blob(&self, digest: &str) -> Option<Bytes> {
+        NoArchive.blob(digest)
+    }
+
+    fn put_blob(&self, digest: &str, bytes: Bytes) -> bool {
+        NoArchive.put_blob(digest, bytes)
+    }
+}
+
+#[test]
+fn a_loader_that_is_never_idle_keeps_state_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "policy = 'subject-router'\nsubjects = ['in.>']\nkeep-kv = true\n";
+    fs::create_dir(folder.path().join("bindings")).unwrap();
+    fs::write(folder.path().join("bindings/in.toml"), text).unwrap();
+    let tally = Arc::new(Tally::default());
+    let host = start_over(folder.path(), false, tally.clone());
+    wait_for(&host, "in", BindingState::Active, 1);
+    let latest = Instant::now() + DEADLINE;
+    while tally.0.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < latest, "nothing was kept");
+        host.rescan();
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::chain::PublishChain;
 use crate::counters::Counters;
 use crate::filter::{FilterAnswer, FilterBinding, FilterOutcome};
 use crate::judge::{JudgeInput, Judged, Row};
+use crate::limits::MEMO_KEY_BYTES_MAX;
 use crate::messages::{Messages, UNCHANGED};
 use crate::setup::Setup;
 
@@ -92,7 +93,9 @@ impl Scratch {
                 let messages = Messages { input, edited: &self.edited };
                 self.key.clear();
                 filter.caller.columns().key(messages.row(row), &mut self.key);
-                self.filter_memos[at].insert(self.key.as_slice().into(), answer.clone());
+                if self.key.len() <= MEMO_KEY_BYTES_MAX {
+                    self.filter_memos[at].insert(self.key.as_slice().into(), answer.clone());
+                }
             }
             self.apply(filter.setup(), row, answer, judged);
         }

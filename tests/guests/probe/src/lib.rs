@@ -22,6 +22,7 @@ thread_local! {
     static CONSUMER: Cell<u32> = const { Cell::new(0) };
     static METRIC: Cell<u32> = const { Cell::new(0) };
     static CALLS: Cell<u64> = const { Cell::new(0) };
+    static SAVES_TOO_MUCH: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Probe;
@@ -91,7 +92,8 @@ impl lifecycle::Guest for Probe {
         }
     }
 
-    fn init(_context: Context) -> Result<(), String> {
+    fn init(context: Context) -> Result<(), String> {
+        SAVES_TOO_MUCH.set(context.config.contains("too much"));
         METRIC.set(metrics::define(1, "rows", "rows seen"));
         Ok(())
     }
@@ -101,6 +103,9 @@ impl lifecycle::Guest for Probe {
     }
 
     fn save() -> Result<Vec<u8>, String> {
+        if SAVES_TOO_MUCH.get() {
+            return Ok(vec![0; (4 << 20) + 1]);
+        }
         Ok(CALLS.get().to_le_bytes().to_vec())
     }
 

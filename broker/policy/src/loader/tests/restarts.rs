@@ -2,10 +2,31 @@
 //! go back to, and state whose operator wants it kept.
 
 use super::*;
-use crate::kv::Transaction;
+use crate::kv::{Kv, Transaction};
 
 fn to(desk: &Desk) -> String {
     desk.status("in").config["rules"][0]["to"].as_str().unwrap().to_owned()
+}
+
+/// State of the running generation of `in`, by shard.
+fn kv(desk: &Desk) -> Arc<[Arc<Kv>]> {
+    let record = desk.loader.records.get("in").unwrap();
+    Arc::clone(&record.active.as_ref().unwrap().good.kv)
+}
+
+/// A call of the policy writes into the second shard's state.
+fn put(desk: &Desk, key: &str, value: u8) {
+    let mut call = Transaction::default();
+    assert!(kv(desk)[1].put(&mut call, 0, key.to_owned(), vec![value], 0));
+    assert_eq!(kv(desk)[1].commit(&mut call, 0), 0);
+}
+
+fn get(desk: &Desk, key: &str) -> Option<Vec<u8>> {
+    kv(desk)[1].get(&Transaction::default(), 0, key)
+}
+
+fn keeping(text: &str) -> String {
+    format!("keep-kv = true\n{text}")
 }
 
 #[test]
@@ -50,6 +71,36 @@ fn what_was_rolled_back_stays_out_after_a_restart_until_a_file_changes() {
     desk.disk.write("/d/bindings/in.toml", TO_A);
     desk.pass();
     assert_eq!((desk.stand("in"), to(&desk)), ("active@5".into(), "a".into()));
+}
+
+#[test]
+fn what_was_rolled_back_first_stays_out_however_far_back_it_goes() {
+    for fails in [false, true] {
+        let mut desk = desk();
+        for (number, to) in (1..).zip(["a", "b", "c"]) {
+            let text = TO_A.replace("to='a'", &format!("to='{to}'"));
+            desk.disk.write("/d/bindings/in.toml", text);
+            desk.pass();
+            assert_eq!(desk.stand("in"), format!("active@{number}"));
+        }
+        match fails {
+            true => desk.trouble("in", 3),
+            false => desk.loader.rollback("in").unwrap(),
+        }
+        assert_eq!(to(&desk), "b");
+        desk.loader.rollback("in").unwrap();
+        assert_eq!((desk.stand("in"), to(&desk)), ("rolled-back@5".into(), "a".into()));
+        desk.clock.advance(31_000);
+        desk.pass();
+        assert_eq!((desk.stand("in"), to(&desk)), ("rolled-back@5".into(), "a".into()));
+        let mut desk = desk.restart();
+        desk.pass();
+        assert_eq!((desk.stand("in"), to(&desk)), ("rolled-back@5".into(), "a".into()));
+        let text = TO_A.replace("to='a'", "to='c'");
+        desk.disk.write("/d/bindings/in.toml", text);
+        desk.pass();
+        assert_eq!((desk.stand("in"), to(&desk)), ("active@6".into(), "c".into()));
+    }
 }
 
 #[test]
@@ -106,26 +157,92 @@ fn numbers_go_on_for_a_binding_that_was_away() {
 
 #[test]
 fn state_comes_back_where_the_operator_wants_it_kept() {
-    let kv = |desk: &Desk| {
-        let record = desk.loader.records.get("in").unwrap();
-        Arc::clone(&record.active.as_ref().unwrap().good.kv)
-    };
     for keeps in [true, false] {
         let mut desk = desk();
         let text = format!("keep-kv = {keeps}\n{TO_A}");
         desk.disk.write("/d/bindings/in.toml", text.as_str());
         desk.loader.pass(true);
-        let mut call = Transaction::default();
-        assert!(kv(&desk)[1].put(&mut call, 0, "seen".into(), vec![7], 0));
-        assert_eq!(kv(&desk)[1].commit(&mut call, 0), 0);
+        put(&desk, "seen", 7);
         assert_eq!(desk.loader.keeps_state(), keeps);
         desk.loader.save_state();
         let puts = desk.shelf.puts.load(Ordering::Relaxed);
         desk.loader.save_state();
         assert_eq!(desk.shelf.puts.load(Ordering::Relaxed), puts, "it has not changed");
         let desk = desk.restart();
-        let found = kv(&desk)[1].get(&Transaction::default(), 0, "seen");
-        assert_eq!(found, keeps.then(|| vec![7]));
+        assert_eq!(get(&desk, "seen"), keeps.then(|| vec![7]));
         assert_eq!(kv(&desk)[0].bytes(), 0);
     }
+}
+
+/// A generation whose state need not be kept, and one of the same policy whose must.
+fn desk_with_two_generations() -> Desk {
+    let mut desk = desk();
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    desk.disk.write("/d/bindings/in.toml", keeping(TO_A));
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@2");
+    put(&desk, "seen", 7);
+    desk.loader.save_state();
+    desk
+}
+
+#[test]
+fn state_comes_back_also_where_an_earlier_generation_kept_none() {
+    let mut desk = desk_with_two_generations();
+    for _ in 0..2 {
+        desk = desk.restart();
+        assert_eq!((desk.stand("in"), get(&desk, "seen")), ("active@2".into(), Some(vec![7])));
+        desk.loader.save_state();
+    }
+    desk.loader.rollback("in").unwrap();
+    assert_eq!(get(&desk, "seen"), Some(vec![7]), "one policy has one state");
+}
+
+#[test]
+fn state_waits_for_a_binding_that_is_away_at_the_start() {
+    let desk = desk_with_two_generations();
+    desk.disk.remove("/d/bindings/in.toml");
+    let mut desk = desk.restart();
+    assert_eq!(desk.stand("in"), "removed@0");
+    desk.disk.write("/d/bindings/in.toml", keeping(TO_A));
+    desk.pass();
+    assert_eq!((desk.stand("in"), get(&desk, "seen")), ("active@3".into(), Some(vec![7])));
+    desk.loader.save_state();
+    assert_eq!(get(&desk.restart(), "seen"), Some(vec![7]));
+}
+
+#[test]
+fn state_waits_for_a_binding_that_is_taken_away_and_put_back() {
+    for restarts in [false, true] {
+        let mut desk = desk_with_two_generations();
+        // Nothing has been kept of this one yet.
+        put(&desk, "seen", 8);
+        desk.disk.remove("/d/bindings/in.toml");
+        desk.pass();
+        assert_eq!(desk.stand("in"), "removed@0");
+        if restarts {
+            desk = desk.restart();
+        }
+        desk.disk.write("/d/bindings/in.toml", keeping(TO_A));
+        desk.pass();
+        assert_eq!((desk.stand("in"), get(&desk, "seen")), ("active@3".into(), Some(vec![8])));
+        desk.loader.save_state();
+        assert_eq!(get(&desk.restart(), "seen"), Some(vec![8]));
+    }
+}
+
+#[test]
+fn another_policys_state_is_kept_however_few_changes_it_had() {
+    let mut desk = desk_with_two_generations();
+    let other = keeping("policy='at-least-once'\nqueues=['mail-*']");
+    desk.disk.write("/d/bindings/in.toml", other);
+    desk.pass();
+    assert_eq!((desk.stand("in"), get(&desk, "seen")), ("active@3".into(), None));
+    put(&desk, "mail", 1);
+    desk.loader.save_state();
+    let kept = desk.shelf.values.lock().unwrap().get("kv/in/1").cloned().unwrap();
+    let found = Kv::default().import(&kept, desk.clock.now());
+    assert_eq!(found.as_deref(), Some("at-least-once"));
+    assert_eq!(get(&desk.restart(), "mail"), Some(vec![1]));
 }
