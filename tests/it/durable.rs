@@ -11,6 +11,7 @@ use weir_client::{
     CreateQueue, CreateStream, Delivery, Kind, Level, Message, Order, Read, Start,
 };
 use weir_core::store::{Catalogue, Stamp, Store};
+use weir_guests::Guests;
 use weir_journal::files::OsFiles;
 use weir_journal::{Journal, JournalConfig};
 use weir_message::BatchBuilder;
@@ -322,6 +323,41 @@ async fn logs_without_an_entry_are_taken_up_when_they_hold_dead_letters_and_else
         })
         .await;
     assert_eq!(broker.client().await.list(None).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failing_filter_has_held_is_kept_also_without_an_entry() {
+    let guests = tokio::task::spawn_blocking(Guests::get).await.unwrap();
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let toml = "policy = 'guard'\nrole = 'filter'\nsubjects = ['in']\non-failure = 'hold'\n";
+    broker.put_binding("guard", toml);
+    broker.put_plugin("guard", &guests.behaving("panic"));
+    broker.active_after(&client, "guard", 0).await;
+    publish(&client, "in", 0..3).await;
+    drop(client);
+    // As if there had been no space for the entry, or the process had ended before it.
+    let broker = broker
+        .restart_with(|config| {
+            let journal = opened(&config.data);
+            let mut catalogue = journal.catalogue();
+            let key = "queue/guard/held";
+            let entry = catalogue.get(key).expect("a stop lists what the broker has made");
+            catalogue.put(key, None, entry.revision).unwrap();
+            journal.close().unwrap();
+        })
+        .await;
+    let client = broker.client().await;
+    let info = client.queue_info("guard/held").await.unwrap();
+    assert_eq!((info.messages, info.level, info.subjects.len()), (3, Level::Disk, 0));
+    let mut held = client.consume("guard/held").await.unwrap();
+    assert_eq!(numbers(&take(&mut held, 3).await), (0..3).collect());
+    // Removed, it stays so.
+    client.delete_queue("guard/held").await.unwrap();
+    drop((held, client));
+    let broker = broker.restart().await;
+    let left = broker.client().await.list(None).await.unwrap();
+    assert_eq!(left.len(), 0, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod full_queue;
 mod hostile_bytes;
 mod hostile_policies;
 mod judged_runs;
+mod large_answers;
 mod limits;
 mod numbers;
 mod queues;

@@ -140,11 +140,14 @@ async fn what_a_gone_connection_did_not_read_is_given_up_in_time() {
     assert!(outbox.queued_bytes() > 0);
     // It says that it will send nothing more, and still does not read.
     stuck.finish().await.unwrap();
+    let is_known = || connections.get(ConnectionId(stuck.connection())).is_some();
+    until("it is forgotten", async || !is_known()).await;
+    assert_eq!(connections.len(), 2, "its socket is still open");
     until("its bytes and both its tasks are gone", async || {
         // A publisher remembers who listened until it looks again.
         publish(&client, 1).await;
         outbox.queued_bytes() == 0 && Arc::strong_count(&outbox) == 1
     })
     .await;
-    assert!(connections.get(ConnectionId(stuck.connection())).is_none());
+    until("its place is free", async || connections.len() == 1).await;
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ use weir_core::store::{Catalogue, StoreError};
 use weir_policy::archive::Archive;
 use weir_protocol::{ErrorCode, WireError};
 
+use crate::kept::Kept;
+use crate::limits::LIST_AGAIN_MS;
 use crate::room::Room;
 
 /// Told once when the store has failed: nothing may be acknowledged from then on.
@@ -135,8 +138,61 @@ impl Books {
         self.has_unlisted.notify_one();
     }
 
+    /// Gives such queues the `entry` that they are to have, until no more come. What there
+    /// is no space for is tried again.
+    pub async fn list_unlisted(&self, entry: impl Fn(&str) -> Option<Kept> + Send) {
+        let mut is_told = false;
+        while let Some(name) = self.next_unlisted().await {
+            let listed = {
+                let turn = self.turn().await;
+                // Removed again, or altered meanwhile and listed by that.
+                let Some(kept) = entry(&name) else { continue };
+                match turn.get(&kept.key()).await {
+                    Some(_) => Ok(()),
+                    None => turn.put(&kept.key(), Some(kept.encode())).await,
+                }
+            };
+            let Err(error) = listed else {
+                is_told = false;
+                continue;
+            };
+            let is_again = error.code == ErrorCode::NoSpace;
+            if !is_told {
+                warn!(queue = name, %error, is_again, "cannot list a queue that the broker made");
+            }
+            is_told = is_again;
+            if is_again {
+                self.list_again(name).await;
+            }
+        }
+    }
+
+    /// Puts a queue back that could not be listed, and waits a while, unless no more will
+    /// come: then the next start finds it.
+    async fn list_again(&self, name: String) {
+        {
+            let mut unlisted = self.unlisted();
+            if unlisted.is_ending {
+                return;
+            }
+            unlisted.names.insert(name);
+        }
+        let over = tokio::time::sleep(Duration::from_millis(LIST_AGAIN_MS));
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = self.has_unlisted.notified() => {
+                    if self.unlisted().is_ending {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits for the next such queue; `None` when there is none and none will come.
-    pub async fn next_unlisted(&self) -> Option<String> {
+    async fn next_unlisted(&self) -> Option<String> {
         loop {
             {
                 let mut unlisted = self.unlisted();
@@ -199,5 +255,109 @@ impl Turn<'_> {
             // The runtime is going down.
             Err(_) => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use weir_core::command::QueueConfig;
+    use weir_core::directory::Settings;
+    use weir_core::memory_store::MemoryCatalogue;
+    use weir_core::store::Entry;
+
+    use super::*;
+    use crate::config::{Config, Overrides};
+    use crate::system::SystemClock;
+
+    /// What a test knows of a catalogue that may have no space.
+    #[derive(Default)]
+    struct Told {
+        is_full: AtomicBool,
+        refused: Notify,
+        taken: Notify,
+    }
+
+    struct Tight {
+        inner: MemoryCatalogue,
+        told: Arc<Told>,
+    }
+
+    impl Catalogue for Tight {
+        fn get(&self, key: &str) -> Option<Entry> {
+            self.inner.get(key)
+        }
+
+        fn put(&mut self, key: &str, value: Option<Bytes>, at: u64) -> Result<u64, StoreError> {
+            if self.told.is_full.load(Ordering::Relaxed) {
+                self.told.refused.notify_one();
+                return Err(StoreError::NoSpace);
+            }
+            let put = self.inner.put(key, value, at);
+            self.told.taken.notify_one();
+            put
+        }
+
+        fn list(&self, prefix: &str) -> Vec<(String, Entry)> {
+            self.inner.list(prefix)
+        }
+
+        fn changes(&self, revision: u64) -> Vec<(String, Option<Entry>)> {
+            self.inner.changes(revision)
+        }
+
+        fn put_blob(&mut self, digest: &str, bytes: Bytes) -> Result<(), StoreError> {
+            self.inner.put_blob(digest, bytes)
+        }
+
+        fn blob(&self, digest: &str) -> Option<Bytes> {
+            self.inner.blob(digest)
+        }
+    }
+
+    fn books() -> (Arc<Books>, Arc<Told>) {
+        let told = Arc::new(Told::default());
+        told.is_full.store(true, Ordering::Relaxed);
+        let catalogue = Tight { inner: MemoryCatalogue::default(), told: told.clone() };
+        let config = Config::load(None, Overrides::default()).unwrap();
+        let room = Arc::new(Room::new(&config, false, Arc::new(SystemClock::default())));
+        let books = Books::new(Box::new(catalogue), Arc::new(|_| {}), room);
+        (Arc::new(books), told)
+    }
+
+    fn entry(name: &str) -> Option<Kept> {
+        Some(Kept::destination(name, &[], &Settings::Queue(QueueConfig::default())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_for_which_there_was_no_space_is_listed_when_there_is() {
+        let (books, told) = books();
+        books.note_unlisted("guard/held");
+        let lister = books.clone();
+        let listing = tokio::spawn(async move { lister.list_unlisted(entry).await });
+        told.refused.notified().await;
+        told.refused.notified().await;
+        // Others come meanwhile.
+        books.note_unlisted("orders/dead");
+        told.is_full.store(false, Ordering::Relaxed);
+        told.taken.notified().await;
+        books.end_unlisted();
+        listing.await.unwrap();
+        let keys = books.turn().await.keys("queue/").await;
+        assert_eq!(keys, ["queue/guard/held", "queue/orders/dead"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_does_not_wait_for_space() {
+        let (books, told) = books();
+        books.note_unlisted("guard/held");
+        let lister = books.clone();
+        let listing = tokio::spawn(async move { lister.list_unlisted(entry).await });
+        told.refused.notified().await;
+        books.end_unlisted();
+        listing.await.unwrap();
+        assert_eq!(books.turn().await.keys("queue/").await.len(), 0);
     }
 }

@@ -284,19 +284,13 @@ impl Broker {
     }
 
     /// Gives queues that the broker made by itself their entry in the catalogue, until no
-    /// more come. (A start makes a queue of dead letters that has none.)
+    /// more come. (A start makes those anew that have none.)
     pub async fn list_unlisted(&self) {
-        while let Some(name) = self.books.next_unlisted().await {
-            let turn = self.books.turn().await;
-            let found = self.directory().find(&name).cloned();
-            // Removed again, or altered meanwhile and listed by that.
-            let Some(found) = found else { continue };
-            let kept = Kept::destination(&found.name, &found.subjects, &found.settings);
-            if turn.get(&kept.key()).await.is_none()
-                && let Err(error) = turn.put(&kept.key(), Some(kept.encode())).await
-            {
-                warn!(queue = name, %error, "cannot list a dead-letter queue");
-            }
-        }
+        let entry = |name: &str| {
+            let directory = self.directory();
+            let found = directory.find(name)?;
+            Some(Kept::destination(&found.name, &found.subjects, &found.settings))
+        };
+        self.books.list_unlisted(entry).await;
     }
 }

@@ -18,7 +18,7 @@ use weir_protocol::{
 use crate::books::Turn;
 use crate::broker::Broker;
 use crate::control::{Answer, Answered, find, gone};
-use crate::kept::Kept;
+use crate::kept::{Kept, is_made_by_broker};
 use crate::shards::{Place, Stopping};
 use crate::wire;
 
@@ -381,14 +381,19 @@ pub(crate) async fn delete(broker: &Broker, body: &Target) -> Result<Answered, S
         Ok((_, shard)) => shard,
     };
     let place = broker.shards.reserve(shard).await?;
-    // A start makes a queue of dead letters that it finds without an entry. So the
-    // entry of one goes last: its removal is safe only when all before it is.
-    let is_dead = body.kind == Kind::Queue && body.name.ends_with("/dead");
-    if is_dead {
+    // A start makes anew a queue that the broker may have made and that it finds without
+    // an entry. So the entry of one goes last: its removal is safe only when all before it is.
+    let is_own = body.kind == Kind::Queue && is_made_by_broker(&body.name);
+    if is_own {
         let found = broker.directory().find(&body.name).cloned();
         if let Some(found) = found
-            && let Err(error) = make_sure(&turn, &found).await
+            && let Err(mut error) = make_sure(&turn, &found).await
         {
+            if error.code == ErrorCode::NoSpace {
+                let name = &body.name;
+                error.hint =
+                    format!("purge it first, which makes room: weir queue purge {name}").into();
+            }
             return Ok(Err(error));
         }
     } else if let Err(error) = forget(&turn, body).await {
@@ -397,7 +402,7 @@ pub(crate) async fn delete(broker: &Broker, body: &Target) -> Result<Answered, S
     if let Err(error) = leave(broker, body, place).await? {
         return Ok(Err(error));
     }
-    if is_dead && let Err(error) = forget(&turn, body).await {
+    if is_own && let Err(error) = forget(&turn, body).await {
         return Ok(Err(error));
     }
     Ok(Ok(Answer::Empty))

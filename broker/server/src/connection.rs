@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::broker::Broker;
-use crate::limits::{DRAIN_MS_MAX, READ_BYTES_MAX, READ_BYTES_MIN};
+use crate::limits::{ANSWERS_MS_MAX, DRAIN_MS_MAX, READ_BYTES_MAX, READ_BYTES_MIN};
 use crate::outbox::{Outbox, Pieces};
 use crate::session::{Ended, Session};
 use crate::step_aside::step_aside;
@@ -62,6 +62,7 @@ pub async fn read_loop(
     let mut session = Session::new(broker, outbox.clone());
     let mut buffer = BytesMut::new();
     let mut room = Room::default();
+    let mut is_at_end = false;
     let hello_until = tokio::time::Instant::now()
         + Duration::from_millis(weir_protocol::limits::HELLO_DEADLINE_MS);
     let why = loop {
@@ -79,7 +80,10 @@ pub async fn read_loop(
             }
         };
         let has_more = match read {
-            Ok(0) => break "the client closed the connection",
+            Ok(0) => {
+                is_at_end = true;
+                break "the client closed the connection";
+            }
             Ok(bytes) => room.learn(bytes),
             Err(error) => {
                 debug!(connection = outbox.connection.0, %error, "cannot read");
@@ -98,17 +102,20 @@ pub async fn read_loop(
             step_aside().await;
         }
     };
+    let drain = Duration::from_millis(DRAIN_MS_MAX);
+    let answers = Duration::from_millis(ANSWERS_MS_MAX);
     if stop.is_cancelled() {
         // What was taken is answered before the client is told to go.
-        let drain = Duration::from_millis(DRAIN_MS_MAX);
-        let _ = tokio::time::timeout(drain, outbox.wait_settled()).await;
+        let _ = tokio::time::timeout(answers, outbox.wait_settled()).await;
         session.say_goodbye();
+    } else if is_at_end {
+        // It may have said no more than that nothing follows, and still listen.
+        let _ = tokio::time::timeout(answers, outbox.wait_answered()).await;
     }
     debug!(connection = outbox.connection.0, why, "connection ends");
     session.close().await;
     outbox.close();
     // A client that does not read must not keep its bytes and its task for ever.
-    let drain = Duration::from_millis(DRAIN_MS_MAX);
     let _ = tokio::time::timeout(drain, outbox.wait_written()).await;
     outbox.abandon();
 }

@@ -159,18 +159,7 @@ async fn info(
 }
 
 fn list(broker: &Broker, body: &weir_protocol::List) -> ListAnswer {
-    let items_max =
-        body.items_max.unwrap_or(limits::LIST_ITEMS_MAX).clamp(1, limits::LIST_ITEMS_MAX);
-    let mut items = crate::info::list_items(&broker.directory());
-    items.retain(|(key, item)| {
-        body.kind.is_none_or(|kind| kind == item.kind)
-            && body.after.as_ref().is_none_or(|after| key > after)
-    });
-    items.sort_by(|a, b| a.0.cmp(&b.0));
-    let more = items.len() > items_max as usize;
-    items.truncate(items_max as usize);
-    let next = if more { items.last().map(|(key, _)| key.clone()) } else { None };
-    ListAnswer { items: items.into_iter().map(|(_, item)| item).collect(), next }
+    crate::info::list(&broker.directory(), body)
 }
 
 fn policy_status(broker: &Broker, binding: Option<&str>) -> Answered {

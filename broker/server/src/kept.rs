@@ -75,6 +75,16 @@ pub struct KeptGroup {
     options: String,
 }
 
+/// What ends the name of a queue for messages that a filter which failed could not judge.
+pub const HELD: &str = "/held";
+
+/// Whether the broker makes queues of this name by itself: for dead letters, and for what a
+/// filter diverts. Their entries come after them, so that their logs are as good as those.
+#[must_use]
+pub fn is_made_by_broker(name: &str) -> bool {
+    name.ends_with("/dead") || name.ends_with(HELD)
+}
+
 /// A queue or stream as the directory wants it.
 #[derive(Clone, Debug)]
 pub struct Restored {

@@ -30,6 +30,7 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod shards;
+mod socket;
 mod step_aside;
 pub mod storage;
 pub mod system;

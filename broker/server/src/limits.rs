@@ -39,8 +39,11 @@ pub const LISTENER_PROGRESS_BYTES_MIN: u64 = 256 << 10;
 pub const SKIPPED_MESSAGES_MAX: u64 = 1_000_000;
 /// Batches of commands waiting for one shard.
 pub const INBOX_BATCHES_MAX: usize = 1_024;
-/// Bytes of messages waiting for one shard.
+/// Bytes of messages, settlements and labels waiting for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one batch without messages that are not counted there: [`INBOX_BATCHES_MAX`]
+/// bounds them too, and acks need not stand in line behind publishers.
+pub const INBOX_BYTES_FREE: usize = 16 << 10;
 /// Batches a shard takes in one turn.
 pub const TURN_BATCHES_MAX: usize = 64;
 /// Time between two looks of a shard at a store with too much on its way, ms.
@@ -51,6 +54,9 @@ pub const NEWS_LOOK_MS: u64 = 1_000;
 pub const ROOM_LOOK_MS: u64 = 200;
 /// Time after which a want of space that lasts is told again, ms.
 pub const NO_SPACE_TOLD_MS: u64 = 60_000;
+/// Time after which a queue that the broker made is listed again, where there was no
+/// space for its entry, ms.
+pub const LIST_AGAIN_MS: u64 = 1_000;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Subjects whose route every session may remember.
@@ -73,10 +79,39 @@ pub const READS_IN_FLIGHT_MAX: usize = 8;
 pub const STORE_DESCRIPTORS: usize = 600;
 /// Connections the broker serves at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
+/// Time after which a connection on which nothing comes is asked whether anybody is there,
+/// ms: a host that lost its power says no goodbye.
+pub const KEEPALIVE_IDLE_MS: u64 = 30_000;
+/// Time between two such questions, ms.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 10_000;
+/// Such questions without an answer, one behind the other, that end the connection.
+pub const KEEPALIVE_PROBES: u32 = 3;
 /// Longest that a stopping broker waits for shards and outboxes, ms.
 pub const DRAIN_MS_MAX: u64 = 5_000;
+/// Longest that a connection which ends waits for the answers that it is owed, ms: there must
+/// be time left to say so.
+pub const ANSWERS_MS_MAX: u64 = DRAIN_MS_MAX / 2;
+/// Bytes of the items of one list answer; one item may be longer. Each value takes a byte at
+/// least, so that this bounds their number too.
+pub const LIST_BYTES_MAX: usize = 256 << 10;
+/// Bytes that the groups of a stream's info may take with their options, cursors and
+/// consumers; those of groups beyond it are left out.
+pub const STREAM_INFO_BYTES_MAX: usize = 512 << 10;
+/// Consumers listed of one group; the total is told beside them.
+pub const CONSUMERS_LISTED_MAX: usize = 100;
 /// Shards at most.
 pub const SHARDS_MAX: u32 = 256;
 /// Bytes of records kept in memory where the configuration says nothing; beyond
 /// them publishers are refused with `no_space`.
 pub const MEMORY_BYTES: u64 = 4 << 30;
+
+// Bounds that two crates have, which know nothing of each other.
+const _: () = {
+    use weir_core::limits as core;
+    use weir_protocol::limits as wire;
+    const HEAD_BYTES: usize = 64;
+    assert!(core::RECORDS_BYTES_MAX + HEAD_BYTES <= wire::ANSWER_BYTES_MAX as usize);
+    assert!(core::RECORDS_RUNS_MAX == wire::RUNS_MAX);
+    assert!(core::RUN_HEAD_BYTES == weir_protocol::RUN_HEADER_BYTES_MAX);
+    assert!(core::PATTERNS_PER_DESTINATION_MAX <= wire::SUBJECTS_MAX);
+};

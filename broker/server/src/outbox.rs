@@ -65,6 +65,9 @@ struct State {
     receipts: Slab<Receipt>,
     /// Requests that a shard will answer, and what the answer needs.
     pending: Vec<(RequestId, Pending)>,
+    /// Requests that a shard is still to answer, pulls left out: those may wait for long. An
+    /// answer may be here before its request is counted; below 0 meanwhile.
+    owed: i64,
     /// Shards that hand over nothing until half the soft bound is free.
     paused: Vec<Arc<Resumed>>,
     /// Numbers that have become free, for the session to learn.
@@ -156,10 +159,14 @@ impl Pen<'_> {
         self.state.pending.push((request, pending));
     }
 
-    /// What the answer to a request needs, when it needs anything.
+    /// A shard has answered: what its answer needs, when it needs anything.
     pub fn expected(&mut self, request: RequestId) -> Option<Pending> {
-        let at = self.state.pending.iter().position(|(id, _)| *id == request)?;
-        Some(self.state.pending.swap_remove(at).1)
+        let at = self.state.pending.iter().position(|(id, _)| *id == request);
+        let pending = at.map(|at| self.state.pending.swap_remove(at).1);
+        if !matches!(pending, Some(Pending::Pull)) {
+            self.state.owed -= 1;
+        }
+        pending
     }
 
     /// Lets the session know that a number may be free again.
@@ -182,6 +189,12 @@ impl Pen<'_> {
     #[must_use]
     pub fn open_receipts(&self) -> usize {
         self.state.receipts.len()
+    }
+}
+
+impl State {
+    fn is_answered(&self) -> bool {
+        self.receipts.is_empty() && self.owed <= 0
     }
 }
 
@@ -336,9 +349,19 @@ impl Outbox {
         }
     }
 
-    /// Waits until every publish request is answered and every byte written.
+    /// Counts a request that a shard will answer, or has answered already; no pull.
+    pub fn owe(&self) {
+        self.lock().owed += 1;
+    }
+
+    /// Waits until every request but pulls is answered.
+    pub async fn wait_answered(&self) {
+        self.wait_until(State::is_answered).await;
+    }
+
+    /// As [`Outbox::wait_answered`], and until every byte is written.
     pub async fn wait_settled(&self) {
-        self.wait_until(|state| state.receipts.is_empty() && state.queued_bytes == 0).await;
+        self.wait_until(|state| state.is_answered() && state.queued_bytes == 0).await;
     }
 
     /// Waits until less than the soft bound is queued, or the outbox is closed.
@@ -419,14 +442,15 @@ impl Outbox {
         self.drained.notify_waiters();
     }
 
-    /// Drops what is queued: the socket is gone.
+    /// Drops all it holds: the socket is gone, and publishers may know this outbox for long.
     pub fn abandon(&self) {
         let mut state = self.lock();
-        state.closed = true;
-        state.queue.clear();
-        state.queued_bytes = 0;
-        state.receipts.clear();
+        // No listener's number is used again, whoever still has one.
+        let listeners_made = state.listeners_made;
+        let empty = State { closed: true, listeners_made, ..State::default() };
+        let held = std::mem::replace(&mut *state, empty);
         drop(state);
+        drop(held);
         self.given_up.notify_one();
         self.filled.notify_one();
         self.drained.notify_waiters();
@@ -454,4 +478,69 @@ fn skip(state: &mut State, listener: ListenerId, count: u64) -> u64 {
     }
     state.skipped.push((listener, count));
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::receipt::Request;
+
+    fn receipt() -> Receipt {
+        Receipt { requests: vec![Request::new(RequestId(1), 0, 1)], outstanding: 1 }
+    }
+
+    #[test]
+    fn everything_but_pulls_is_waited_for() {
+        let outbox = Outbox::new(ConnectionId(1));
+        let is_answered = || outbox.wait_answered().now_or_never().is_some();
+        let answer = |id| {
+            let mut pending = None;
+            outbox.push(|pen| pending = pen.expected(RequestId(id)));
+            pending
+        };
+        outbox.push(|pen| pen.expect(RequestId(1), Pending::Pull));
+        assert!(is_answered());
+        outbox.owe();
+        assert!(!is_answered());
+        assert!(matches!(answer(1), Some(Pending::Pull)));
+        assert!(!is_answered(), "a pull's answer stands for no other");
+        assert!(answer(2).is_none());
+        assert!(is_answered());
+        outbox.push(|pen| pen.expect(RequestId(3), Pending::Read));
+        outbox.owe();
+        assert!(!is_answered());
+        assert!(matches!(answer(3), Some(Pending::Read)));
+        assert!(is_answered());
+        // The shard was quicker than who counts.
+        assert!(answer(4).is_none());
+        outbox.owe();
+        assert!(is_answered());
+        outbox.push(|pen| {
+            pen.open_receipt(receipt());
+        });
+        assert!(!is_answered());
+        outbox.close();
+        assert!(is_answered(), "nobody would hear the answer");
+    }
+
+    #[test]
+    fn an_abandoned_outbox_holds_nothing() {
+        let outbox = Outbox::new(ConnectionId(1));
+        let listener = outbox.open_channel(SubscriptionId(1));
+        outbox.push(|pen| {
+            pen.buffer().resize(OUTBOX_BYTES_SOFT, 0);
+            pen.open_receipt(receipt());
+            pen.expect(RequestId(2), Pending::Read);
+        });
+        outbox.abandon();
+        let state = outbox.lock();
+        assert!(state.closed);
+        assert_eq!((state.queued_bytes, state.queue.copied.capacity()), (0, 0));
+        assert_eq!((state.receipts.capacity(), state.pending.capacity()), (0, 0));
+        assert_eq!(state.channels.capacity(), 0);
+        drop(state);
+        assert_ne!(outbox.open_channel(SubscriptionId(1)), listener);
+    }
 }

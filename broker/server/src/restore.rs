@@ -1,11 +1,11 @@
 //! What a start makes anew: queues, streams and groups as the catalogue has them, in
 //! the directory and in the shards, before anybody can connect.
 //!
-//! A dead-letter queue that a shard made just before the process ended may have no
-//! entry yet: its log says that it is there, so it gets one. Other logs without an
-//! entry are left from what was being removed. They go too, unless something was
-//! lost or could not be made anew: then nobody can say whose they are, and they stay
-//! for good.
+//! A queue that the broker made by itself, for dead letters or for what a filter could
+//! not judge, may have no entry yet: the process ended just then, or there was no space
+//! for it. Its log says that it is there, so it gets one. Other logs without an entry are
+//! left from what was being removed. They go too, unless something was lost or could not
+//! be made anew: then nobody can say whose they are, and they stay for good.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use weir_core::name::Name;
 use weir_core::store::StoreError;
 use weir_journal::OpenError;
 
-use crate::kept::{Kept, KeptGroup, Restored};
+use crate::kept::{HELD, Kept, KeptGroup, Restored, is_made_by_broker};
 use crate::storage::Storage;
 
 /// What a start goes on with.
@@ -154,7 +154,7 @@ impl Restoring {
         unknown.retain(|log| !self.logs.contains(log));
         // `orders/dead` before what could be taken for its own.
         for log in unknown {
-            match dead_letter_queue(&log) {
+            match own_queue(&log) {
                 Some(name) => self.adopt(storage, &name)?,
                 None if self.is_whole && is_sound && !is_left(storage, &log) => {
                     remove(storage, &log)?;
@@ -165,14 +165,16 @@ impl Restoring {
         Ok(())
     }
 
-    /// Lists a dead-letter queue that has a log and no entry.
+    /// Lists a queue that the broker made, and that has a log and no entry, as it made it.
     fn adopt(&mut self, storage: &mut Storage, name: &Name) -> Result<(), OpenError> {
         let text = name.as_str();
         let mut serves = text.rmatch_indices('/').map(|(at, _)| &text[..at]);
         let serves = serves.find_map(|source| self.directory.find(source));
+        // What is held belongs to a binding, whatever else has that name.
+        let serves = serves.filter(|_| !text.ends_with(HELD));
         let level = serves.map_or(storage.level_max(), |found| found.settings.level());
         let settings = Settings::Queue(QueueConfig { level, ..QueueConfig::default() });
-        info!(queue = text, "found without an entry: it holds dead letters");
+        info!(queue = text, "found without an entry: it was made for dead or held messages");
         let kept = Kept::destination(text, &[], &settings);
         match storage.catalogue.put(&kept.key(), Some(kept.encode()), 0) {
             Ok(_) => {}
@@ -185,9 +187,9 @@ impl Restoring {
     }
 }
 
-/// The queue whose log this is, if that is one for dead letters.
-fn dead_letter_queue(log: &str) -> Option<Name> {
-    let name = log.strip_prefix("queue/").filter(|name| name.ends_with("/dead"))?;
+/// The queue whose log this is, if that is one that the broker makes by itself.
+fn own_queue(log: &str) -> Option<Name> {
+    let name = log.strip_prefix("queue/").filter(|name| is_made_by_broker(name))?;
     Name::parse(name).ok()
 }
 
@@ -218,4 +220,74 @@ fn remove(storage: &mut Storage, log: &str) -> Result<(), OpenError> {
     let opened = store.open(log).map_err(failed)?;
     store.remove(opened).map_err(failed)?;
     store.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use weir_core::command::Level;
+    use weir_core::store::Stamp;
+    use weir_journal::sim::SimFiles;
+    use weir_journal::{Journal, JournalConfig};
+    use weir_message::BatchBuilder;
+
+    use super::*;
+    use crate::storage::ShardStore;
+    use crate::system::SystemClock;
+
+    fn opened(files: &SimFiles) -> Storage {
+        let config = JournalConfig {
+            journal_file_bytes: 1 << 20,
+            free_bytes_min: 0,
+            free_percent_min: 0,
+            ..JournalConfig::new(7)
+        };
+        let (files, clock) = (Arc::new(files.clone()), Arc::new(SystemClock::default()));
+        let journal = Journal::open(files, clock, config, 1).unwrap();
+        let store = Box::new(journal.store(Box::new(|| {})));
+        Storage {
+            stores: vec![ShardStore { store, bell: Arc::default() }],
+            catalogue: Box::new(journal.catalogue()),
+            journal: Some(journal),
+        }
+    }
+
+    #[test]
+    fn what_the_broker_made_is_there_again_without_an_entry_and_nothing_else_is() {
+        let files = SimFiles::new(1);
+        let mut storage = opened(&files);
+        // Made by a client, less safe than what the broker makes.
+        for name in ["orders", "guard"] {
+            let config = QueueConfig { level: Level::Os, ..QueueConfig::default() };
+            let kept = Kept::destination(name, &[], &Settings::Queue(config));
+            storage.catalogue.put(&kept.key(), Some(kept.encode()), 0).unwrap();
+        }
+        for log in ["queue/guard/held", "queue/orders/dead", "queue/guard/gone"] {
+            let store = &mut storage.stores[0].store;
+            let opened = store.open(log).unwrap();
+            let mut batch = BatchBuilder::default();
+            batch.push(b"acknowledged");
+            let stamp = Stamp { time_ms: 1, due_ms: 0 };
+            store.append(opened, 0, stamp, batch.take(), Level::Disk).unwrap();
+            store.commit().unwrap();
+        }
+        storage.close().unwrap();
+        let mut storage = opened(&files);
+        let Beginning { directory, commands } = restore(&mut storage).unwrap();
+        let settings = |name: &str| directory.find(name).map(|found| found.settings.clone());
+        let made = |level| Some(Settings::Queue(QueueConfig { level, ..QueueConfig::default() }));
+        assert_eq!(settings("guard/held"), made(Level::Disk), "as it is made for a binding");
+        assert_eq!(settings("orders/dead"), made(Level::Os), "as safe as what it serves");
+        assert_eq!(settings("guard/gone"), None);
+        assert_eq!(commands[0].len(), 4);
+        for (key, is_there) in
+            [("queue/guard/held", true), ("queue/orders/dead", true), ("queue/guard/gone", false)]
+        {
+            assert_eq!(storage.catalogue.get(key).is_some(), is_there, "{key}");
+            assert_eq!(storage.stores[0].store.has(key), is_there, "{key}");
+        }
+        storage.close().unwrap();
+    }
 }

@@ -29,7 +29,7 @@ use crate::books::{Books, OnFault};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
-use crate::connections::Connections;
+use crate::connections::{Connections, Slot};
 use crate::descriptors;
 use crate::limits::{
     DRAIN_MS_MAX, NEWS_LOOK_MS, NO_SPACE_TOLD_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX,
@@ -38,6 +38,7 @@ use crate::restore::{Beginning, restore};
 use crate::room::Room;
 use crate::shard::{Notice, ShardTask};
 use crate::shards::Shards;
+use crate::socket;
 use crate::storage::{SharedJournal, Storage};
 use crate::system::{SystemClock, SystemDisk, SystemRandom};
 use crate::wire;
@@ -226,7 +227,6 @@ impl Server {
             warn!(after_ms = DRAIN_MS_MAX, "some connections did not take their last answers");
             self.accepting.shutdown().await;
         }
-        self.broker.policies.shutdown();
         self.broker.shards.close();
         let joined = async {
             while let Some(ended) = self.shards.join_next().await {
@@ -244,6 +244,18 @@ impl Server {
                 after_ms = DRAIN_MS_MAX,
                 "a shard or the entries of new queues did not finish in time"
             );
+        }
+        // One that is late must not use the store when that is closed. Policies come last: what
+        // shards still had was theirs to decide, and their loader may have waited for an inbox,
+        // of which none is open any more.
+        self.shards.shutdown().await;
+        let policies = self.broker.policies.clone();
+        let stopped = tokio::task::spawn_blocking(move || policies.shutdown());
+        match tokio::time::timeout(drain, stopped).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => error!(%failure, "the policies could not be stopped"),
+            // It waits for the disk, perhaps, to which closing the store puts an end.
+            Err(_) => warn!(after_ms = DRAIN_MS_MAX, "the policies' loader did not end in time"),
         }
         self.listing.shutdown().await;
         self.keeping.shutdown().await;
@@ -380,20 +392,24 @@ fn spawn_connection(
     connections_max: usize,
     stop_reading: &CancellationToken,
 ) {
-    let Some(outbox) = broker.connections.open(connections_max) else {
+    let Some((outbox, slot)) = broker.connections.open(connections_max) else {
         warn!(%peer, connections_max, "refused: too many connections");
         turn_away(socket, connections_max);
         return;
     };
-    // Batches are formed by draining, not by the kernel's waiting for more.
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%peer, %error, "cannot switch off delayed sending");
-    }
+    socket::prepare(&socket, peer);
+    let slot = Arc::new(slot);
     let span = info_span!("connection", id = outbox.connection.0, %peer);
     let (read, write) = socket.into_split();
     let reading = connection::read_loop(read, broker.clone(), outbox.clone(), stop_reading.clone());
-    connections.spawn(reading.instrument(span.clone()));
-    connections.spawn(connection::write_loop(write, outbox).instrument(span));
+    connections.spawn(within(slot.clone(), reading).instrument(span.clone()));
+    connections.spawn(within(slot, connection::write_loop(write, outbox)).instrument(span));
+}
+
+/// Keeps a connection's slot until a task with a half of its socket has ended.
+async fn within(slot: Arc<Slot>, task: impl Future<Output = ()>) {
+    task.await;
+    drop(slot);
 }
 
 /// Tells a client that there is no room for it. What does not fit into the empty

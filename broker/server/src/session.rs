@@ -161,7 +161,11 @@ impl Session {
         }
         match decode_request(&chunk.slice(start..end)) {
             Ok((id, request)) => self.request(id.0, request).await,
-            Err(error) => self.refuse_frame(&error),
+            Err(error) => {
+                self.refuse_frame(&error)?;
+                // A hello that failed ends the connection, whoever waits for that.
+                if self.open { Ok(()) } else { Err(Ended("no hello that can be read")) }
+            }
         }
     }
 
@@ -229,15 +233,8 @@ impl Session {
         }
         let answered = match request {
             Request::Subscribe(body) => self.subscribe(&body),
-            Request::Consume(body) => match self.consume(id, body) {
-                Ok(()) => return Ok(()),
-                Err(error) => Err(error),
-            },
-            Request::Unsubscribe(body) => match self.unsubscribe(id, body.sub.0) {
-                Ok(None) => return Ok(()),
-                Ok(Some(answer)) => Ok(answer),
-                Err(error) => Err(error),
-            },
+            Request::Consume(body) => self.consume(id, body),
+            Request::Unsubscribe(body) => self.unsubscribe(id, body.sub.0),
             Request::Settle(body) => return self.settle(id, &body),
             Request::Credit(body) => {
                 let command = |connection, subscription| Command::Credit {
@@ -283,7 +280,7 @@ impl Session {
             }
         };
         match answered {
-            Ok(Answer::Later) => {}
+            Ok(Answer::Later) => self.outbox.owe(),
             Ok(answer) => self.answer(|out| answer.encode(out, id)),
             Err(error) => self.error(id, &error),
         }
@@ -357,7 +354,7 @@ impl Session {
         Ok(Answer::Empty)
     }
 
-    fn consume(&mut self, id: u32, body: Consume) -> Result<(), WireError> {
+    fn consume(&mut self, id: u32, body: Consume) -> Result<Answer, WireError> {
         let subscription = SubscriptionId(body.sub.0);
         self.free_number(subscription)?;
         let (source, shard) = match (&body.queue, &body.stream, body.group) {
@@ -395,17 +392,17 @@ impl Session {
                 labels,
             },
         );
-        Ok(())
+        Ok(Answer::Later)
     }
 
-    fn unsubscribe(&mut self, id: u32, number: u32) -> Result<Option<Answer>, WireError> {
+    fn unsubscribe(&mut self, id: u32, number: u32) -> Result<Answer, WireError> {
         let subscription = SubscriptionId(number);
         match self.subscriptions.get(&subscription).copied() {
             None | Some(Subscribed::Leaving) => Err(no_subscription(number)),
             Some(Subscribed::Channel { listener }) => {
                 self.subscriptions.remove(&subscription);
                 self.broker.unsubscribe(&self.outbox, listener);
-                Ok(Some(Answer::Empty))
+                Ok(Answer::Empty)
             }
             Some(Subscribed::Consumer { shard }) => {
                 self.subscriptions.insert(subscription, Subscribed::Leaving);
@@ -413,7 +410,7 @@ impl Session {
                 let connection = self.outbox.connection;
                 let request = RequestId(id);
                 self.command(shard, Command::Detach { connection, subscription, request });
-                Ok(None)
+                Ok(Answer::Later)
             }
         }
     }
@@ -437,8 +434,10 @@ impl Session {
             request,
             settlements,
         });
-        if let (Err(error), true) = (sent, id != 0) {
-            self.error(id, &error);
+        match sent {
+            _ if id == 0 => {}
+            Ok(()) => self.outbox.owe(),
+            Err(error) => self.error(id, &error),
         }
         Ok(())
     }

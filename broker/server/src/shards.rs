@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_core::command::{Command, DestinationId};
 
-use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_MAX};
+use crate::limits::{INBOX_BATCHES_MAX, INBOX_BYTES_FREE, INBOX_BYTES_MAX};
 use crate::pressed::{PressedQueue, PressedQueues};
 
 /// Commands of one sender, and the room they take up in the inbox.
@@ -43,10 +43,29 @@ pub struct Admitted {
 /// What commands hold beside themselves.
 #[derive(Debug, Default)]
 pub struct Load {
-    /// Bytes of messages.
+    /// Bytes of messages, or of commands without any.
     pub bytes: usize,
     /// Of the messages, those that pressed queues have a place for.
     pub admitted: Vec<Admitted>,
+}
+
+impl Load {
+    /// Of commands without messages. A few bytes on the wire may settle much, so it is what
+    /// they take up here that counts, unless that is little.
+    fn of(commands: &[Command]) -> Self {
+        let bytes = size_of_val(commands) + commands.iter().map(beside).sum::<usize>();
+        let bytes = if bytes > INBOX_BYTES_FREE { bytes } else { 0 };
+        Self { bytes, admitted: Vec::new() }
+    }
+}
+
+/// Bytes that a command of a session holds beside itself, messages left out.
+fn beside(command: &Command) -> usize {
+    match command {
+        Command::Settle { settlements, .. } => size_of_val(settlements.as_slice()),
+        Command::Attach { name, labels, .. } => name.len() + labels.len(),
+        _ => 0,
+    }
 }
 
 /// The receiving end of one shard.
@@ -139,7 +158,8 @@ impl Shards {
     /// # Errors
     /// [`Stopping`]; the commands are dropped, nothing of them was acknowledged.
     pub async fn send(&self, shard: u32, commands: Vec<Command>) -> Result<(), Stopping> {
-        self.send_load(shard, commands, Load::default()).await
+        let load = Load::of(&commands);
+        self.send_load(shard, commands, load).await
     }
 
     /// As [`Shards::send`], with messages.
@@ -153,6 +173,7 @@ impl Shards {
         load: Load,
     ) -> Result<(), Stopping> {
         let shard = &self.shards[shard as usize];
+        // What is more than the bound goes alone.
         let bytes = load.bytes.min(INBOX_BYTES_MAX) as u32;
         let room = if bytes == 0 {
             None
@@ -185,5 +206,59 @@ impl Shards {
     /// [`Stopping`].
     pub async fn reserve(&self, shard: u32) -> Result<Place<'_>, Stopping> {
         self.shards[shard as usize].inbox.reserve().await.map(Place).map_err(|_| Stopping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use weir_core::command::{ConnectionId, Settlement, SubscriptionId, Verb};
+
+    use super::*;
+
+    fn settle(ranges: usize) -> Vec<Command> {
+        let settlements = (0..ranges as u64)
+            .map(|range| Settlement { first: 2 * range, last: 2 * range, verb: Verb::Ack })
+            .collect();
+        vec![Command::Settle {
+            connection: ConnectionId(1),
+            subscription: SubscriptionId(1),
+            request: None,
+            settlements,
+        }]
+    }
+
+    #[tokio::test]
+    async fn what_settlements_take_up_is_counted_and_given_back() {
+        let (shards, mut inboxes) = Shards::new(1);
+        let free = || shards.shards[0].room.available_permits();
+        shards.send(0, settle(1)).await.unwrap();
+        assert_eq!(free(), INBOX_BYTES_MAX, "a few acks wait for no room");
+        drop(inboxes[0].try_recv().unwrap());
+        const RANGES: usize = 10_000;
+        shards.send(0, settle(RANGES)).await.unwrap();
+        assert!(INBOX_BYTES_MAX - free() >= RANGES * size_of::<Settlement>());
+        drop(inboxes[0].try_recv().unwrap());
+        assert_eq!(free(), INBOX_BYTES_MAX);
+        // More than there is room for in all goes when there is nothing else.
+        shards.send(0, settle(INBOX_BYTES_MAX / size_of::<Settlement>() + 1)).await.unwrap();
+        assert_eq!(free(), 0);
+        drop(inboxes[0].try_recv().unwrap());
+        assert_eq!(free(), INBOX_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_full_inbox_goes_on_when_it_is_closed() {
+        let (shards, mut inboxes) = Shards::new(1);
+        let shards = Arc::new(shards);
+        for _ in 0..INBOX_BATCHES_MAX {
+            shards.send(0, settle(1)).await.unwrap();
+        }
+        let waiting = shards.clone();
+        let command = Command::Disconnect { connection: ConnectionId(1) };
+        let loader = tokio::task::spawn_blocking(move || waiting.send_blocking(0, command));
+        // As a shard does when it is to end, which it also sees while it takes no commands.
+        inboxes[0].close();
+        loader.await.unwrap().unwrap_err();
     }
 }

@@ -7,7 +7,7 @@ mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use clap::CommandFactory;
@@ -108,18 +108,52 @@ fn streams_and_groups() {
     assert!(broker.run(&["stream", "list", "--json"]).ok().out.is_empty());
 }
 
+/// A command that goes on, when it says that it does.
+fn going_on(broker: &Broker, arguments: &[&str], says: &str) -> Child {
+    let mut command = broker.command(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with(says), "{line}");
+    child
+}
+
+/// Reads one line of what a command writes, sends it a signal while it waits for its reader,
+/// and reads the rest; it must end well. How many lines it wrote.
+fn ended_by(name: &str, mut child: Child) -> usize {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    signal(&child, name);
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).count());
+    assert_eq!(wait(&mut child), 0, "SIG{name} is a way to end it");
+    1 + rest.join().unwrap()
+}
+
+#[test]
+fn a_signal_ends_what_writes_message_after_message() {
+    let broker = Broker::start("cli-signals");
+    broker.run(&["queue", "create", "orders"]).ok();
+    let payload = "x".repeat(99);
+    // Far more than a pipe holds.
+    let mut left = 50_000;
+    broker.run(&["pub", "orders", &payload, "--count", "50000"]).ok();
+    for name in ["INT", "TERM"] {
+        let consumer = going_on(&broker, &["queue", "consume", "orders", "--raw"], "consuming");
+        let written = ended_by(name, consumer);
+        assert!(written < left, "SIG{name}: it went on to the end");
+        left -= written;
+        let info = broker.run(&["queue", "info", "orders", "--json"]).ok().json();
+        assert_eq!(info["messages"], json!(left), "what was written is acked");
+        let listener = going_on(&broker, &["sub", "news", "--raw"], "listening on");
+        broker.run(&["pub", "news", &payload, "--count", "20000"]).ok();
+        ended_by(name, listener);
+    }
+}
+
 #[test]
 fn listeners_hear_and_end_in_good_order() {
     let broker = Broker::start("cli-listen");
-    let listen = |arguments: &[&str]| {
-        let mut command = broker.command(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It says when it listens.
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening on"), "{line}");
-        child
-    };
+    let listen = |arguments: &[&str]| going_on(&broker, arguments, "listening on");
     let counted = listen(&["sub", "news.*", "--count", "2", "--raw"]);
     let mut endless = listen(&["sub", "news.>"]);
     let receipt = broker.run(&["pub", "news.de", "eins", "--json"]).ok().json();
@@ -137,6 +171,33 @@ fn listeners_hear_and_end_in_good_order() {
         }
         assert!(since.elapsed() < DEADLINE, "{receipt}");
     }
+}
+
+#[test]
+fn publishing_that_stops_says_why_and_what_came_of_the_rest() {
+    let broker = Broker::start("cli-stops");
+    broker.run(&["queue", "create", "orders", "--messages-max", "1"]).ok();
+    let ran = broker.run_with(&["pub", "orders", "--ndjson"], "1\n2\nno JSON\n4\n");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("message 2: queue_full"), "{ran:?}");
+    assert!(ran.err.contains("error[bad_input]: message 3 of the input: "), "{ran:?}");
+    assert!(ran.out.starts_with("published 2 messages, 1 kept"), "{ran:?}");
+    broker.run(&["queue", "create", "items"]).ok();
+    let ran = broker.run_with(&["pub", "items", "--json-array", "--json"], "[1,2,3,,5]");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    let told = "message 4 of the input: an element of the JSON array is missing";
+    assert_eq!(error["error"]["message"], told);
+    assert_eq!((&ran.json()["messages"], &ran.json()["stored"]), (&json!(3), &json!(3)));
+}
+
+#[test]
+fn what_others_wrote_does_not_drive_the_terminal() {
+    let broker = Broker::start("cli-terminal");
+    broker.run(&["queue", "create", "orders"]).ok();
+    broker.run(&["pub", "orders", "p\u{9b}2J\x1b[2J", "--key", "k\u{9b}2J\x1b[2J"]).ok();
+    let consume = ["queue", "consume", "orders", "--count", "1", "--wait", "20s"];
+    assert_eq!(broker.run(&consume).ok().out, "orders (k.2J.[2J)  p.2J.[2J\n");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use tokio::signal::ctrl_c;
 use weir_client::{Client, ConsumeOptions, Consumer, DeliveryBatch, Error, Lost};
 
 use super::failure::{Exit, Failure};
+use super::interrupt::Interrupt;
 use super::output::{Output, note};
 use super::payload::{self, Form};
 use super::values;
@@ -63,7 +63,7 @@ struct Tally {
     redelivered: u64,
 }
 
-/// Consumes until enough came, nothing came for long enough, or Ctrl-C.
+/// Consumes until enough came, nothing came for long enough, or a signal asks to end.
 pub(crate) async fn run(
     client: &Client,
     source: Source<'_>,
@@ -84,6 +84,7 @@ pub(crate) async fn run(
         Source::Queue(queue) => client.consume_with(queue, options).await?,
         Source::Group(stream, group) => client.consume_group(stream, group, options).await?,
     };
+    let mut interrupt = Interrupt::listen()?;
     if args.wait.is_none() && args.count.is_none() {
         note(out.json, "consuming; Ctrl-C ends");
     }
@@ -91,16 +92,10 @@ pub(crate) async fn run(
     while tally.seen < wanted {
         let left = args.count.map(|count| count - tally.seen);
         let next = next_batch(&mut consumer, source, left, args.wait);
-        let batch = tokio::select! {
-            biased;
-            batch = next => batch?,
-            _ = ctrl_c() => {
-                tally.interrupted = true;
-                None
-            }
-        };
+        let batch = interrupt.before(next).await.transpose()?;
+        tally.interrupted = batch.is_none();
         tell_lost(&mut consumer, source);
-        let Some(batch) = batch else { break };
+        let Some(batch) = batch.flatten() else { break };
         handle(batch, args, wanted, form, &mut out, &mut tally)?;
     }
     if !args.no_ack {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use weir_client::{Error, ErrorCode, WireError};
 
+use super::printable::printable_lines;
+
 /// How `weir` ends. Documented in `docs/cli.md`; the numbers never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -121,7 +123,8 @@ impl Failure {
         if !self.hint.is_empty() {
             text.push_str(&format!("hint: {}\n", self.hint));
         }
-        text
+        // A policy may have worded it.
+        printable_lines(&text)
     }
 }
 
@@ -233,5 +236,8 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&failure.text(true)).expect("JSON");
         assert_eq!(json["error"]["code"], "not_found");
         assert_eq!(json["error"]["hint"], hint);
+        let refused = WireError::new(ErrorCode::PolicyRefused, "no\u{9b}2J\x1b[2J");
+        let text = Failure::from(refused).hint("").text(false);
+        assert_eq!(text, "error[policy_refused]: no.2J.[2J\n", "a policy's words");
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Cutter<R> {
     open: Option<usize>,
     json: Scan,
     ended: bool,
+    /// What is wrong behind the items that were handed out last.
+    fault: Option<io::Error>,
 }
 
 /// Where the scanner stands in a JSON text.
@@ -72,15 +74,20 @@ impl<R: Read> Cutter<R> {
             open: None,
             json: Scan::default(),
             ended: false,
+            fault: None,
         }
     }
 
-    /// The next portion; `None` at the end of the input.
+    /// The next portion; `None` at the end of the input. An error comes behind the items
+    /// before it.
     ///
     /// # Errors
     /// What the reader said, and `InvalidData` for an item without end or an array
     /// that is none.
     pub(crate) fn next_portion(&mut self) -> io::Result<Option<Portion>> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         while !self.ended {
             let before = self.pending.len();
             self.pending.resize(before + READ_BYTES, 0);
@@ -94,13 +101,18 @@ impl<R: Read> Cutter<R> {
                 Ok(count) => count,
             };
             self.pending.truncate(before + count);
-            match self.framing {
-                Framing::Lines => self.scan_lines(),
-                Framing::JsonArray => self.scan_array()?,
-            }
+            let scanned = match self.framing {
+                Framing::Lines => {
+                    self.scan_lines();
+                    Ok(())
+                }
+                Framing::JsonArray => self.scan_array(),
+            };
             if !self.items.is_empty() {
+                self.fault = scanned.err();
                 return Ok(Some(self.portion()));
             }
+            scanned?;
             if self.pending.len() > ITEM_BYTES_MAX {
                 return Err(invalid("an item is longer than any message may be"));
             }
@@ -145,6 +157,8 @@ impl<R: Read> Cutter<R> {
 
     fn scan_array(&mut self) -> io::Result<()> {
         for at in self.scanned..self.pending.len() {
+            // Also where it fails: what is handed out ends here.
+            self.scanned = at;
             self.scan_byte(at)?;
         }
         self.scanned = self.pending.len();
@@ -276,6 +290,25 @@ mod tests {
                 "step {step}"
             );
             assert!(cut("[]", step, Framing::JsonArray).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_whole_comes_before_the_error_behind_it() {
+        for text in ["[1,22,\"x\",,5]", "[1,22,\"x\"] 5", "[1,22,\"x\",5"] {
+            for step in 1..20 {
+                let mut cutter = Cutter::new(Drip(text.as_bytes(), step), Framing::JsonArray);
+                let mut items = Vec::new();
+                let error = loop {
+                    match cutter.next_portion() {
+                        Ok(Some(portion)) => items.extend(portion.items().map(<[u8]>::to_vec)),
+                        Ok(None) => panic!("{text} passes for an array"),
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                assert_eq!(items, [&b"1"[..], b"22", b"\"x\""], "{text}, step {step}");
+            }
         }
     }
 

@@ -10,9 +10,11 @@ mod doctor;
 mod failure;
 mod group;
 mod input;
+mod interrupt;
 mod output;
 mod payload;
 mod policy;
+mod printable;
 mod progress;
 mod publish;
 mod queue;
@@ -34,6 +36,7 @@ pub use failure::{Exit, Failure};
 pub use serve::ServeArgs;
 
 use output::Output;
+use printable::printable;
 
 /// Where commands look for the broker when nothing is said.
 const SERVER_DEFAULT: &str = "127.0.0.1:7117";
@@ -233,7 +236,10 @@ async fn version(common: &Common, mut out: Output) -> Result<(), Failure> {
     }
     out.line(&format!("weir {here}"))?;
     match there {
-        Some(server) => out.line(&format!("broker at {}: {server}", common.server))?,
+        Some(server) => {
+            let server = printable(server.as_bytes());
+            out.line(&format!("broker at {}: {server}", common.server))?;
+        }
         None => out.line(&format!("no broker at {}", common.server))?,
     }
     out.flush()

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::printable::{printable, printable_lines};
 
 /// See the module's text.
 pub(crate) struct Output {
@@ -54,7 +55,10 @@ impl Output {
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
         let mut table = bare_table();
         table.set_header(head);
-        table.add_rows(rows);
+        let shown = |row: &Vec<String>| -> Vec<String> {
+            row.iter().map(|cell| printable(cell.as_bytes()).into_owned()).collect()
+        };
+        table.add_rows(rows.iter().map(shown));
         for at in 0..head.len() {
             let is_number = |row: &Vec<String>| row[at].parse::<f64>().is_ok() || row[at] == "-";
             if !rows.is_empty()
@@ -71,7 +75,7 @@ impl Output {
     pub(crate) fn pairs(&mut self, pairs: &[(&str, String)]) -> Result<(), Failure> {
         let mut table = bare_table();
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-            table.add_row([*name, value.as_str()]);
+            table.add_row([*name, printable_lines(value).as_str()]);
         }
         self.trimmed(&table)
     }
@@ -106,7 +110,7 @@ impl Output {
 pub(crate) fn note(json: bool, text: &str) {
     if !json {
         // A note that nobody can read is no reason to stop.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", printable_lines(text));
     }
 }
 
@@ -173,6 +177,15 @@ pub(crate) mod tests {
             [["orders", "7"], ["mail-eu", "1200"]].map(|row| row.map(str::to_owned).to_vec());
         written.output(false).table(&["NAME", "MESSAGES"], &rows).expect("written");
         assert_eq!(written.text(), " NAME     MESSAGES\n orders          7\n mail-eu      1200\n");
+    }
+
+    #[test]
+    fn names_that_others_chose_do_not_move_the_cursor() {
+        let written = Written::default();
+        let mut out = written.output(false);
+        out.table(&["NAME"], &[vec!["w\u{9b}1\n".to_owned()]]).expect("written");
+        out.pairs(&[("options", "{\"a\":\"\u{9b}2J\"}".to_owned())]).expect("written");
+        assert_eq!(written.text(), " NAME\n w.1.\n options  {\"a\":\".2J\"}\n");
     }
 
     #[test]

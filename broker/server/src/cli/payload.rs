@@ -5,6 +5,7 @@ use weir_client::{Delivery, Headers, View};
 
 use super::failure::Failure;
 use super::output::Output;
+use super::printable::printable;
 use super::time;
 
 /// How messages are written.
@@ -40,27 +41,20 @@ pub(crate) fn write(out: &mut Output, form: Form, delivery: &Delivery) -> Result
         }
         Form::Json { stored } => out.json_line(&json(delivery, stored)),
         Form::Text => {
-            out.bytes(delivery.subject().as_bytes())?;
+            out.bytes(printable(delivery.subject().as_bytes()).as_bytes())?;
             if !delivery.key().is_empty() {
                 out.bytes(b" (")?;
-                out.bytes(String::from_utf8_lossy(delivery.key()).as_bytes())?;
+                out.bytes(printable(delivery.key()).as_bytes())?;
                 out.bytes(b")")?;
             }
             if delivery.attempt > 1 {
                 out.bytes(format!(" attempt {}", delivery.attempt).as_bytes())?;
             }
             out.bytes(b"  ")?;
-            out.bytes(&printable(delivery.payload()))?;
+            out.bytes(printable(delivery.payload()).as_bytes())?;
             out.bytes(b"\n")
         }
     }
-}
-
-/// Control bytes would move the cursor of a terminal: they are shown as dots.
-pub(crate) fn printable(payload: &[u8]) -> Vec<u8> {
-    let is_control = |byte: &u8| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f;
-    let text = String::from_utf8_lossy(payload).into_owned().into_bytes();
-    text.into_iter().map(|byte| if is_control(&byte) { b'.' } else { byte }).collect()
 }
 
 /// One message as an object. Bytes that are not UTF-8 are written as base64 under
@@ -137,10 +131,5 @@ mod tests {
         assert_eq!(object["payload"], "café");
         assert_eq!(object["key_base64"], "/w==");
         assert_eq!(object.get("key"), None);
-    }
-
-    #[test]
-    fn control_bytes_do_not_reach_a_terminal() {
-        assert_eq!(printable(b"a\x1b[2Jb\tc\r\n"), b"a.[2Jb\tc..");
     }
 }

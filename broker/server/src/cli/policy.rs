@@ -15,6 +15,7 @@ use weir_toolchain::{Role, ScaffoldError};
 use super::Common;
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
+use super::printable::{printable, printable_lines};
 use super::progress::Progress;
 use super::time;
 
@@ -155,7 +156,7 @@ fn list(out: &mut Output, policies: &[PolicyItem]) -> Result<(), Failure> {
     out.table(&["POLICY", "VERSION", "ROLES", "FROM", "DIGEST", "BINDINGS"], &rows)?;
     for policy in policies {
         if let Some(error) = &policy.error {
-            out.line(&format!("\n{}: {error}", policy.name))?;
+            out.line(&format!("\n{}: {}", policy.name, printable_lines(error)))?;
         }
     }
     out.flush()
@@ -196,7 +197,7 @@ fn table(out: &mut Output, report: &PolicyStatusAnswer) -> Result<(), Failure> {
     out.table(&head, &rows)?;
     for binding in bindings {
         if let Some(error) = &binding.error {
-            out.line(&format!("\n{}: {error}", binding.binding))?;
+            out.line(&format!("\n{}: {}", binding.binding, printable_lines(error)))?;
         }
     }
     let files = report.counters.file_problems;
@@ -280,9 +281,7 @@ fn log(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
     out.line("")?;
     for line in &binding.log {
         let (when, generation) = (time::text(line.time_ms), line.generation);
-        // A policy's text must not move the operator's cursor.
-        let text: String =
-            line.message.chars().map(|c| if c.is_control() { '.' } else { c }).collect();
+        let text = printable(line.message.as_bytes());
         out.line(&format!("{when} {} generation {generation}: {text}", line.level))?;
     }
     out.flush()

@@ -107,11 +107,13 @@ pub(super) async fn run(common: &Common, args: PubArgs, mut out: Output) -> Resu
     };
     // What was sent before a failure is sent: its outcome is told all the same.
     let finished = sender.finish().await;
-    if sent.is_ok() || sender.summary.messages > 0 {
-        sender.summary.finish(&mut out, started.elapsed())?;
-    }
+    let told = match sent.is_ok() || sender.summary.messages > 0 {
+        true => sender.summary.finish(&mut out, started.elapsed()),
+        false => Ok(()),
+    };
     client.close().await;
-    sent.and(finished)
+    // Why it stopped comes before what was refused: the summary has told that.
+    sent.and(finished).and(told)
 }
 
 /// Sends messages and gathers what became of them.

@@ -183,30 +183,39 @@ impl From<AlterArgs> for AlterQueue {
 /// Asked about at once: what a list does not know, each shard knows of its own.
 const INFOS_AT_ONCE: usize = 64;
 
-/// The queues and streams of a list with their figures; those that were deleted
-/// meanwhile are left out.
+/// The queues and streams of a list with their figures, as [`figured`] has them.
 pub(super) async fn with_figures(
     client: &Client,
     items: Vec<ListItem>,
 ) -> Result<Vec<ListItem>, Error> {
-    let ask = |mut item: ListItem| async move {
+    let ask = |item: ListItem| async move {
         let figures = match item.kind {
             Kind::Queue => client.queue_info(&item.name).await.map(|it| (it.messages, it.bytes)),
             Kind::Stream => client.stream_info(&item.name).await.map(|it| (it.messages, it.bytes)),
             Kind::Group => return Ok(Some(item)),
         };
-        match figures {
-            Ok((messages, bytes)) => {
-                (item.messages, item.bytes) = (Some(messages), Some(bytes));
-                Ok(Some(item))
-            }
-            Err(Error::Refused(WireError { code: ErrorCode::NotFound, .. })) => Ok(None),
-            Err(error) => Err(error),
-        }
+        figured(item, figures)
     };
     let asked = stream::iter(items).map(ask).buffered(INFOS_AT_ONCE);
     let found: Vec<Option<ListItem>> = asked.try_collect().await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// An item with its messages and bytes; `None` when it was deleted meanwhile. One whose
+/// info is too long for an answer stays without: the others are told all the same.
+fn figured(
+    mut item: ListItem,
+    figures: Result<(u64, u64), Error>,
+) -> Result<Option<ListItem>, Error> {
+    match figures {
+        Ok((messages, bytes)) => {
+            (item.messages, item.bytes) = (Some(messages), Some(bytes));
+            Ok(Some(item))
+        }
+        Err(Error::Refused(WireError { code: ErrorCode::NotFound, .. })) => Ok(None),
+        Err(Error::Refused(WireError { code: ErrorCode::TooLarge, .. })) => Ok(Some(item)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Lists queues or streams.
@@ -308,6 +317,25 @@ mod tests {
 
     use super::super::output::tests::Written;
     use super::*;
+
+    #[test]
+    fn a_list_goes_on_without_figures_that_cannot_be_had() {
+        let item = ListItem {
+            kind: Kind::Stream,
+            name: "flights".into(),
+            stream: None,
+            subjects: Vec::new(),
+            partitions: Some(4),
+            messages: None,
+            bytes: None,
+        };
+        let refused = |code| figured(item.clone(), Err(WireError::new(code, "text").into()));
+        assert_eq!(refused(ErrorCode::TooLarge).expect("told"), Some(item.clone()));
+        assert_eq!(refused(ErrorCode::NotFound).expect("told"), None);
+        assert!(refused(ErrorCode::Internal).is_err());
+        let whole = figured(item.clone(), Ok((3, 300))).expect("told").expect("it is there");
+        assert_eq!((whole.messages, whole.bytes), (Some(3), Some(300)));
+    }
 
     #[test]
     fn info_shows_bounds_policy_and_consumers() {

@@ -15,6 +15,7 @@ use weir_journal::{LostRange, RecoveryReport};
 
 use super::failure::{Exit, Failure};
 use super::output::{Output, note};
+use super::printable::printable;
 use super::{payload, time};
 use crate::system::SystemClock;
 use folder::{Opened, config, failed};
@@ -244,7 +245,7 @@ fn dump(args: &DumpArgs, out: &mut Output) -> Result<(), Failure> {
                 let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
                 out.json_line(&json!({ "key": key, "value": value }))?;
             } else {
-                out.line(&format!("{key}  {text}"))?;
+                out.line(&format!("{key}  {}", printable(text.as_bytes())))?;
             }
         }
         return out.flush();
@@ -292,9 +293,8 @@ fn message(
     let view = records.batch.view(row);
     let offset = records.offset + row as u64;
     if !out.json {
-        out.bytes(format!("{log} {offset}  {}  ", view.subject).as_bytes())?;
-        out.bytes(&payload::printable(view.payload))?;
-        return out.bytes(b"\n");
+        let (subject, payload) = (printable(view.subject.as_bytes()), printable(view.payload));
+        return out.line(&format!("{log} {offset}  {subject}  {payload}"));
     }
     let mut object = Map::new();
     object.insert("log".into(), log.into());

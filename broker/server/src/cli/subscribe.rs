@@ -1,11 +1,11 @@
 //! `weir sub`: what is published to channels, as it comes.
 
 use clap::Args;
-use tokio::signal::ctrl_c;
 use weir_client::SubscribeOptions;
 
 use super::Common;
 use super::failure::Failure;
+use super::interrupt::Interrupt;
 use super::output::{Output, note};
 use super::payload::{self, Form};
 
@@ -37,15 +37,13 @@ pub(super) async fn run(common: &Common, args: SubArgs, mut out: Output) -> Resu
     let client = common.connect_and_stay().await?;
     let options = SubscribeOptions { share: args.share, ..SubscribeOptions::default() };
     let mut subscription = client.subscribe_with(&args.pattern, options).await?;
+    let mut interrupt = Interrupt::listen()?;
     note(out.json, &format!("listening on {}; Ctrl-C ends", args.pattern));
     let mut left = args.count.unwrap_or(u64::MAX);
     let (mut skipped, mut interruptions) = (0, 0);
     while left > 0 {
-        let batch = tokio::select! {
-            batch = subscription.next_batch() => batch?,
-            _ = ctrl_c() => break,
-        };
-        let Some(batch) = batch else { break };
+        let batch = interrupt.before(subscription.next_batch()).await.transpose()?;
+        let Some(batch) = batch.flatten() else { break };
         for delivery in batch {
             if left == 0 {
                 break;

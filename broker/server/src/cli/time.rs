@@ -11,6 +11,12 @@ fn days_from(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
+/// Days of a month, 1 to 12.
+fn days_in(year: i64, month: i64) -> i64 {
+    let next = if month == 12 { days_from(year + 1, 1, 1) } else { days_from(year, month + 1, 1) };
+    next - days_from(year, month, 1)
+}
+
 /// `2026-11-21T12:00:00.250Z`.
 pub(crate) fn text(ms: u64) -> String {
     let (days, ms_of_day) = ((ms / 86_400_000) as i64, ms % 86_400_000);
@@ -40,7 +46,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     let mut parts = clock.splitn(3, ':').map(|part| part.parse::<u32>().ok().map(i64::from));
     let (hour, minute) = (parts.next()??, parts.next()??);
     let second = parts.next().unwrap_or(Some(0))?;
-    let within = (1..=12).contains(&month) && (1..=31).contains(&day);
+    let within = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
     if !within || hour > 23 || minute > 59 || second > 60 || year > 9999 {
         return None;
     }
@@ -77,6 +83,17 @@ mod tests {
         assert_eq!(parse("1970-01-01T00:00:00.5Z"), Some(500));
         for wrong in ["", "noon", "1970-13-01", "1970-01-01T25:00:00Z", "1969-12-31", "1-1"] {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn days_that_a_month_does_not_have_are_none() {
+        for wrong in ["2026-02-31", "2026-02-29", "2100-02-29", "2026-04-31", "2026-12-32"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+        for right in ["2026-01-31", "2024-02-29", "2000-02-29", "2026-04-30", "2026-12-31"] {
+            let ms = parse(right).expect("there is such a day");
+            assert_eq!(text(ms), format!("{right}T00:00:00.000Z"));
         }
     }
 }
