@@ -2,7 +2,7 @@
 # Profiles the broker in cells of the benchmark, one file each in docs/performance/profiles:
 # where its CPU time goes while windows are measured; its start, the clients and the machine
 # are left out. Needs root and `perf`. Samples slow down a broker that mostly waits, by up to
-# 1.8 times, and `perf` starts and ends beside the load: rates and times are not to be read
+# 1.9 times, and `perf` starts and ends beside the load: rates and times are not to be read
 # here.
 #
 #   tests/bench/profiles.sh WEIR WEIR-BENCH [CELL ...]
@@ -130,7 +130,7 @@ for cell; do
         echo "process took while the window was measured: by thread, those of one name together,"
         echo "in its own code and in the kernel's; then by function, [.] its own and [k] the"
         echo "kernel's, down to 0.5 %. Code without a name is mostly what policies were compiled"
-        echo "to. Taking samples slows down a broker that mostly waits, by up to 1.8 times: its"
+        echo "to. Taking samples slows down a broker that mostly waits, by up to 1.9 times: its"
         echo "rate is told to know the sample by."
         # What is missing, and why; failures are said twice.
         awk '
