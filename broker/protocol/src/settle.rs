@@ -154,6 +154,10 @@ pub(crate) fn decode_credit(
     id: RequestId,
 ) -> Result<Credit, DecodeError> {
     match cursor.u32().zip(cursor.u32()) {
+        Some((_, amount)) if amount > limits::CREDIT_MAX => {
+            let limit = u64::from(limits::CREDIT_MAX);
+            Err(DecodeError::over(id, "credit", u64::from(amount), limit))
+        }
         // Whoever gave it another would wait for an answer.
         Some((sub, amount)) if id.0 == 0 && items == 4 && cursor.is_at_end() => {
             Ok(Credit { sub: SubscriptionId(sub), amount })

@@ -199,6 +199,7 @@ fn errors_tell_whether_the_connection_survives() {
         (&[0x93, 5, 5, 0x90], Some(5), ErrorCode::BadRequest),
         (&[0x94, 2, 5, 0xc0, 0x91, 0xc0], Some(5), ErrorCode::BadRequest),
         (&[0x94, 2, 0, 0xc0, 0x91, 0xc0], None, ErrorCode::BadRequest),
+        (&[0x94, 4, 0, 5, 0xce, 0, 2, 0, 0], None, ErrorCode::TooLarge),
         (&[0x94, 4, 7, 5, 64], Some(7), ErrorCode::BadRequest),
         (&[0x93, 4, 0, 5], None, ErrorCode::BadRequest),
     ];
