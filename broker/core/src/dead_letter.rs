@@ -22,6 +22,9 @@ pub const ATTEMPTS: &str = "weir-dead-attempts";
 /// these four; absent when none.
 pub const HEADERS_CUT: &str = "weir-dead-headers-cut";
 
+/// What ends the name of a dead-letter queue.
+pub const QUEUE_END: &str = "/dead";
+
 const OURS: [&str; 5] = [REASON, SOURCE, OFFSET, ATTEMPTS, HEADERS_CUT];
 
 /// Why a message is dead.
@@ -42,7 +45,7 @@ pub struct Why<'a> {
 /// Name of the dead-letter queue of a queue or `stream/group`; `None` for what is
 /// a dead-letter queue itself: those are not chained.
 pub(crate) fn queue_name(source: &str) -> Option<String> {
-    (!source.ends_with("/dead")).then(|| format!("{source}/dead"))
+    (!source.ends_with(QUEUE_END)).then(|| format!("{source}{QUEUE_END}"))
 }
 
 /// The message with our headers added; older ones of ours are replaced.

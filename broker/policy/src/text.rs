@@ -31,9 +31,7 @@ pub(crate) fn first_of(names: &[String]) -> Vec<String> {
 }
 
 fn head(text: &str, bytes_max: usize) -> &str {
-    let bytes_max = bytes_max.min(text.len());
-    let end = (0..=bytes_max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    &text[..end]
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 #[cfg(test)]

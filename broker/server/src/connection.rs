@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::broker::Broker;
+use crate::connections::Slot;
 use crate::limits::{ANSWERS_MS_MAX, DRAIN_MS_MAX, READ_BYTES_MAX, READ_BYTES_MIN};
 use crate::outbox::{Outbox, Pieces};
 use crate::session::{Ended, Session};
@@ -54,6 +55,8 @@ impl Room {
 
 /// Reads until the client is gone, breaks the protocol, or `stop` is called.
 pub async fn read_loop(
+    // Given back last, when the socket is closed.
+    _slot: Arc<Slot>,
     mut socket: OwnedReadHalf,
     broker: Arc<Broker>,
     outbox: Arc<Outbox>,
@@ -122,7 +125,7 @@ pub async fn read_loop(
 
 /// Writes what the outbox holds until it is closed and empty, or the socket
 /// breaks.
-pub async fn write_loop(mut socket: OwnedWriteHalf, outbox: Arc<Outbox>) {
+pub async fn write_loop(_slot: Arc<Slot>, mut socket: OwnedWriteHalf, outbox: Arc<Outbox>) {
     let mut pieces = Pieces::default();
     while outbox.take(&mut pieces).await {
         let written = tokio::select! {

@@ -159,7 +159,7 @@ async fn info(
 }
 
 fn list(broker: &Broker, body: &weir_protocol::List) -> ListAnswer {
-    crate::info::list(&broker.directory(), body)
+    crate::list::list(&broker.directory(), body)
 }
 
 fn policy_status(broker: &Broker, binding: Option<&str>) -> Answered {

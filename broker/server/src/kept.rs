@@ -82,7 +82,7 @@ pub const HELD: &str = "/held";
 /// filter diverts. Their entries come after them, so that their logs are as good as those.
 #[must_use]
 pub fn is_made_by_broker(name: &str) -> bool {
-    name.ends_with("/dead") || name.ends_with(HELD)
+    name.ends_with(weir_core::dead_letter::QUEUE_END) || name.ends_with(HELD)
 }
 
 /// A queue or stream as the directory wants it.

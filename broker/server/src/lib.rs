@@ -18,6 +18,7 @@ pub mod descriptors;
 pub mod info;
 pub mod kept;
 pub mod limits;
+pub mod list;
 pub mod outbox;
 pub mod policy_info;
 pub mod pressed;

@@ -114,4 +114,5 @@ const _: () = {
     assert!(core::RECORDS_RUNS_MAX == wire::RUNS_MAX);
     assert!(core::RUN_HEAD_BYTES == weir_protocol::RUN_HEADER_BYTES_MAX);
     assert!(core::PATTERNS_PER_DESTINATION_MAX <= wire::SUBJECTS_MAX);
+    assert!(weir_policy::limits::MESSAGE_BYTES_MAX + HEAD_BYTES <= wire::FRAME_BYTES_MAX as usize);
 };

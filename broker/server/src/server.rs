@@ -29,7 +29,7 @@ use crate::books::{Books, OnFault};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::connection;
-use crate::connections::{Connections, Slot};
+use crate::connections::Connections;
 use crate::descriptors;
 use crate::limits::{
     DRAIN_MS_MAX, NEWS_LOOK_MS, NO_SPACE_TOLD_MS, OUTBOX_BYTES_SOFT, TURN_BYTES_MAX,
@@ -401,15 +401,15 @@ fn spawn_connection(
     let slot = Arc::new(slot);
     let span = info_span!("connection", id = outbox.connection.0, %peer);
     let (read, write) = socket.into_split();
-    let reading = connection::read_loop(read, broker.clone(), outbox.clone(), stop_reading.clone());
-    connections.spawn(within(slot.clone(), reading).instrument(span.clone()));
-    connections.spawn(within(slot, connection::write_loop(write, outbox)).instrument(span));
-}
-
-/// Keeps a connection's slot until a task with a half of its socket has ended.
-async fn within(slot: Arc<Slot>, task: impl Future<Output = ()>) {
-    task.await;
-    drop(slot);
+    let reading = connection::read_loop(
+        slot.clone(),
+        read,
+        broker.clone(),
+        outbox.clone(),
+        stop_reading.clone(),
+    );
+    connections.spawn(reading.instrument(span.clone()));
+    connections.spawn(connection::write_loop(slot, write, outbox).instrument(span));
 }
 
 /// Tells a client that there is no room for it. What does not fit into the empty
