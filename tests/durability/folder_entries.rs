@@ -12,6 +12,14 @@ use crate::disk::Disk;
 use crate::load::{Load, Producing, pause};
 use crate::proof::{DEADLINE, Proof};
 use crate::story::{FLOW, Story, WORK, drain, queue, stream};
+use crate::trace::{self, Delay, Delaying};
+
+/// How much later the syncs of folders and of new files begin while a file is begun,
+/// milliseconds: any of them makes the new name durable along with its own work, and
+/// the power is cut before.
+const DELAY_MS: u64 = 1000;
+/// Publishers while a file is begun, one message each on its way.
+const PUBLISHERS: u32 = 3;
 
 /// What is made, and then cut.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +39,16 @@ const KINDS: [Kind; 6] =
 fn dir_entry_durable() {
     let mut proof = Proof::begin("dir_entry_durable", (12, 300));
     let Some(disk) = proof.needs(Disk::ext4("dir_entry_durable", 512)) else { return };
+    if proof.needs(trace::available()).is_none() {
+        return;
+    }
     for run in 0..proof.runs() {
         let kind = KINDS[run as usize % KINDS.len()];
         let mut random = proof.random(run);
         let setup = Setup::over(disk.path().join(format!("data-{run}")));
         match kind {
-            Kind::RolledFile => grows(&disk, &setup, &mut random, "journal", "j-"),
-            Kind::Checkpoint => grows(&disk, &setup, &mut random, "", "checkpoint-"),
+            Kind::RolledFile => rolls(&disk, &setup, &mut random),
+            Kind::Checkpoint => grows(&disk, &setup, &mut random),
             _ => is_made(&disk, &setup, kind),
         }
         check_folder(&setup.data);
@@ -124,29 +135,67 @@ async fn bind(client: &Client, bindings: &Path) -> u64 {
     }
 }
 
-/// Publishes until there is a file that was not there, cuts the power at once, and
+/// Publishes until a checkpoint is there that was not, cuts the power at once, and
 /// looks for what was acknowledged.
-fn grows(disk: &Disk, setup: &Setup, random: &mut Random, folder: &str, begins: &str) {
+fn grows(disk: &Disk, setup: &Setup, random: &mut Random) {
     let broker = Broker::start(setup);
-    let mut story = Story::begin(&broker, false);
-    let folder = setup.data.join(folder);
-    let before = names(&folder, begins);
+    let story = Story::begin(&broker, false);
+    let before = names(&setup.data, CHECKPOINT);
     let big = |producing| Producing { bytes_max: 16 << 10, ..producing };
     let producers = story.producers(random).into_iter().map(big).collect();
     let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
+    wait_for_new(&setup.data, CHECKPOINT, &before);
+    disk.cut();
+    look_again(disk, setup, broker, story, load, CHECKPOINT);
+}
+
+/// Publishes until the journal goes on in a new file, and messages that lie in it are
+/// acknowledged; cuts the power then, and looks for them.
+fn rolls(disk: &Disk, setup: &Setup, random: &mut Random) {
+    let broker = Broker::start(setup);
+    let story = Story::begin(&broker, false);
+    let journal = setup.data.join("journal");
+    let before = names(&journal, JOURNAL);
+    let log = disk.path().with_extension("trace");
+    let delay = (Delay::Before, DELAY_MS);
+    let delaying = Delaying::attach(broker.process_id(), "fsync,fdatasync", delay, log);
+    let to = [WORK, FLOW].into_iter().cycle();
+    let one =
+        |(producer, to)| Producing { bytes_max: 16 << 10, ..Producing::one_by_one(producer, to) };
+    let producers = (0..PUBLISHERS).zip(to).map(one).collect();
+    let load = Load::start(&broker.address, producers, Random::seeded(random.number()));
+    wait_for_new(&journal, JOURNAL, &before);
+    // Of those on their way some may lie in the file before.
+    load.reach(load.acknowledged() + u64::from(PUBLISHERS) + 1);
+    disk.cut();
+    look_again(disk, setup, broker, story, load, JOURNAL);
+    drop(delaying);
+}
+
+fn wait_for_new(folder: &Path, begins: &str, before: &[String]) {
     let begun = Instant::now();
-    while names(&folder, begins).iter().all(|name| before.contains(name)) {
+    while names(folder, begins).iter().all(|name| before.contains(name)) {
         assert!(begun.elapsed() < DEADLINE, "no new {begins} in {}", folder.display());
         pause(std::time::Duration::from_micros(200));
     }
-    disk.cut();
+}
+
+/// Behind a cut: all that was acknowledged must be there.
+fn look_again(
+    disk: &Disk,
+    setup: &Setup,
+    broker: Broker,
+    mut story: Story,
+    load: Load,
+    moment: &str,
+) {
     let ended = broker.ended();
     assert_eq!(ended.code, STORE_FAILED, "{ended:#?}");
     story.add(load.lines());
     disk.mount_again();
     let broker = Broker::start(setup);
-    story.check(&broker, begins);
-    story.finish(&broker, begins);
+    story.check(&broker, moment);
+    story.finish(&broker, moment);
     broker.stop();
 }
 
@@ -156,5 +205,8 @@ fn names(folder: &Path, begins: &str) -> Vec<String> {
     names.filter(|name| name.starts_with(begins) && !name.ends_with(".tmp")).collect()
 }
 
+/// How names of journal files and of checkpoints begin.
+const JOURNAL: &str = "j-";
+const CHECKPOINT: &str = "checkpoint-";
 /// A shipped policy for the queue's deliveries.
 const BINDING: &str = "policy = \"at-least-once\"\nqueues = [\"work\"]\n";

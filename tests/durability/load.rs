@@ -35,6 +35,12 @@ impl Producing {
     pub(crate) fn to(producer: u32, subject: &'static str, level: Level) -> Self {
         Self { producer, subject, level, batch_max: 16, depth: 8, bytes_max: 900 }
     }
+
+    /// To a destination of level `disk`, each message when the one before is
+    /// acknowledged.
+    pub(crate) fn one_by_one(producer: u32, subject: &'static str) -> Self {
+        Self { batch_max: 1, depth: 1, ..Self::to(producer, subject, Level::Disk) }
+    }
 }
 
 /// What is known of a message.

@@ -10,10 +10,12 @@ use crate::broker::{Broker, Setup};
 use crate::load::{Load, Producing};
 use crate::proof::{DEADLINE, Proof, is_full};
 use crate::story::{FLOW, Story, WORK};
-use crate::trace::{self, Delaying};
+use crate::trace::{self, Delay, Delaying, SYNCS};
 
 /// How long a sync takes.
 const DELAY_MS: u64 = 2000;
+/// Publishers that send far more than the broker may keep.
+const PRODUCERS: u32 = 8;
 /// Bodies that the broker may keep in memory.
 const MEMORY_MIB: u32 = 64;
 /// What it may hold besides: what waits for the disk, lines to connections, and what
@@ -35,10 +37,15 @@ fn slow_sync() {
         let broker = Broker::start(&setup);
         let mut story = Story::begin(&broker, true);
         let before = broker.resident_bytes();
-        let delaying =
-            Delaying::attach(broker.process_id(), DELAY_MS, data.with_extension("trace"));
+        let delay = (Delay::Behind, DELAY_MS);
+        let log = data.with_extension("trace");
+        let delaying = Delaying::attach(broker.process_id(), SYNCS, delay, log);
+        // One that looks for each acknowledgement at once. The others learn of theirs
+        // when the broker takes more from them, which says nothing about the syncs.
+        let careful = vec![Producing::one_by_one(PRODUCERS, WORK)];
+        let careful = Load::start(&broker.address, careful, Random::seeded(random.number()));
         // Far more on its way than the broker may keep.
-        let producers = (0..8).map(|producer| Producing {
+        let producers = (0..PRODUCERS).map(|producer| Producing {
             bytes_max: 8 << 10,
             batch_max: 64,
             depth: 128,
@@ -56,7 +63,7 @@ fn slow_sync() {
         let slowed = load.acknowledged();
         broker.kill();
         drop(delaying);
-        let lines = load.lines();
+        let lines = [load.lines(), careful.lines()].concat();
         for fastest in lines.iter().filter_map(|line| line.fastest) {
             let is_honest = fastest >= Duration::from_millis(DELAY_MS);
             assert!(is_honest, "acknowledged after {fastest:?}, before any sync was over");

@@ -43,20 +43,38 @@ pub(crate) fn failed(log: &Path) -> usize {
     std::fs::read_to_string(log).unwrap_or_default().matches("(INJECTED)").count()
 }
 
-/// A tracer that makes each sync of a running process take longer.
+/// When a delayed call takes its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Delay {
+    /// Before it is begun.
+    Before,
+    /// Behind its work, before the caller learns of its end.
+    Behind,
+}
+
+/// A tracer that makes calls of a running process take longer.
 pub(crate) struct Delaying {
     tracer: Child,
     log: PathBuf,
 }
 
 impl Delaying {
-    /// Attaches to a process: each sync ends `delay_ms` later than it would.
-    pub(crate) fn attach(process: u32, delay_ms: u64, log: PathBuf) -> Self {
-        let inject = format!("inject={SYNCS}:delay_exit={}", delay_ms * 1000);
+    /// Attaches to a process: each of the calls ends `delay_ms` later than it would.
+    pub(crate) fn attach(
+        process: u32,
+        calls: &str,
+        (delay, delay_ms): (Delay, u64),
+        log: PathBuf,
+    ) -> Self {
+        let side = match delay {
+            Delay::Before => "delay_enter",
+            Delay::Behind => "delay_exit",
+        };
+        let inject = format!("inject={calls}:{side}={}", delay_ms * 1000);
         let tracer = Command::new("strace")
             .args(["-f", "-qq", "-o"])
             .arg(&log)
-            .args(["-e", &format!("trace={SYNCS}"), "-e", &inject, "-p", &process.to_string()])
+            .args(["-e", &format!("trace={calls}"), "-e", &inject, "-p", &process.to_string()])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -76,7 +94,7 @@ impl Delaying {
         Self { tracer, log }
     }
 
-    /// Syncs that were delayed so far.
+    /// Calls that were delayed so far.
     pub(crate) fn delayed(&self) -> usize {
         std::fs::read_to_string(&self.log).unwrap_or_default().matches("(DELAYED)").count()
     }
