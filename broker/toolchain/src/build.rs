@@ -79,8 +79,9 @@ pub fn build(
     target: &Path,
     out: &Path,
 ) -> Result<Built, BuildError> {
-    let module = build_module(folder, toolchain, target)?;
-    finish(package_name(folder)?, &module, out)
+    let wanted = Crate::read(folder)?;
+    run_cargo(folder, toolchain, target, std::slice::from_ref(&wanted))?;
+    finish(wanted, target, out)
 }
 
 /// Builds the crate in `folder` as a core module, without making a component.
@@ -92,9 +93,9 @@ pub fn build_module(
     toolchain: &WasmToolchain,
     target: &Path,
 ) -> Result<Vec<u8>, BuildError> {
-    let package = package_name(folder)?;
-    run_cargo(folder, toolchain, target, std::slice::from_ref(&package))?;
-    read_module(target, &package)
+    let wanted = Crate::read(folder)?;
+    run_cargo(folder, toolchain, target, std::slice::from_ref(&wanted))?;
+    read_module(target, &wanted)
 }
 
 /// Builds several crates of one workspace in one run of cargo, which keeps all
@@ -108,26 +109,25 @@ pub fn build_many(
     target: &Path,
     out: &Path,
 ) -> Result<Vec<Built>, BuildError> {
-    let packages: Vec<_> =
-        folders.iter().map(|folder| package_name(folder)).collect::<Result<_, _>>()?;
+    let wanted: Vec<Crate> =
+        folders.iter().map(|folder| Crate::read(folder)).collect::<Result<_, _>>()?;
     let Some(first) = folders.first() else { return Ok(Vec::new()) };
-    run_cargo(first, toolchain, target, &packages)?;
-    let finish_one =
-        |package: String| finish(package.clone(), &read_module(target, &package)?, out);
-    packages.into_iter().map(finish_one).collect()
+    run_cargo(first, toolchain, target, &wanted)?;
+    wanted.into_iter().map(|one| finish(one, target, out)).collect()
 }
 
-fn finish(package: String, module: &[u8], out: &Path) -> Result<Built, BuildError> {
-    let component = componentize(module)
+fn finish(built: Crate, target: &Path, out: &Path) -> Result<Built, BuildError> {
+    let module = read_module(target, &built)?;
+    let package = built.name;
+    let component = componentize(&module)
         .map_err(|source| BuildError::Component { package: package.clone(), source })?;
     let path = out.join(format!("{package}.wasm"));
     write_whole(&path, &component)?;
     Ok(Built { package, path, component })
 }
 
-fn read_module(target: &Path, package: &str) -> Result<Vec<u8>, BuildError> {
-    let file = format!("{}.wasm", package.replace('-', "_"));
-    let path = target.join(TARGET).join("release").join(file);
+fn read_module(target: &Path, built: &Crate) -> Result<Vec<u8>, BuildError> {
+    let path = target.join(TARGET).join("release").join(format!("{}.wasm", built.library));
     std::fs::read(&path).map_err(|source| BuildError::File { path, source })
 }
 
@@ -141,37 +141,86 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
         std::fs::create_dir_all(folder).map_err(at)?;
     }
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&temporary, bytes).map_err(at)?;
-    std::fs::rename(&temporary, path).map_err(at)
+    let written = std::fs::write(&temporary, bytes);
+    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|source| {
+        // Half a file is of use to nobody; where there is none, there is none.
+        let _ = std::fs::remove_file(&temporary);
+        at(source)
+    })
 }
 
-/// The crate's name, from its `Cargo.toml`.
-fn package_name(folder: &Path) -> Result<String, BuildError> {
-    let path = folder.join("Cargo.toml");
-    let wrong = |reason: String| BuildError::Manifest { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-    let name = table.get("package").and_then(|package| package.get("name"));
-    let name = name.and_then(toml::Value::as_str).map(str::to_owned);
-    name.ok_or_else(|| wrong("has no package name".to_owned()))
+/// What has to be known of a crate to build it, from its `Cargo.toml`.
+#[derive(Debug)]
+struct Crate {
+    /// Name of the package.
+    name: String,
+    /// What cargo takes for this package alone: a dependency may have its name.
+    spec: String,
+    /// Name of the library, and of the module that it becomes.
+    library: String,
+}
+
+impl Crate {
+    fn read(folder: &Path) -> Result<Self, BuildError> {
+        let path = folder.join("Cargo.toml");
+        let wrong = |reason: String| BuildError::Manifest { path: path.clone(), reason };
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(&text).map_err(wrong)
+    }
+
+    /// The reason comes back where the text is of no crate that makes a module. One
+    /// that was made before would be taken for it otherwise.
+    fn parse(text: &str) -> Result<Self, String> {
+        let table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let name = text_at(&table, "package", "name").ok_or("has no package name")?;
+        let spec = match text_at(&table, "package", "version") {
+            Some(version) => format!("{name}@{}", version.trim()),
+            // It is the workspace's, where every name is there once.
+            None => name.to_owned(),
+        };
+        let library = match text_at(&table, "lib", "name") {
+            Some(library) => library.to_owned(),
+            None => name.replace('-', "_"),
+        };
+        let is_module = |types: &toml::Value| {
+            let mut types = types.as_array().into_iter().flatten();
+            types.any(|one| one.as_str() == Some("cdylib"))
+        };
+        let keys = ["crate-type", "crate_type"];
+        if !keys.iter().filter_map(|key| value_at(&table, "lib", key)).any(is_module) {
+            return Err("needs crate-type = [\"cdylib\", \"rlib\"] below [lib]".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), spec, library })
+    }
+}
+
+fn value_at<'a>(table: &'a toml::Table, section: &str, key: &str) -> Option<&'a toml::Value> {
+    table.get(section)?.get(key)
+}
+
+fn text_at<'a>(table: &'a toml::Table, section: &str, key: &str) -> Option<&'a str> {
+    value_at(table, section, key)?.as_str()
 }
 
 fn run_cargo(
     folder: &Path,
     toolchain: &WasmToolchain,
     target: &Path,
-    packages: &[String],
+    wanted: &[Crate],
 ) -> Result<(), BuildError> {
-    let failed = |output: String| BuildError::Cargo { package: packages.join(", "), output };
+    let failed = |output: String| {
+        let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+        BuildError::Cargo { package: names.join(", "), output }
+    };
     // First with what is here; a fetch only when that does not suffice, so that
     // a machine without network builds what it can.
     for offline in [true, false] {
         let mut command = toolchain.cargo_command("build");
         command.args(["--release", "--lib", "--manifest-path"]).arg(folder.join("Cargo.toml"));
         command.arg("--target-dir").arg(target);
-        for package in packages {
-            command.args(["--package", package]);
+        for one in wanted {
+            command.args(["--package", &one.spec]);
         }
         for setting in PROFILE {
             command.args(["--config", setting]);
@@ -198,4 +247,40 @@ fn is_about_dependencies(errors: &str) -> bool {
     ["--offline", "offline was specified", "no matching package", "failed to download"]
         .iter()
         .any(|sign| errors.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIB: &str = "[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n";
+
+    #[test]
+    fn a_crate_is_known_by_its_own_names() {
+        let plain = "[package]\nname = \"my-router\"\nversion.workspace = true\n";
+        let plain = Crate::parse(&format!("{plain}{LIB}")).expect("a crate");
+        assert_eq!((plain.spec.as_str(), plain.library.as_str()), ("my-router", "my_router"));
+        let named = "[package]\nname = \"log\"\nversion = \"0.1.0\"\n";
+        let named = Crate::parse(&format!("{named}{LIB}name = \"judge\"\n")).expect("a crate");
+        assert_eq!((named.spec.as_str(), named.library.as_str()), ("log@0.1.0", "judge"));
+    }
+
+    /// The module of an earlier build would be taken for it.
+    #[test]
+    fn a_crate_that_makes_no_module_is_refused() {
+        let package = "[package]\nname = \"a\"\nversion = \"0.1.0\"\n";
+        for lib in ["", "[lib]\n", "[lib]\ncrate-type = [\"rlib\"]\n"] {
+            let refused = Crate::parse(&format!("{package}{lib}")).expect_err(lib);
+            assert!(refused.contains("cdylib"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.wasm");
+        std::fs::create_dir(&path).expect("folder");
+        write_whole(&path, b"text").expect_err("a folder is in its place");
+        assert_eq!(folder.path().read_dir().expect("folder").count(), 1);
+    }
 }

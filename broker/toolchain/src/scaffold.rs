@@ -8,6 +8,9 @@ use crate::toolchain::WasmToolchain;
 use crate::wit::WIT;
 use std::path::{Path, PathBuf};
 
+/// Longest name of a policy, bytes.
+const NAME_BYTES_MAX: usize = 64;
+
 /// What a new policy is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -23,7 +26,11 @@ pub enum Role {
 #[derive(Debug, thiserror::Error)]
 pub enum ScaffoldError {
     /// The name cannot be a policy's.
-    #[error("{0:?} cannot be a policy's name: use a-z, 0-9 and single hyphens, a letter first")]
+    #[error(
+        "{0:?} cannot be a policy's name: use at most {max} of a-z, 0-9 and single hyphens, a \
+         letter first, and no word that Rust or the SDK needs for itself",
+        max = NAME_BYTES_MAX
+    )]
     Name(String),
     /// There is something in the folder already.
     #[error("{} exists and is not empty: choose another name or folder", .0.display())]
@@ -127,7 +134,7 @@ pub fn build_project(folder: &Path, toolchain: &WasmToolchain) -> Result<Built, 
 /// `[a-z0-9-]{1,64}`, and what cargo asks for on top of that.
 fn is_name(name: &str) -> bool {
     let keywords = ["crate", "extern", "final", "macro", "match", "static", "test", "type", "use"];
-    (1..=64).contains(&name.len())
+    (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && !name.ends_with('-')
         && !name.contains("--")
@@ -148,6 +155,15 @@ mod tests {
         for name in ["", "My", "2x", "-a", "a-", "a--b", "a_b", "test", "std", "ä"] {
             assert!(!is_name(name), "{name}");
         }
+        assert!(is_name(&"a".repeat(64)) && !is_name(&"a".repeat(65)));
+    }
+
+    /// What is wrong with `test` are not its letters.
+    #[test]
+    fn the_reason_fits_every_name_that_is_refused() {
+        let error = new_policy("test", Role::Router, Path::new("unused")).expect_err("a word");
+        let text = error.to_string();
+        assert!(text.contains("word that Rust") && text.contains("at most 64"), "{text}");
     }
 
     #[test]

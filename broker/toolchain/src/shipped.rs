@@ -116,12 +116,16 @@ pub fn refresh(
     toolchain: &WasmToolchain,
     target: &Path,
 ) -> Result<Vec<Built>, BuildError> {
+    // Before the build: what is edited while it runs is in no component.
+    let digest = |name: &&str| {
+        source_digest(root, name)
+            .map_err(|source| BuildError::File { path: root.to_owned(), source })
+    };
+    let sources: Vec<String> = names.iter().map(digest).collect::<Result<_, _>>()?;
     let built = rebuild(root, names, toolchain, target, &folder(root))?;
     let mut records = read_records(root);
     records.retain(|name, _| NAMES.contains(&name.as_str()));
-    for one in &built {
-        let sources = source_digest(root, &one.package)
-            .map_err(|source| BuildError::File { path: root.to_owned(), source })?;
+    for (one, sources) in built.iter().zip(sources) {
         let component = hex(&Sha256::digest(&one.component));
         records.insert(one.package.clone(), Record { component, sources });
     }
@@ -207,11 +211,11 @@ fn locked(root: &Path, name: &str) -> std::io::Result<BTreeSet<String>> {
     let mut lines = BTreeSet::new();
     let mut open = vec![name.to_owned()];
     while let Some(wanted) = open.pop() {
-        // "name", or "name version" where there are several.
-        let (name, version) = match wanted.split_once(' ') {
-            Some((name, version)) => (name, Some(version)),
-            None => (wanted.as_str(), None),
-        };
+        // "name", "name version" where there are several, and "name version (source)"
+        // where the version does not tell them apart: then all of them count.
+        let mut parts = wanted.split(' ');
+        let name = parts.next().unwrap_or_default();
+        let version = parts.next();
         let fits = |one: &&Locked| one.name == name && version.is_none_or(|v| v == one.version);
         for found in lock.package.iter().filter(fits) {
             let checksum = found.checksum.as_deref().unwrap_or("");
@@ -257,5 +261,16 @@ mod tests {
         for needed in ["weir-plugin-sdk ", "serde_json ", "wit-bindgen "] {
             assert!(crates.iter().any(|line| line.starts_with(needed)), "{needed}");
         }
+    }
+
+    #[test]
+    fn a_crate_that_is_locked_with_its_source_counts() {
+        let folder = tempfile::tempdir().expect("folder");
+        let lock = "[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n\
+            dependencies = [\"twin 2.0.0 (registry+https://one)\"]\n\
+            [[package]]\nname = \"twin\"\nversion = \"2.0.0\"\nchecksum = \"aa\"\n";
+        std::fs::write(folder.path().join("Cargo.lock"), lock).expect("written");
+        let crates = locked(folder.path(), "mine").expect("lock");
+        assert!(crates.contains("twin 2.0.0 aa"), "{crates:?}");
     }
 }

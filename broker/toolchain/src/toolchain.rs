@@ -100,11 +100,7 @@ impl WasmToolchain {
         // Panic messages name source files; where they lie on this machine is
         // nobody's business, and would make every machine's component different.
         if let Some(home) = cargo_home() {
-            let flags = format!(
-                "target.{TARGET}.rustflags=[\"--remap-path-prefix\", {:?}]",
-                format!("{}=cargo", home.display())
-            );
-            command.args(["--config", &flags]);
+            command.args(["--config", &remap(&home)]);
         }
         if let Kind::BuildStd { rustc, linker } = &self.kind {
             command
@@ -122,9 +118,20 @@ fn cargo_home() -> Option<PathBuf> {
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
+/// The setting by which cargo's own folder has the same name on every machine.
+fn remap(home: &Path) -> String {
+    let flags = vec!["--remap-path-prefix".to_owned(), format!("{}=cargo", home.display())];
+    let flags = toml::Value::from(flags);
+    format!("target.{TARGET}.rustflags={flags}")
+}
+
 /// Variables that an outer `cargo test` or `cargo run` sets for its own build.
 fn is_of_an_outer_cargo(name: &OsString) -> bool {
     let Some(name) = name.to_str() else { return false };
+    // The user's: the compiler that was asked whether it has the target.
+    if name == "RUSTC" {
+        return false;
+    }
     let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_BUILD_JOBS"];
     let dropped = ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "OUT_DIR", "TARGET", "PROFILE"];
     dropped.iter().any(|prefix| name.starts_with(prefix))
@@ -284,4 +291,25 @@ fn run_for(command: &mut Command, time_max: Duration) -> Result<(), String> {
         return Ok(());
     }
     Err(text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("failed").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_is_toml_whatever_the_folder_is_called() {
+        for home in ["/srv/ann/.cargo", "/srv/jose\u{301}/.cargo", "/\"a\" 'b'\\c/.cargo"] {
+            let setting: toml::Table = remap(Path::new(home)).parse().expect("TOML");
+            let flags = setting["target"][TARGET]["rustflags"].as_array().expect("a list");
+            assert_eq!(flags[1].as_str(), Some(format!("{home}=cargo").as_str()));
+        }
+    }
+
+    #[test]
+    fn the_compiler_that_was_asked_is_the_one_that_builds() {
+        let dropped = |name: &str| is_of_an_outer_cargo(&OsString::from(name));
+        assert!(!dropped("RUSTC") && !dropped("CARGO_HOME") && !dropped("PATH"));
+        assert!(dropped("CARGO_MANIFEST_DIR") && dropped("RUSTC_WRAPPER") && dropped("RUSTFLAGS"));
+    }
 }

@@ -3,13 +3,18 @@
 //! `list`, `status` and `rollback` ask the broker. `new`, `build` and `check` work
 //! on files of this machine and need no broker.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use weir_client::{BindingStatus, PolicyItem, PolicyMetric, PolicyStatusAnswer};
 use weir_policy::component::Component;
 use weir_policy::engine::Engine;
+use weir_policy::error::LoadError;
+use weir_policy::limits::COMPONENT_BYTES_MAX;
 use weir_toolchain::{Role, ScaffoldError};
 
 use super::Common;
@@ -121,7 +126,7 @@ pub(super) async fn run(
             out.line(&format!(
                 "{binding} is back at generation {} ({})",
                 status.generation,
-                short(&status.digest)
+                printable(short(&status.digest).as_bytes())
             ))?;
             out.flush()
         }
@@ -156,7 +161,7 @@ fn list(out: &mut Output, policies: &[PolicyItem]) -> Result<(), Failure> {
     out.table(&["POLICY", "VERSION", "ROLES", "FROM", "DIGEST", "BINDINGS"], &rows)?;
     for policy in policies {
         if let Some(error) = &policy.error {
-            out.line(&format!("\n{}: {}", policy.name, printable_lines(error)))?;
+            out.line(&reason(&policy.name, error))?;
         }
     }
     out.flush()
@@ -197,7 +202,7 @@ fn table(out: &mut Output, report: &PolicyStatusAnswer) -> Result<(), Failure> {
     out.table(&head, &rows)?;
     for binding in bindings {
         if let Some(error) = &binding.error {
-            out.line(&format!("\n{}: {}", binding.binding, printable_lines(error)))?;
+            out.line(&reason(&binding.binding, error))?;
         }
     }
     let files = report.counters.file_problems;
@@ -205,6 +210,11 @@ fn table(out: &mut Output, report: &PolicyStatusAnswer) -> Result<(), Failure> {
         out.line(&format!("\nfiles that could not be used, since the broker started: {files}"))?;
     }
     out.flush()
+}
+
+/// Why one of a table is not at work. The name may be that of any file.
+fn reason(name: &str, error: &str) -> String {
+    format!("\n{}: {}", printable(name.as_bytes()), printable_lines(error))
 }
 
 fn detail(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
@@ -281,8 +291,8 @@ fn log(out: &mut Output, binding: &BindingStatus) -> Result<(), Failure> {
     out.line("")?;
     for line in &binding.log {
         let (when, generation) = (time::text(line.time_ms), line.generation);
-        let text = printable(line.message.as_bytes());
-        out.line(&format!("{when} {} generation {generation}: {text}", line.level))?;
+        let (level, text) = (printable(line.level.as_bytes()), printable(line.message.as_bytes()));
+        out.line(&format!("{when} {level} generation {generation}: {text}"))?;
     }
     out.flush()
 }
@@ -329,8 +339,9 @@ fn new(args: &NewArgs, mut out: Output) -> Result<(), Failure> {
             ScaffoldError::Write(_) => Failure::new(Exit::Failed, "io", message, ""),
         }
     })?;
-    let value = json!({ "policy": args.name, "folder": folder });
-    let shown = folder.display();
+    // As text: a path that is none cannot be a value.
+    let shown = folder.display().to_string();
+    let value = json!({ "policy": args.name, "folder": shown });
     out.done(&format!("{shown}: edit {shown}/src/lib.rs"), &value)?;
     note(out.json, &format!("then: cd {shown}; cargo test; weir policy build"));
     Ok(())
@@ -343,6 +354,7 @@ async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, "io", message, hint));
     }
     let quiet = out.json;
+    let placed = args.out.is_some();
     let work = tokio::task::spawn_blocking(move || {
         let progress = Progress::spinner(quiet, "looking for a WebAssembly toolchain");
         let toolchain = weir_toolchain::find(&|step| progress.say(step)).map_err(|error| {
@@ -359,36 +371,33 @@ async fn build(args: BuildArgs, mut out: Output) -> Result<(), Failure> {
     let (built, toolchain) =
         work.await.map_err(|_| Failure::failed("the build stopped unexpectedly"))??;
     let size = built.component.len();
+    let file = built.path.display().to_string();
     if out.json {
         return out.value(&json!({
-            "policy": built.package, "file": built.path, "bytes": size, "toolchain": toolchain,
+            "policy": built.package, "file": file, "bytes": size, "toolchain": toolchain,
         }));
     }
-    let file = built.path.display();
     out.line(&format!("{file} ({} KiB)", size.div_ceil(1024)))?;
     out.flush()?;
-    let package = &built.package;
-    note(
-        false,
-        &format!(
-            "put it to work: cp {file} DATA/plugins/ (DATA is the broker's data folder),\n\
-             then: weir policy status {package}"
-        ),
-    );
+    note(false, &put_to_work(&file, &built.package, placed));
     Ok(())
 }
 
+/// What comes after a build; `placed` when its folder was named, which may be the
+/// broker's own: a file cannot be copied over itself.
+fn put_to_work(file: &str, package: &str, placed: bool) -> String {
+    match placed {
+        true => format!("once it lies in a broker's DATA/plugins: weir policy status {package}"),
+        false => format!(
+            "put it to work: cp {file} DATA/plugins/ (DATA is the broker's data folder),\n\
+             then: weir policy status {package}"
+        ),
+    }
+}
+
 async fn check(file: PathBuf, mut out: Output) -> Result<(), Failure> {
-    let bytes = std::fs::read(&file).map_err(|error| Failure::file(&file, &error))?;
-    let work = tokio::task::spawn_blocking(move || {
-        Component::load(&Engine::new()?, &bytes).map(|component| (component, bytes.len()))
-    });
-    let loaded = work.await.map_err(|_| Failure::failed("the check stopped unexpectedly"))?;
-    let (component, size) = loaded.map_err(|error| {
-        let hint = "docs/policies.md says what a policy must export and may import";
-        let message = format!("{}: {error}", file.display());
-        Failure::new(Exit::Refused, "bad_component", message, hint)
-    })?;
+    let work = tokio::task::spawn_blocking(move || load(&file));
+    let component = work.await.map_err(|_| Failure::failed("the check stopped unexpectedly"))??;
     let manifest = component.manifest();
     if out.json {
         return out.value(&json!({
@@ -400,7 +409,7 @@ async fn check(file: PathBuf, mut out: Output) -> Result<(), Failure> {
             "columns": manifest.columns,
             "memo_by_subject": manifest.memo_by_subject(),
             "digest": component.digest().as_ref(),
-            "bytes": size,
+            "bytes": component.bytes(),
         }));
     }
     out.pairs(&[
@@ -412,10 +421,32 @@ async fn check(file: PathBuf, mut out: Output) -> Result<(), Failure> {
         ("headers", manifest.header_columns.join(" ")),
         ("configurable", if manifest.config_schema.is_empty() { "no" } else { "yes" }.into()),
         ("digest", component.digest().to_string()),
-        ("bytes", size.to_string()),
+        ("bytes", component.bytes().to_string()),
     ])?;
-    note(false, "fine: a broker would accept it");
+    note(false, "fine: a broker would take it, and check the configuration that it is bound with");
     Ok(())
+}
+
+/// The component in a file, of which no more is read than a component may have.
+fn load(file: &Path) -> Result<Arc<Component>, Failure> {
+    let unreadable = |error: io::Error| Failure::file(file, &error);
+    let refused = |error: LoadError| {
+        let hint = "docs/policies.md says what a policy must export and may import";
+        let message = format!("{}: {error}", file.display());
+        Failure::new(Exit::Refused, "bad_component", message, hint)
+    };
+    let opened = File::open(file).map_err(unreadable)?;
+    let size = opened.metadata().map_err(unreadable)?.len();
+    if size > COMPONENT_BYTES_MAX as u64 {
+        let (bytes, bytes_max) = (size as usize, COMPONENT_BYTES_MAX);
+        return Err(refused(LoadError::TooLarge { bytes, bytes_max }));
+    }
+    let mut bytes = Vec::new();
+    // A pipe does not say how much is to come.
+    let mut opened = opened.take(COMPONENT_BYTES_MAX as u64 + 1);
+    opened.read_to_end(&mut bytes).map_err(unreadable)?;
+    let engine = Engine::new().map_err(refused)?;
+    Component::load(&engine, &bytes).map_err(refused)
 }
 
 #[cfg(test)]
@@ -447,5 +478,31 @@ mod tests {
             "\nmy-router: the component needs wasi:io, which this broker does not offer\n"
         ));
         assert!(text.ends_with("could not be used, since the broker started: 2\n"), "{text}");
+    }
+
+    /// A file that is no plugin is told of by the name it has.
+    #[test]
+    fn names_of_files_do_not_drive_the_terminal() {
+        let name = "plugins/a\x1b[2J.wasm".to_owned();
+        let error = Some("\"a\x1b[2J\" is no name".to_owned());
+        let failed =
+            BindingStatus { binding: name.clone(), error: error.clone(), ..Default::default() };
+        let report = PolicyStatusAnswer { bindings: vec![failed], ..Default::default() };
+        let written = Written::default();
+        table(&mut written.output(false), &report).expect("written");
+        list(&mut written.output(false), &[PolicyItem { name, error, ..Default::default() }])
+            .expect("written");
+        let text = written.text();
+        assert!(!text.contains('\x1b'), "{text:?}");
+        let told = "\nplugins/a.[2J.wasm: \"a.[2J\" is no name\n";
+        assert_eq!(text.matches(told).count(), 2, "{text:?}");
+    }
+
+    #[test]
+    fn what_is_in_its_place_is_not_copied_over_itself() {
+        let text = put_to_work("my-router/my-router.wasm", "my-router", false);
+        assert!(text.contains("cp my-router/my-router.wasm DATA/plugins/"), "{text}");
+        let text = put_to_work("weir-data/plugins/my-router.wasm", "my-router", true);
+        assert!(!text.contains("cp ") && text.contains("weir policy status my-router"), "{text}");
     }
 }

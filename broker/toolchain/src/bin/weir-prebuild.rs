@@ -18,6 +18,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), String> {
+    let options = ["--all", "--check"];
+    let is_known = |arg: &str| options.contains(&arg) || NAMES.contains(&arg);
+    if let Some(unknown) = args.iter().find(|arg| !is_known(arg.as_str())) {
+        let known = [&options[..], &NAMES[..]].concat().join(", ");
+        return Err(format!("{unknown} is none of {known}"));
+    }
     let root = root().ok_or("run this inside the workspace")?;
     let stale = verify(&root).err().unwrap_or_default();
     for one in &stale {
@@ -54,4 +60,16 @@ fn root() -> Option<PathBuf> {
 fn say(line: &str) {
     // Nobody reads: nothing to do about it.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise nothing would be built, and all be said to be well.
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        let error = run(&["at-leats-once".to_owned()]).expect_err("no such policy");
+        assert!(error.contains("at-leats-once is none of"), "{error}");
+    }
 }
