@@ -42,7 +42,9 @@ pub struct SeededHasher(u64);
 
 impl SeededHasher {
     fn mix(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835_u128;
+        // Nearly every product is longer than 128 bits; what falls off is not needed.
+        let product =
+            u128::from(self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         self.0 = (product as u64) ^ (product >> 64) as u64;
     }
 }
@@ -151,7 +153,29 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::same_bytes;
+    use super::{HashMap, HashSet, Seeded, same_bytes};
+    use std::hash::BuildHasher;
+
+    #[test]
+    fn maps_and_sets_hold_what_they_are_given() {
+        let (mut places, mut keys) = (HashMap::default(), HashSet::default());
+        for number in 0..1_000_u32 {
+            let key = format!("key-{number}");
+            assert_eq!(places.insert((key.clone(), u64::from(number)), number), None);
+            assert!(keys.insert(key));
+        }
+        for number in 0..1_000_u32 {
+            let key = format!("key-{number}");
+            assert!(keys.contains(&key));
+            assert_eq!(places.get(&(key, u64::from(number))), Some(&number));
+        }
+    }
+
+    #[test]
+    fn another_seed_is_another_hash() {
+        let hash = |seed| Seeded(seed).hash_one(7_u64);
+        assert_ne!(hash(1), hash(2));
+    }
 
     #[test]
     fn same_bytes_is_equality() {

@@ -128,7 +128,7 @@ pub mod kv {
         store::add(key, by, ttl_ms)
     }
 
-    /// Keys that start with `prefix`, at most `limit`.
+    /// Keys that start with `prefix`, in order: at most `limit`, and never more than 1,024.
     #[must_use]
     pub fn keys(prefix: &str, limit: u32) -> Vec<String> {
         store::keys(prefix, limit)

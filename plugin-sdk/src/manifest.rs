@@ -121,7 +121,7 @@ impl Manifest {
     #[must_use]
     pub fn payload_head(mut self, bytes: u32) -> Self {
         push_new(&mut self.columns, Column::PayloadHead as u16);
-        self.settings.push((1, u64::from(bytes)));
+        set(&mut self.settings, 1, u64::from(bytes));
         self
     }
 
@@ -144,14 +144,14 @@ impl Manifest {
     /// Asks for this much memory, bytes.
     #[must_use]
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
-        self.settings.push((2, bytes));
+        set(&mut self.settings, 2, bytes);
         self
     }
 
     /// Asks for batches of at most this many messages.
     #[must_use]
     pub fn batch_rows_max(mut self, rows: u64) -> Self {
-        self.settings.push((3, rows));
+        set(&mut self.settings, 3, rows);
         self
     }
 
@@ -180,6 +180,12 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) {
     if !list.contains(&value) {
         list.push(value);
     }
+}
+
+/// Gives a setting its value, in place of one that it had: the broker takes the first.
+pub(crate) fn set(settings: &mut Vec<(u16, u64)>, id: u16, value: u64) {
+    settings.retain(|&(known, _)| known != id);
+    settings.push((id, value));
 }
 
 /// A [`Manifest`] named and versioned like the crate it is used in:

@@ -84,7 +84,10 @@ fn blob(blobs: &Blobs, row: usize) -> &[u8] {
 #[cold]
 #[inline(never)]
 fn not_asked(column: &str) -> ! {
-    panic!("the manifest does not ask for {column}: add it to `Manifest::columns`")
+    panic!(
+        "the manifest does not ask for {column}: add it to `Manifest::columns`, one header by its \
+         name with `Manifest::header`; with `memo_by` only the columns named there are sent"
+    )
 }
 
 /// One message. Each part must have been asked for in the manifest.

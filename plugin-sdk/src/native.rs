@@ -10,15 +10,32 @@ const KEY_BYTES_MAX: usize = 256;
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Keys and values together, bytes.
 const STORE_BYTES_MAX: usize = 1024 * 1024;
+/// Keys that one look for them gives.
+const LISTED_KEYS_MAX: usize = 1_024;
+/// Longest name of a metric, bytes.
+const METRIC_NAME_BYTES_MAX: usize = 64;
+/// Kinds of metrics (`wit/host.wit`).
+const COUNTER: u8 = 1;
+const HISTOGRAM: u8 = 3;
 
 /// Everything the stand-ins remember.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) now_us: u64,
     pub(crate) lines: Vec<(u8, String)>,
-    pub(crate) metrics: Vec<(String, f64)>,
+    pub(crate) metrics: Vec<Metric>,
     /// Value, and when it ends in ms (0 never).
     pub(crate) store: BTreeMap<String, (Vec<u8>, u64)>,
+    /// A policy runs whose answers are remembered: no store and no clock for it.
+    is_pure: bool,
+}
+
+/// A metric that a policy has defined.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: String,
+    kind: u8,
+    pub(crate) value: f64,
 }
 
 thread_local! {
@@ -27,6 +44,28 @@ thread_local! {
 
 pub(crate) fn with_world<T>(call: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(call)
+}
+
+/// Runs a call of a policy. Where its answers are remembered (`is_pure`) the store and
+/// the clock panic, as they trap in the broker: a test is to see that first.
+pub(crate) fn call_policy<T>(is_pure: bool, call: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            with_world(|world| world.is_pure = self.0);
+        }
+    }
+    let _restore = Restore(with_world(|world| std::mem::replace(&mut world.is_pure, is_pure)));
+    call()
+}
+
+impl World {
+    fn refuse_if_pure(&self, import: &str) {
+        assert!(
+            !self.is_pure,
+            "called {import}, which a policy with `memo_by` must not do: its answers are remembered"
+        );
+    }
 }
 
 pub(crate) mod log {
@@ -42,21 +81,48 @@ pub(crate) mod log {
 }
 
 pub(crate) mod metrics {
-    use super::with_world;
+    use super::{COUNTER, HISTOGRAM, METRIC_NAME_BYTES_MAX, Metric, with_world};
 
-    pub(crate) fn define(_kind: u8, name: &str, _help: &str) -> u32 {
+    /// As in the broker: a name that it refuses has the number 0, and counts nothing.
+    pub(crate) fn define(kind: u8, name: &str, _help: &str) -> u32 {
+        if !is_name(name) {
+            return 0;
+        }
         with_world(|world| {
-            world.metrics.push((name.to_owned(), 0.0));
+            world.metrics.push(Metric { name: name.to_owned(), kind, value: 0.0 });
             world.metrics.len() as u32
         })
     }
 
     pub(crate) fn add(id: u32, by: u64) {
-        with_world(|world| world.metrics[id as usize - 1].1 += by as f64);
+        change(id, |metric| {
+            if metric.kind == COUNTER {
+                metric.value += by as f64;
+            }
+        });
     }
 
     pub(crate) fn put(id: u32, value: f64) {
-        with_world(|world| world.metrics[id as usize - 1].1 = value);
+        change(id, |metric| match metric.kind {
+            COUNTER => {}
+            HISTOGRAM => metric.value += value,
+            _ => metric.value = value,
+        });
+    }
+
+    fn change(id: u32, change: impl FnOnce(&mut Metric)) {
+        with_world(|world| {
+            if let Some(metric) = world.metrics.get_mut((id as usize).wrapping_sub(1)) {
+                change(metric);
+            }
+        });
+    }
+
+    fn is_name(name: &str) -> bool {
+        let first = |c: char| c.is_ascii_lowercase() || c == '_';
+        name.len() <= METRIC_NAME_BYTES_MAX
+            && name.starts_with(first)
+            && name.chars().all(|c| first(c) || c.is_ascii_digit())
     }
 }
 
@@ -68,14 +134,20 @@ pub(crate) mod clock {
     }
 
     pub(crate) fn steady_us() -> u64 {
-        with_world(|world| world.now_us)
+        with_world(|world| {
+            world.refuse_if_pure("clock");
+            world.now_us
+        })
     }
 }
 
 pub(crate) mod store {
-    use super::{KEY_BYTES_MAX, STORE_BYTES_MAX, VALUE_BYTES_MAX, World, with_world};
+    use super::{
+        KEY_BYTES_MAX, LISTED_KEYS_MAX, STORE_BYTES_MAX, VALUE_BYTES_MAX, World, with_world,
+    };
 
     fn live(world: &mut World) -> &mut std::collections::BTreeMap<String, (Vec<u8>, u64)> {
+        world.refuse_if_pure("kv");
         let now_ms = world.now_us / 1000;
         world.store.retain(|_, (_, end_ms)| *end_ms == 0 || *end_ms > now_ms);
         &mut world.store
@@ -87,7 +159,10 @@ pub(crate) mod store {
 
     pub(crate) fn put(key: &str, value: &[u8], ttl_ms: u64) -> bool {
         with_world(|world| {
-            let end_ms = if ttl_ms == 0 { 0 } else { world.now_us / 1000 + ttl_ms };
+            let end_ms = match ttl_ms {
+                0 => 0,
+                ttl_ms => (world.now_us / 1000).saturating_add(ttl_ms),
+            };
             let store = live(world);
             let others: usize = store
                 .iter()
@@ -120,7 +195,7 @@ pub(crate) mod store {
             live(world)
                 .keys()
                 .filter(|key| key.starts_with(prefix))
-                .take(limit as usize)
+                .take(LISTED_KEYS_MAX.min(limit as usize))
                 .cloned()
                 .collect()
         })

@@ -3,6 +3,7 @@
 use crate::bindings::exports::weir::policy::dispatching as wire;
 use crate::bindings::weir::policy::types::Setting;
 use crate::event::EventKind;
+use crate::manifest::set;
 
 /// Who picks a consumer for a ready message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +169,7 @@ impl Plan {
     /// Most bytes in flight per consumer.
     #[must_use]
     pub fn bytes_per_consumer(mut self, bytes: u32) -> Self {
-        self.settings.push((2, u64::from(bytes)));
+        set(&mut self.settings, 2, u64::from(bytes));
         self
     }
 
@@ -181,7 +182,7 @@ impl Plan {
     /// Longest time a ready message may stay undecided by the policy.
     #[must_use]
     pub fn undecided_ms_max(mut self, ms: u32) -> Self {
-        self.settings.push((1, u64::from(ms)));
+        set(&mut self.settings, 1, u64::from(ms));
         self
     }
 

@@ -31,8 +31,8 @@ use crate::bindings::exports::weir::policy::routing::Routes;
 use crate::bindings::weir::policy::types::{Batch, Blobs, Cells, Column as WireColumn};
 use crate::filter::{encode_headers, filter_batch};
 use crate::host::Level;
-use crate::manifest::Manifest;
-use crate::native::with_world;
+use crate::manifest::{Manifest, Power};
+use crate::native::{call_policy, with_world};
 use crate::router::{NOWHERE, OWN, route_batch};
 use crate::{Context, Filter, Policy, Rewrite, Router, Verdict, read_config};
 
@@ -54,7 +54,13 @@ pub fn start<P: Policy>(config: &str) -> Result<P, String> {
 /// # Errors
 /// As [`start`].
 pub fn start_in<P: Policy>(config: &str, context: &Context) -> Result<P, String> {
-    P::new(read_config(config)?, context)
+    let config = read_config(config)?;
+    call_policy(remembers(&P::manifest()), || P::new(config, context))
+}
+
+/// Whether the broker remembers the answers.
+fn remembers(manifest: &Manifest) -> bool {
+    !manifest.memo_by.is_empty()
 }
 
 /// A message for a policy under test.
@@ -124,7 +130,10 @@ pub fn route_with_delays<R: Router>(
     messages: &[TestMessage],
 ) -> Result<Vec<Vec<(String, u32)>>, String> {
     let manifest = R::manifest();
-    let routes = route_batch(router, &manifest.header_columns, &batch(&manifest, messages))?;
+    let input = batch(&manifest, messages);
+    let routes = call_policy(remembers(&manifest), || {
+        route_batch(router, &manifest.header_columns, &input)
+    })?;
     Ok(messages.iter().enumerate().map(|(row, message)| picks_of(&routes, row, message)).collect())
 }
 
@@ -152,10 +161,25 @@ fn picks_of(routes: &Routes, row: usize, message: &TestMessage) -> Vec<(String, 
 /// Filters messages as one batch; the verdict on each.
 ///
 /// # Errors
-/// None today; kept so that a filter that can give up changes no test.
+/// When a verdict needs a power that the manifest does not ask for: no operator can grant it.
 pub fn filter<F: Filter>(filter: &mut F, messages: &[TestMessage]) -> Result<Vec<Verdict>, String> {
     let manifest = F::manifest();
-    let verdicts = filter_batch(filter, &manifest.header_columns, &batch(&manifest, messages));
+    let input = batch(&manifest, messages);
+    let verdicts = call_policy(remembers(&manifest), || {
+        filter_batch(filter, &manifest.header_columns, &input)
+    });
+    for &code in &verdicts.codes {
+        let power = match code {
+            1 => Power::Drop,
+            3 => Power::DeadLetter,
+            4 => Power::Rewrite,
+            _ => continue,
+        };
+        if !wants(&manifest, power) {
+            let name = power.name();
+            return Err(format!("a verdict needs the power {name:?}: add it by `Manifest::wants`"));
+        }
+    }
     let edits = |row: usize, column: u16| {
         let edits = verdicts.edits.as_ref()?;
         let found = edits
@@ -178,6 +202,11 @@ pub fn filter<F: Filter>(filter: &mut F, messages: &[TestMessage]) -> Result<Vec
         }),
     };
     Ok(verdicts.codes.iter().enumerate().map(verdict).collect())
+}
+
+/// Whether the manifest asks for `power`.
+fn wants(manifest: &Manifest, power: Power) -> bool {
+    manifest.wants.iter().any(|want| want == power.name())
 }
 
 fn decode_headers(encoded: &[u8]) -> Vec<(String, Vec<u8>)> {
@@ -204,23 +233,28 @@ pub fn take_log() -> Vec<(Level, String)> {
     lines.into_iter().map(|(number, line)| (level(number), line)).collect()
 }
 
-/// The value of a metric that a policy on this thread has defined.
+/// The value of a metric that a policy on this thread has defined; of a histogram the sum
+/// of what it has taken in. A name that the broker refuses is none: `[a-z_][a-z0-9_]*`, at
+/// most 64 bytes.
 #[must_use]
 pub fn metric(name: &str) -> Option<f64> {
     with_world(|world| {
-        world.metrics.iter().rev().find(|(known, _)| known == name).map(|(_, value)| *value)
+        world.metrics.iter().rev().find(|metric| metric.name == name).map(|metric| metric.value)
     })
 }
 
 /// The batch that the broker would send: the columns asked for, and no other.
 pub(crate) fn batch(manifest: &Manifest, messages: &[TestMessage]) -> Batch {
-    let wanted = if manifest.memo_by.is_empty() { &manifest.columns } else { &manifest.memo_by };
-    let columns =
-        wanted.iter().map(|&id| WireColumn { id, cells: cells(id, manifest, messages) }).collect();
+    let columns = columns(manifest, messages);
     Batch { rows: messages.len() as u32, now_ms: crate::wall_ms(), columns }
 }
 
-pub(crate) fn cells(id: u16, manifest: &Manifest, messages: &[TestMessage]) -> Cells {
+fn columns(manifest: &Manifest, messages: &[TestMessage]) -> Vec<WireColumn> {
+    let sent = if remembers(manifest) { &manifest.memo_by } else { &manifest.columns };
+    sent.iter().map(|&id| WireColumn { id, cells: cells(id, manifest, messages) }).collect()
+}
+
+fn cells(id: u16, manifest: &Manifest, messages: &[TestMessage]) -> Cells {
     let blobs = |value: &dyn Fn(&TestMessage) -> Vec<u8>| {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for message in messages {

@@ -5,9 +5,8 @@
 //!
 //! Spreading to every consumer is not played: [`Bench::open`] refuses such plans.
 
-use super::{TestMessage, cells, key_hash};
+use super::{TestMessage, columns, key_hash};
 use crate::bindings::exports::weir::policy::dispatching as wire;
-use crate::bindings::weir::policy::types::Column as WireColumn;
 use crate::delivery::{Consumer, ConsumerId, Delivery, Group, GroupId, MessageId};
 use crate::hash::Random;
 use crate::manifest::Manifest;
@@ -65,6 +64,8 @@ struct Member {
 
 /// Rounds of events and wishes before a policy counts as caught in a circle.
 const ROUNDS_MAX: usize = 1_000;
+/// Longest lease or delay, ms: what the broker cuts longer ones to.
+const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
 const GROUP: GroupId = GroupId(1);
 
 /// The small broker.
@@ -86,21 +87,24 @@ pub struct Bench<'p, D> {
 }
 
 impl<'p, D: Delivery> Bench<'p, D> {
-    /// Opens a group with this policy, at time 0.
+    /// Opens a group with this policy, at time 0; the clock of this thread is set to it.
     ///
     /// # Errors
-    /// What the policy says against it.
+    /// What the policy says against it, or the broker against the policy's manifest.
     pub fn open(policy: &'p mut D) -> Result<Self, String> {
+        super::set_clock_ms(0);
+        let manifest = D::manifest();
+        rules::check_columns(&manifest)?;
         let group =
             Group { id: GROUP, name: "bench".into(), subject: "bench".into(), options: "".into() };
-        let plan = policy.open(&group)?.into_wire();
+        let plan = rules::carried_out(policy.open(&group)?, &manifest);
         if plan.spread != 0 {
             return Err("the bench does not play plans that spread to every consumer".to_owned());
         }
         let next_tick_ms = u64::from(plan.tick_ms);
         let mut bench = Self {
             policy,
-            manifest: D::manifest(),
+            manifest,
             plan,
             now_ms: 0,
             entries: Vec::new(),
@@ -167,13 +171,17 @@ impl<'p, D: Delivery> Bench<'p, D> {
     }
 
     /// Publishes `count` messages; `key` gives the key of each by its number,
-    /// counted over all messages from 0, which is also its id.
+    /// counted over all messages from 0, which is also its id. An empty key is none.
     pub fn publish(&mut self, count: usize, key: impl Fn(u64) -> Option<String>) {
         for _ in 0..count {
             let number = self.entries.len() as u64;
-            let key = key(number);
+            let key = key(number).filter(|key| !key.is_empty());
             let hash = key.as_ref().map(|key| key_hash(key.as_bytes()));
-            let message = TestMessage::new("bench").key(key.unwrap_or_default());
+            let message = TestMessage {
+                published_at_ms: self.now_ms,
+                sequence: number,
+                ..TestMessage::new("bench").key(key.unwrap_or_default())
+            };
             let fate = Fate::Waiting(self.now_ms);
             self.entries.push(Entry { message, key_hash: hash, attempts: 0, fate, shown: false });
         }
@@ -204,6 +212,9 @@ impl<'p, D: Delivery> Bench<'p, D> {
     /// Lets time pass; leases, delays, timers and ticks that end on the way act.
     pub fn run_for_ms(&mut self, span_ms: u64) {
         let end_ms = self.now_ms + span_ms;
+        // A timer of no length is due at once.
+        self.expire();
+        self.turn();
         loop {
             let next_ms = self.next_moment_ms().filter(|&moment_ms| moment_ms <= end_ms);
             self.now_ms = next_ms.unwrap_or(end_ms);
@@ -338,14 +349,14 @@ impl<'p, D: Delivery> Bench<'p, D> {
     }
 
     fn wait(&mut self, at: usize, delay_ms: u64) {
-        self.entries[at].fate = Fate::Waiting(self.now_ms + delay_ms);
+        self.entries[at].fate = Fate::Waiting(self.now_ms + delay_ms.min(TIMER_MS_MAX));
         self.entries[at].shown = false;
     }
 
     /// A try failed: the next one, or the end.
     fn again(&mut self, at: usize, delay_ms: Option<u32>) {
-        let attempts = u32::from(self.entries[at].attempts);
-        if self.plan.attempts > 0 && attempts >= self.plan.attempts {
+        let attempts = self.entries[at].attempts;
+        if self.plan.attempts > 0 && u32::from(attempts) >= self.plan.attempts {
             let fate = match self.plan.exhausted {
                 1 => Fate::DeadLettered,
                 2 => Fate::Dropped,
@@ -353,11 +364,8 @@ impl<'p, D: Delivery> Bench<'p, D> {
             };
             return self.finish(at, fate);
         }
-        let plan = &self.plan;
-        let growth = f64::from(plan.retry_growth) / 100.0;
-        let pause = f64::from(plan.retry_first_ms) * growth.powi(attempts.max(1) as i32 - 1);
-        let pause_ms = pause.min(f64::from(plan.retry_max_ms)) as u64;
-        self.wait(at, delay_ms.map_or(pause_ms, u64::from));
+        let back_off_ms = rules::back_off_ms(&self.plan, attempts);
+        self.wait(at, delay_ms.map_or(back_off_ms, u64::from));
     }
 
     fn next_moment_ms(&self) -> Option<u64> {
@@ -417,14 +425,8 @@ impl<'p, D: Delivery> Bench<'p, D> {
                 .filter(|event| event.kind == 1)
                 .map(|event| self.entries[event.message as usize].message.clone())
                 .collect();
-            let manifest = &self.manifest;
-            let ready: Vec<_> = manifest
-                .columns
-                .iter()
-                .filter(|&&id| ![2, 4, 10].contains(&id))
-                .map(|&id| WireColumn { id, cells: cells(id, manifest, &shown) })
-                .collect();
-            let names = &manifest.header_columns;
+            let ready = columns(&self.manifest, &shown);
+            let names = &self.manifest.header_columns;
             for wish in step_batch(self.policy, names, self.now_ms, events.into_iter(), &ready) {
                 if let Err(code) = self.grant(&wish) {
                     self.refusals.push(code);

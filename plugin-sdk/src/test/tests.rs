@@ -2,7 +2,7 @@
 
 use super::{Bench, Fate, TestMessage, filter, metric, route, route_with_delays, start, take_log};
 use crate::prelude::*;
-use crate::{Counter, Random, kv};
+use crate::{Counter, Gauge, Histogram, Random, kv};
 use std::collections::VecDeque;
 
 type Rule = fn(&Message<'_>, &mut Targets<'_>);
@@ -142,7 +142,11 @@ impl Policy for Judge {
     type Config = NoConfig;
 
     fn manifest() -> Manifest {
-        manifest!("for tests").columns(&[Column::Payload]).wants(Power::Rewrite)
+        manifest!("for tests")
+            .columns(&[Column::Payload])
+            .wants(Power::Rewrite)
+            .wants(Power::Drop)
+            .wants(Power::DeadLetter)
     }
 
     fn new(_: NoConfig, context: &Context) -> Result<Self, String> {
@@ -187,6 +191,78 @@ fn verdicts_and_edits_find_their_rows() {
         Verdict::Divert("there".to_owned()),
     ];
     assert_eq!(verdicts, expected);
+}
+
+/// Drops everything, and has not asked for the power to.
+struct Unasked;
+
+impl Policy for Unasked {
+    type Config = NoConfig;
+
+    fn manifest() -> Manifest {
+        manifest!("for tests")
+    }
+
+    fn new(_: NoConfig, _: &Context) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Filter for Unasked {
+    fn filter(&mut self, _: &Message<'_>) -> Verdict {
+        Verdict::Drop
+    }
+}
+
+/// The broker grants no power that the manifest does not ask for.
+#[test]
+fn a_verdict_without_its_power_shows() {
+    let error = filter(&mut Unasked, &numbered(1)).expect_err("no power");
+    assert!(error.contains("\"drop\"") && error.contains("`Manifest::wants`"), "{error}");
+}
+
+/// A router whose answers are remembered, although it counts.
+struct Remembered;
+
+impl Policy for Remembered {
+    type Config = NoConfig;
+
+    fn manifest() -> Manifest {
+        manifest!("for tests").memo_by(&[Column::Subject])
+    }
+
+    fn new(_: NoConfig, _: &Context) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Router for Remembered {
+    fn route(&mut self, message: &Message<'_>, to: &mut Targets<'_>) {
+        match message.subject() {
+            "s.0" => to.send(&kv::add("remembered", 1, 0).to_string()),
+            _ => to.send(&crate::wall_ms().to_string()),
+        }
+    }
+}
+
+#[test]
+fn remembered_answers_are_made_without_store_and_clock() {
+    for message in numbered(2) {
+        let routed = std::panic::catch_unwind(|| route(&mut Remembered, &[message]));
+        assert!(routed.is_err());
+    }
+    assert_eq!(kv::add("remembered", 1, 0), 1, "the test itself may");
+    assert!(kv::remove("remembered"));
+}
+
+#[test]
+fn of_a_setting_the_last_value_counts() {
+    let manifest = manifest!("for tests").payload_head(3).memory_bytes(9).payload_head(5);
+    let settings = manifest.into_wire(String::new()).settings;
+    assert!(settings.iter().map(|one| (one.id, one.value)).eq([(2, 9), (1, 5)]));
+    let plan = Plan::at_least_once().bytes_per_consumer(1).bytes_per_consumer(2);
+    let settings = plan.into_wire().settings;
+    assert!(settings.iter().map(|one| (one.id, one.value)).eq([(2, 2)]));
 }
 
 #[test]
@@ -297,6 +373,237 @@ fn the_same_seed_gives_the_same_storm() {
     assert_ne!(run(7), run(8));
 }
 
+type Heard = fn(&Event<'_>, &mut Actions);
+
+/// A delivery policy with its plan and what it does in fields.
+struct Scripted(Plan, Heard);
+
+impl Policy for Scripted {
+    type Config = NoConfig;
+
+    fn manifest() -> Manifest {
+        manifest!("for tests")
+            .columns(&[Column::Sequence, Column::PublishedAt])
+            .wants(Power::DeadLetter)
+    }
+
+    fn new(_: NoConfig, _: &Context) -> Result<Self, String> {
+        Ok(Self(Plan::at_least_once(), |_, _| {}))
+    }
+}
+
+impl Delivery for Scripted {
+    fn open(&mut self, _group: &Group) -> Result<Plan, String> {
+        Ok(self.0.clone())
+    }
+
+    fn event(&mut self, _now_ms: u64, event: &Event<'_>, actions: &mut Actions) {
+        (self.1)(event, actions);
+    }
+}
+
+/// Logs what it hears of ready messages and credit.
+fn log_it(event: &Event<'_>, _actions: &mut Actions) {
+    match event {
+        Event::Ready { message, attempt, .. } => log_info!("ready {} {attempt}", message.0),
+        Event::Credit { amount, .. } => log_info!("credit {amount}"),
+        _ => {}
+    }
+}
+
+/// Counts no credit: what is too much is refused.
+fn hand_to_the_first(event: &Event<'_>, actions: &mut Actions) {
+    if let Event::Ready { group, message, .. } = *event {
+        actions.dispatch(group, message, ConsumerId(1), 0);
+    }
+}
+
+fn lines() -> Vec<String> {
+    take_log().into_iter().map(|(_, line)| line).collect()
+}
+
+#[test]
+fn credit_comes_back_where_messages_are_settled_at_hand_over() {
+    let plan = Plan::at_most_once().interest(&[EventKind::Credit]);
+    let mut policy = Scripted(plan.clone(), log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 5).expect("joins");
+    bench.publish(3, |_| None);
+    assert_eq!(lines(), ["credit 1"; 3]);
+
+    let plan = plan.chooser(Chooser::Policy).interest(&[EventKind::Ready, EventKind::Refused]);
+    let mut policy = Scripted(plan, hand_to_the_first);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 5).expect("joins");
+    bench.publish(20, |_| None);
+    assert_eq!(bench.settled().len(), 20);
+    assert_eq!(bench.refusals(), [] as [u8; 0]);
+}
+
+#[test]
+fn what_stands_behind_another_is_shown_when_it_is_first() {
+    let plan = Plan::dispatched_by_policy().order(Order::PerKey);
+    let mut policy = Scripted(plan, hand_to_the_first);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 9).expect("joins");
+    bench.publish(4, |number| (number != 3).then(|| "key".to_owned()));
+    assert!(bench.held().eq([MessageId(0), MessageId(3)]), "one of the key, and the one without");
+    assert!(bench.ack(MessageId(0)));
+    assert!(bench.held().eq([MessageId(1), MessageId(3)]));
+    bench.drain();
+    assert_eq!(bench.refusals(), [] as [u8; 0]);
+}
+
+#[test]
+fn an_empty_key_is_no_key() {
+    let mut policy = Scripted(Plan::ordered_by_key(), log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 9).expect("joins");
+    bench.publish(3, |_| Some(String::new()));
+    assert_eq!(bench.held().count(), 3);
+}
+
+#[test]
+fn a_policy_hears_of_ready_messages_also_where_the_broker_picks() {
+    let plan = Plan::at_least_once().interest(&[EventKind::Ready]);
+    let mut policy = Scripted(plan, log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(5, |_| None);
+    assert_eq!(lines(), [""; 0], "nothing is taken from the log for nobody");
+    bench.join("ann", 2).expect("joins");
+    assert_eq!(lines(), ["ready 0 0", "ready 1 0"]);
+    assert!(bench.nack(MessageId(0), 0));
+    bench.run_for_ms(1_000);
+    assert_eq!(lines(), ["ready 2 0", "ready 0 1"]);
+}
+
+#[test]
+fn a_ready_message_has_its_offset_and_its_time() {
+    let logs_parts: Heard = |event, _| {
+        if let Event::Ready { parts, .. } = event {
+            log_info!("{} {}", parts.sequence(), parts.published_at_ms());
+        }
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy(), logs_parts);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.run_for_ms(10);
+    bench.publish(2, |_| None);
+    assert_eq!(lines(), ["0 10", "1 10"]);
+}
+
+#[test]
+fn a_plan_is_filled_in_and_cut_as_by_the_broker() {
+    // No lease, a shorter longest delay than the first, and no power to drop.
+    let plan = Plan::at_least_once().lease_ms(0).retry(500, 0, 0).attempts(3, Exhausted::Drop);
+    let mut policy = Scripted(plan, log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(1, |_| None);
+    bench.run_for_ms(29_999);
+    assert!(bench.nack(MessageId(0), 0), "the lease is of 30 s");
+    bench.run_for_ms(500);
+    assert!(bench.nack(MessageId(0), 0));
+    bench.run_for_ms(500);
+    let moments: Vec<u64> = bench.deliveries().iter().map(|one| one.at_ms).collect();
+    assert_eq!(moments, [0, 30_499, 30_999]);
+    assert!(bench.nack(MessageId(0), 0));
+    assert!(bench.fates().eq([Fate::Parked]));
+}
+
+#[test]
+fn a_lease_without_end_is_cut() {
+    let mut policy = Scripted(Plan::at_least_once().lease_ms(u32::MAX), log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(10, |_| None);
+    bench.storm(1, 100);
+    bench.drain();
+    assert_eq!(bench.settled().len(), 10);
+}
+
+/// A delivery policy that wants what none can have.
+struct Reader;
+
+impl Policy for Reader {
+    type Config = NoConfig;
+
+    fn manifest() -> Manifest {
+        manifest!("for tests").columns(&[Column::Subject, Column::Payload])
+    }
+
+    fn new(_: NoConfig, _: &Context) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Delivery for Reader {
+    fn open(&mut self, _group: &Group) -> Result<Plan, String> {
+        Ok(Plan::at_least_once())
+    }
+}
+
+#[test]
+fn a_manifest_that_the_broker_refuses_is_refused() {
+    let refused = Bench::open(&mut Reader).err().expect("payloads are not to be had");
+    assert!(refused.contains("Payload") && refused.contains("`Manifest::header`"), "{refused}");
+}
+
+#[test]
+fn time_begins_at_nought_and_a_timer_of_no_length_is_due_at_once() {
+    super::set_clock_ms(5_000);
+    let wakes: Heard = |event, actions| match *event {
+        Event::Ready { group, message, .. } => actions.wake(group, message.0, 0),
+        Event::Woke { group, token } => {
+            actions.dispatch(group, MessageId(token), ConsumerId(1), 0);
+        }
+        _ => {}
+    };
+    let plan = Plan::dispatched_by_policy().interest(&[EventKind::Woke]);
+    let mut policy = Scripted(plan, wakes);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    assert_eq!(crate::wall_ms(), 0);
+    bench.join("ann", 1).expect("joins");
+    bench.publish(1, |_| None);
+    bench.run_for_ms(1_000);
+    assert_eq!(bench.deliveries().iter().map(|one| one.at_ms).collect::<Vec<_>>(), [0]);
+    assert_eq!(crate::wall_ms(), 1_000);
+}
+
+#[test]
+fn what_is_parked_can_be_decided_on_and_what_has_ended_is_no_message() {
+    let decides: Heard = |event, actions| {
+        if let Event::Ready { group, message, .. } = *event {
+            actions.park(group, message);
+            actions.dead_letter(group, message, 1);
+            actions.retry(group, message, 0);
+            actions.discard(group, message, 1);
+        }
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy(), decides);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(1, |_| None);
+    assert!(bench.fates().eq([Fate::DeadLettered]));
+    assert_eq!(bench.refusals(), [2, 6], "it is gone; and there is no power to drop");
+}
+
+#[test]
+fn a_policy_hears_how_long_a_lease_has_become() {
+    let extends: Heard = |event, actions| match *event {
+        Event::Ready { group, message, .. } => {
+            actions.dispatch(group, message, ConsumerId(1), 1_000);
+            actions.extend(group, message, ConsumerId(1), 500);
+        }
+        Event::Extended { left_ms, .. } => log_info!("{left_ms}"),
+        _ => {}
+    };
+    let plan = Plan::dispatched_by_policy().interest(&[EventKind::Extended]);
+    let mut policy = Scripted(plan, extends);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(1, |_| None);
+    assert_eq!(lines(), ["1500"]);
+    assert!(bench.fates().eq([Fate::InFlight(ConsumerId(1), 1_500)]));
+}
+
 #[test]
 fn the_store_keeps_its_quota_and_its_time() {
     super::set_clock_ms(1_000);
@@ -309,6 +616,21 @@ fn the_store_keeps_its_quota_and_its_time() {
     assert!(!kv::put("big", &vec![0; 64 * 1024 + 1], 0));
     assert!(!kv::put(&"k".repeat(257), b"", 0));
     assert!(kv::remove("count"));
+    assert!(kv::put("longest", b"", u64::MAX));
+    assert_eq!(kv::get("longest"), Some(Vec::new()));
+    assert!(kv::remove("longest"));
+}
+
+#[test]
+fn one_look_for_keys_gives_as_many_as_in_the_broker() {
+    for number in 0..1_030 {
+        assert!(kv::put(&format!("key-{number}"), b"", 0));
+    }
+    assert_eq!(kv::keys("key-", 5).len(), 5);
+    assert_eq!(kv::keys("key-", u32::MAX).len(), 1_024);
+    for number in 0..1_030 {
+        assert!(kv::remove(&format!("key-{number}")));
+    }
 }
 
 #[test]
@@ -318,6 +640,20 @@ fn logs_and_metrics_can_be_looked_at() {
     assert_eq!(metric("seen"), Some(2.0));
     log_warn!("number {}", 7);
     assert!(take_log().contains(&(crate::Level::Warn, "number 7".to_owned())));
+}
+
+#[test]
+fn metrics_are_what_the_broker_makes_of_them() {
+    let (sizes, level) = (Histogram::new("sizes", "bytes"), Gauge::new("level", "now"));
+    for value in [3.0, 4.0] {
+        sizes.record(value);
+        level.set(value);
+    }
+    assert_eq!((metric("sizes"), metric("level")), (Some(7.0), Some(4.0)));
+    for name in ["rows-seen", "Rows", "", "7"] {
+        Counter::new(name, "not a name of a metric").add(1);
+        assert_eq!(metric(name), None, "{name}");
+    }
 }
 
 #[test]

@@ -1,51 +1,121 @@
 //! What the small broker decides: which messages are ready, whose turn it is, and
 //! which wishes of a policy it grants. Called by its turns.
 
-use super::{Bench, Delivered, Entry, Fate, Member};
+use super::{Bench, Delivered, Entry, Fate, Member, TIMER_MS_MAX, wire};
 use crate::delivery::{Delivery, MessageId};
+use crate::event::EventKind;
 use crate::hash::Random;
+use crate::manifest::{Column, Manifest, Power};
+use crate::plan::Plan;
 use crate::step::Wish;
-use crate::test::key_hash;
+use crate::test::{key_hash, wants};
+
+/// Refuses what the broker refuses a delivery policy for.
+pub(super) fn check_columns(manifest: &Manifest) -> Result<(), String> {
+    let heavy = [Column::Payload, Column::Headers, Column::PayloadHead];
+    match heavy.into_iter().find(|&column| manifest.columns.contains(&(column as u16))) {
+        Some(column) => Err(format!(
+            "asks for {column:?}, which a delivery policy cannot have: leave it out of the \
+             manifest, and ask for single headers with `Manifest::header`"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The plan as the broker carries it out: what it leaves open is filled in, what is too long
+/// is cut, and without the power an exhausted message is parked.
+pub(super) fn carried_out(plan: Plan, manifest: &Manifest) -> wire::Plan {
+    let (plan, default) = (plan.into_wire(), Plan::at_least_once().into_wire());
+    let time = |ms: u32| u64::from(ms).min(TIMER_MS_MAX) as u32;
+    let or = |value: u32, default: u32| if value == 0 { default } else { value };
+    let exhausted = match plan.exhausted {
+        1 if wants(manifest, Power::DeadLetter) => 1,
+        2 if wants(manifest, Power::Drop) => 2,
+        _ => 0,
+    };
+    wire::Plan {
+        // A policy that picks says itself who gets what.
+        spread: if plan.chooser == 0 { 0 } else { plan.spread },
+        exhausted,
+        lease_ms: time(or(plan.lease_ms, default.lease_ms)),
+        retry_first_ms: time(plan.retry_first_ms),
+        retry_max_ms: time(plan.retry_max_ms.max(plan.retry_first_ms)),
+        retry_growth: plan.retry_growth.max(100),
+        window: or(plan.window, default.window),
+        tick_ms: time(plan.tick_ms),
+        ..plan
+    }
+}
+
+/// Delay after `failures` failed tries, ms.
+pub(super) fn back_off_ms(plan: &wire::Plan, failures: u16) -> u64 {
+    let longest = u64::from(plan.retry_max_ms);
+    let mut delay = u64::from(plan.retry_first_ms);
+    for _ in 1..failures {
+        let grown = delay * u64::from(plan.retry_growth) / 100;
+        if grown == delay || delay >= longest {
+            break;
+        }
+        delay = grown;
+    }
+    delay.min(longest)
+}
 
 impl<D: Delivery> Bench<'_, D> {
-    /// Shows ready messages to a policy that picks consumers itself.
+    /// Shows ready messages to a policy that picks consumers itself. What stands behind
+    /// another of its line takes a place in the window, and is shown when it is first.
     pub(super) fn show(&mut self) {
-        let window = if self.plan.window == 0 { usize::MAX } else { self.plan.window as usize };
         let waiting = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_));
         let open = self.entries.iter().filter(|entry| entry.shown && waiting(entry)).count();
-        let mut room = window.saturating_sub(open);
+        let mut room = (self.plan.window as usize).saturating_sub(open);
         for at in 0..self.entries.len() {
-            let entry = &self.entries[at];
-            let ready = matches!(entry.fate, Fate::Waiting(from_ms) if from_ms <= self.now_ms);
-            if ready && !entry.shown && room > 0 {
-                let (attempts, hash) = (entry.attempts, entry.key_hash.unwrap_or(key_hash(b"")));
-                self.entries[at].shown = true;
+            if room > 0 && self.is_ready(at) && !self.entries[at].shown {
                 room -= 1;
-                self.tell(1, 0, attempts, 0, hash, at as u64);
+                if !self.breaks_order(at) {
+                    self.tell_ready(at);
+                }
             }
         }
     }
 
+    /// Hands over what has somebody to go to. A policy hears of a message as the broker
+    /// takes it from the log, which is for a consumer that has room, or when it is ready
+    /// again after a try.
     pub(super) fn hand_over(&mut self) {
         for at in 0..self.entries.len() {
-            let ready =
-                matches!(self.entries[at].fate, Fate::Waiting(from_ms) if from_ms <= self.now_ms);
-            if ready
-                && !self.breaks_order(at)
-                && let Some(member) = self.choose(at)
-            {
+            if !self.is_ready(at) || self.breaks_order(at) {
+                continue;
+            }
+            let member = self.choose(at);
+            if !self.entries[at].shown && (member.is_some() || self.entries[at].attempts > 0) {
+                self.tell_ready(at);
+            }
+            if let Some(member) = member {
                 self.dispatch(at, member, 0);
             }
         }
     }
 
+    fn is_ready(&self, at: usize) -> bool {
+        matches!(self.entries[at].fate, Fate::Waiting(from_ms) if from_ms <= self.now_ms)
+    }
+
+    fn tell_ready(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        entry.shown = true;
+        let (attempts, hash) = (entry.attempts, entry.key_hash.unwrap_or(key_hash(b"")));
+        self.tell(EventKind::Ready as u8, 0, attempts, 0, hash, at as u64);
+    }
+
     /// Whether an earlier message of the same line is still open.
     fn breaks_order(&self, at: usize) -> bool {
+        if self.plan.order == 0 {
+            return false;
+        }
         let key = self.entries[at].key_hash;
         let open = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_) | Fate::InFlight(..));
         self.entries.iter().enumerate().any(|(other, entry)| {
             let same_line = match self.plan.order {
-                0 => false,
                 1 => key.is_some() && entry.key_hash == key,
                 _ => true,
             };
@@ -85,59 +155,73 @@ impl<D: Delivery> Bench<'_, D> {
     fn dispatch(&mut self, at: usize, member: usize, lease_ms: u32) {
         let lease_ms = if lease_ms == 0 { self.plan.lease_ms } else { lease_ms };
         let entry = &mut self.entries[at];
-        entry.attempts += 1;
+        entry.attempts = entry.attempts.saturating_add(1);
         let member = &mut self.members[member];
         let (message, attempt, at_ms) = (MessageId(at as u64), entry.attempts, self.now_ms);
         self.deliveries.push(Delivered { message, consumer: member.id, attempt, at_ms });
         if self.plan.ack == 0 {
-            // The client's ack only returns the credit; it comes at once here.
+            // The client's ack only returns the credit; it comes at once here, and a policy
+            // that counts credit hears of it.
+            let consumer = member.id.0;
             self.finish(at, Fate::Settled);
+            self.tell(EventKind::Credit as u8, 0, 0, consumer, 1, 0);
         } else {
             member.credit -= 1;
             member.in_flight += 1;
-            entry.fate = Fate::InFlight(member.id, self.now_ms + u64::from(lease_ms));
+            let lease_ms = u64::from(lease_ms).min(TIMER_MS_MAX);
+            entry.fate = Fate::InFlight(member.id, self.now_ms + lease_ms);
         }
     }
 
     /// Does what a policy wishes, or says why not (`wit/roles.wit`).
     pub(super) fn grant(&mut self, wish: &Wish) -> Result<(), u8> {
-        if wish.kind == 7 {
-            self.wakes.push((self.now_ms + u64::from(wish.value), wish.message));
-            return Ok(());
+        let power = match wish.kind {
+            3 => Some(Power::DeadLetter),
+            4 => Some(Power::Drop),
+            1 | 2 | 5 | 6 => None,
+            7 => {
+                self.wakes.push((self.now_ms + u64::from(wish.value), wish.message));
+                return Ok(());
+            }
+            _ => return Err(1),
+        };
+        if power.is_some_and(|power| !wants(&self.manifest, power)) {
+            return Err(6);
         }
         let at = wish.message as usize;
         let fate = self.entries.get(at).ok_or(2)?.fate;
-        let wants = |power: &str| {
-            if self.manifest.wants.iter().any(|want| want == power) { Ok(()) } else { Err(6) }
-        };
         match (wish.kind, fate) {
+            // What has ended is no message any more.
+            (_, Fate::Settled | Fate::DeadLettered | Fate::Dropped) => return Err(2),
             (1, Fate::Waiting(from_ms)) if from_ms <= self.now_ms => {
-                let is_it = |member: &Member| member.id.0 == wish.consumer && member.here;
-                let member = self.members.iter().position(is_it).ok_or(3)?;
-                if !self.has_room(&self.members[member]) {
-                    return Err(4);
-                }
-                if self.breaks_order(at) {
-                    return Err(5);
-                }
-                self.dispatch(at, member, wish.value);
+                self.grant_dispatch(at, wish)?;
             }
             (2, Fate::Waiting(_) | Fate::Parked) => self.wait(at, u64::from(wish.value)),
-            (3, Fate::Waiting(_)) => {
-                wants("dead-letter")?;
-                self.finish(at, Fate::DeadLettered);
-            }
-            (4, Fate::Waiting(_)) => {
-                wants("drop")?;
-                self.finish(at, Fate::Dropped);
-            }
-            (5, Fate::Waiting(_)) => self.finish(at, Fate::Parked),
+            (3, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::DeadLettered),
+            (4, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::Dropped),
+            (5, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::Parked),
             (6, Fate::InFlight(consumer, until_ms)) if consumer.0 == wish.consumer => {
-                self.entries[at].fate = Fate::InFlight(consumer, until_ms + u64::from(wish.value));
+                let longest_ms = self.now_ms + TIMER_MS_MAX;
+                let until_ms = (until_ms + u64::from(wish.value)).min(longest_ms);
+                self.entries[at].fate = Fate::InFlight(consumer, until_ms);
+                let left_ms = (until_ms - self.now_ms) as u32;
+                self.tell(EventKind::Extended as u8, 0, 0, consumer.0, left_ms, wish.message);
             }
-            (1..=6, _) => return Err(7),
-            _ => return Err(1),
+            _ => return Err(7),
         }
+        Ok(())
+    }
+
+    fn grant_dispatch(&mut self, at: usize, wish: &Wish) -> Result<(), u8> {
+        if self.breaks_order(at) {
+            return Err(5);
+        }
+        let is_it = |member: &Member| member.id.0 == wish.consumer && member.here;
+        let member = self.members.iter().position(is_it).ok_or(3)?;
+        if !self.has_room(&self.members[member]) {
+            return Err(4);
+        }
+        self.dispatch(at, member, wish.value);
         Ok(())
     }
 }
