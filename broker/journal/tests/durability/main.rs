@@ -29,6 +29,7 @@ mod model_equivalence;
 mod proof;
 mod retention_crash;
 mod shard;
+mod side_by_side;
 mod slow_sync_simulated;
 mod sparse_segments;
 mod torn_tail_every_byte;
