@@ -16,7 +16,7 @@ if [ -z "$weir" ]; then
 fi
 rm -f "$here/dispatcher/bench-dispatcher.wasm"
 "$weir" policy build "$here/dispatcher" ||
-    echo "no toolchain for WebAssembly: W6 (d) is left out"
+    echo "the dispatcher was not built: W6 (d) is left out, and its targets are not measured"
 cargo build --release --manifest-path "$here/Cargo.toml"
 bench="${CARGO_TARGET_DIR:-$here/target}/release/weir-bench"
 

@@ -29,6 +29,8 @@ cp "$weir" "$folder/weir"
 export MIMALLOC_PURGE_DELAY=60000
 export WEIR_BENCH_PROFILE="$folder/windows"
 cd "$here"
+# Of the tree as it begins: the files that are written here change it.
+commit=$(git describe --always --dirty || echo unknown)
 # Between columns, as names hold blanks and semicolons; `perf` wants the character itself.
 tab=$(printf '\t')
 
@@ -124,7 +126,7 @@ for cell; do
     file="$out/$(echo "$cell" | sed 's/→/-/g; s/ /_/g; s,/,-,g').txt"
     {
         echo "Where the broker's CPU time goes in the cell \"$cell\" of the benchmark."
-        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $(git describe --always)."
+        echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $commit."
         echo
         echo "A block for each window, with the line of its sample. 100 % is all that the broker's"
         echo "process took while the window was measured: by thread, those of one name together,"

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use weir_client::{Client, ConnectOptions};
 
@@ -242,8 +243,11 @@ fn command(setup: &Setup) -> Command {
     command
 }
 
-/// The program: `WEIR_BIN`, else that of this build, made anew when a source is
-/// younger.
+/// What the program is made from, in the repository.
+const SOURCES: [&str; 5] = ["broker", "plugins", "wit", "Cargo.toml", "Cargo.lock"];
+
+/// The program: `WEIR_BIN`, else that of this build, made anew when anything that it is made
+/// from is younger.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -252,9 +256,10 @@ pub(crate) fn program() -> &'static Path {
         }
         let test = std::env::current_exe().unwrap();
         let program = test.parent().and_then(Path::parent).unwrap().join("weir");
-        let broker = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let made = program.metadata().and_then(|metadata| metadata.modified()).ok();
-        if made.is_none_or(|made| made < youngest(&broker)) {
+        let changed = SOURCES.map(|source| youngest(&root.join(source))).into_iter().max();
+        if made.is_none_or(|made| changed.is_some_and(|changed| made < changed)) {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--quiet", "--workspace", "--bin", "weir"]);
             if !cfg!(debug_assertions) {
@@ -267,17 +272,16 @@ pub(crate) fn program() -> &'static Path {
     })
 }
 
-/// When the youngest source below a folder was written.
-fn youngest(folder: &Path) -> std::time::SystemTime {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let times = entries.map(|entry| {
-        let path = entry.path();
-        let is_source = path.extension().is_some_and(|it| it == "rs" || it == "toml");
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => youngest(&path),
-            Ok(_) if is_source => entry.metadata().and_then(|it| it.modified()).unwrap(),
-            _ => std::time::SystemTime::UNIX_EPOCH,
-        }
-    });
-    times.max().unwrap_or(std::time::SystemTime::UNIX_EPOCH)
+/// When a source, or the youngest below a folder, was written.
+fn youngest(path: &Path) -> SystemTime {
+    let never = SystemTime::UNIX_EPOCH;
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        return entries.map(|entry| youngest(&entry.path())).max().unwrap_or(never);
+    }
+    let kinds = ["rs", "toml", "lock", "wit", "wasm"];
+    if path.extension().is_none_or(|it| kinds.iter().all(|kind| it != *kind)) {
+        return never;
+    }
+    path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(never)
 }

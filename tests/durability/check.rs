@@ -194,6 +194,19 @@ pub(crate) fn queue(
     }
 }
 
+/// What was taken out of a queue that nobody has consumed from before: each producer's
+/// messages in its order.
+pub(crate) fn in_order(taken: &[Id], faults: &mut Faults) {
+    let mut last: HashMap<u32, u64> = HashMap::new();
+    for id in taken {
+        if let Some(last) = last.insert(id.producer, id.number)
+            && last > id.number
+        {
+            faults.add(|| format!("{id:?} comes behind {last}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use weir_client::Level;
@@ -246,6 +259,17 @@ mod tests {
         assert_eq!(judge(&[]), (false, 3));
         assert!(judge(&[id(1, 0), id(1, 2)]).0, "a hole");
         assert!(judge(&[id(1, 1)]).0, "the first is missing");
+    }
+
+    #[test]
+    fn what_a_queue_hands_out_is_in_order() {
+        let judge = |taken: &[Id]| {
+            let mut faults = Faults::default();
+            in_order(taken, &mut faults);
+            faults.count
+        };
+        assert_eq!(judge(&[id(1, 0), id(2, 0), id(1, 1), id(2, 5)]), 0);
+        assert_eq!(judge(&[id(1, 1), id(2, 0), id(1, 0), id(1, 2)]), 1);
     }
 
     #[test]

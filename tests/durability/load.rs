@@ -128,12 +128,17 @@ impl Load {
         self.shared.progress.lock().unwrap().acknowledged
     }
 
-    /// Waits until so many messages are acknowledged, or the load has ended.
+    /// Waits until so many messages are acknowledged. A load that ends before would leave
+    /// next to nothing that can be lost.
+    #[track_caller]
     pub(crate) fn reach(&self, acknowledged: u64) {
         assert!(self.reach_within(acknowledged, DEADLINE), "the load does not get on");
+        let found = self.acknowledged();
+        assert!(found >= acknowledged, "the load has ended at {found} of {acknowledged} messages");
     }
 
-    /// As [`Load::reach`]; false when that took longer than `time`.
+    /// As [`Load::reach`], or until the load has ended; false when that took longer than
+    /// `time`.
     pub(crate) fn reach_within(&self, acknowledged: u64, time: Duration) -> bool {
         let progress = self.shared.progress.lock().unwrap();
         let wanting =

@@ -159,6 +159,7 @@ fn confirmed_ack_final() {
         again += found.1;
         std::fs::remove_dir_all(&data).unwrap();
     }
+    assert!(confirmed > 0, "no ack was confirmed: nothing could come again");
     proof.figure(format!("{confirmed} confirmed acks, 0 of them came again"));
     proof.figure(format!(
         "at level `os` {again} came again, all of them confirmed behind the last sync"
@@ -191,7 +192,7 @@ fn one_life(place: &Place, data: &Path, run: u32, random: &mut Random) -> (usize
     consumers.begin();
     place.crash(broker, run);
     let mut lines = load.lines();
-    let mut book = consumers.book();
+    let book = consumers.book();
     let quick = quick.join().unwrap();
     place.recover(run);
 
@@ -202,7 +203,7 @@ fn one_life(place: &Place, data: &Path, run: u32, random: &mut Random) -> (usize
     broker.stop();
     check_folder(data);
     let mut faults = Faults::default();
-    for complaint in book.complaints.drain(..) {
+    for complaint in lines.iter().flat_map(|line| &line.complaints).chain(&book.complaints) {
         faults.add(|| complaint.clone());
     }
     lines.push(quick.line);

@@ -62,7 +62,8 @@ fn path() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("WEIR_DURABILITY_REPORT") {
         return Some(path.into());
     }
-    let is_whole = is_full() && std::env::var_os("WEIR_DURABILITY_RUNS").is_none();
+    let has_own = |name: &str| std::env::var_os(name).is_some();
+    let is_whole = is_full() && !has_own("WEIR_DURABILITY_RUNS") && !has_own("WEIR_BIN");
     is_whole.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/durability-report.md"))
 }
 
@@ -96,19 +97,22 @@ fn text(rows: &[Row]) -> String {
         "# The proof of durability\n\n\
          Written by `tests/durability/full.sh`; for the real disks alone by `WEIR_DURABILITY=full \
          cargo test -p weir-tests --test durability --release`.\n\n\
-         - {date}, commit {commit}, the release build\n\
-         - Linux {kernel}, {cores} processors, ext4 on a loop device over {disk}\n\
+         - {date}, commit {commit}, {program}\n\
+         - Linux {kernel}, {cores} processors; D1, D15 and S4 on {disk}; D2, D7, D9, D10, S1 and \
+         S2 on ext4 on a loop device over it; D8, and the write-back failures of D7, on a disk in \
+         memory\n\
          - {simulated}\n\n\
          A test passes with no violation at all: there is no tolerance in any of them.\n\n\
-         D1, D2, D7 to D10, D15, S1, S2 and S4 run on real disks. A seed and a run give the same \
-         load and the same fault (`WEIR_DURABILITY_SEED`); the moment at which the fault strikes \
-         is the machine's. The others run on a simulated disk, the second of S7 over stores in \
-         memory: there a seed decides everything.\n\n\
+         D1, D2, D7 to D10, D15, S1, S2 and S4 run the program over file systems of the machine. A \
+         seed and a run give the same load and the same fault (`WEIR_DURABILITY_SEED`); the moment \
+         at which the fault strikes is the machine's. The others run on a simulated disk, the \
+         second of S7 over stores in memory: there a seed decides everything.\n\n\
          {whole}\
          | | test | what must hold | runs | result | figures | s | seed |\n\
          |---|---|---|---|---|---|---|---|\n",
         date = said("date", &["-u", "+%F"]),
         commit = COMMIT.get().map_or("?", String::as_str),
+        program = tested(),
         kernel = said("uname", &["-r"]),
         cores = std::thread::available_parallelism().map_or(0, usize::from),
         disk = said("findmnt", &["-n", "-o", "FSTYPE", "-T", env!("CARGO_TARGET_TMPDIR")]),
@@ -119,6 +123,14 @@ fn text(rows: &[Row]) -> String {
         let _ = writeln!(text, "| {number} | `{name}` | {what} | {cells} |");
     }
     text
+}
+
+/// The program that the tests start.
+fn tested() -> String {
+    match std::env::var_os("WEIR_BIN") {
+        None => "the release build".to_owned(),
+        Some(given) => format!("**another program**: {}", given.to_string_lossy()),
+    }
 }
 
 /// What a command of the system says; "?" when it cannot be asked.

@@ -134,6 +134,8 @@ impl Story {
             (drain(&client, WORK).await.unwrap(), drain(&client, QUICK).await.unwrap())
         });
         let mut faults = Faults::default();
+        check::in_order(&work, &mut faults);
+        check::in_order(&quick, &mut faults);
         check::queue(&self.of(WORK), &Settled::default(), &work, &[], &mut faults);
         if self.os_survives {
             check::queue(&self.of(QUICK), &Settled::default(), &quick, &[], &mut faults);

@@ -36,8 +36,8 @@ fn fsync_fails_once() {
     }
     drop(disk);
     proof.figure(format!(
-        "{injected} injected at the syncs 1 to 50, {at_start} of them during the start; \
-         {acknowledged} messages acknowledged before, 0 lost"
+        "{injected} injected at the syncs 1 to 50, {at_start} of them during the start, which \
+         ends with an error; {acknowledged} messages acknowledged before, 0 lost"
     ));
     let mut filled = 0;
     for run in 0..genuine {

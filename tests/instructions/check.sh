@@ -16,6 +16,15 @@ baseline=tests/instructions/baseline.txt
 renew="tests/instructions/check.sh --renew"
 tolerance_percent=5
 
+mode="${1:-compare}"
+case "$mode:$#" in
+compare:0 | --renew:1 | --profile:2) ;;
+*)
+    echo "usage: tests/instructions/check.sh [--renew | --profile SCENARIO]" >&2
+    exit 2
+    ;;
+esac
+
 skip() {
     echo "SKIPPED instructions: $*"
     exit 0
@@ -23,7 +32,7 @@ skip() {
 
 command -v valgrind >/dev/null || skip "valgrind is not installed"
 made_with="$(rustc --version), $(uname -m), $(getconf GNU_LIBC_VERSION 2>/dev/null || echo "another C library")"
-if [ "${1:-}" != --renew ]; then
+if [ "$mode" = compare ]; then
     recorded=$(sed -n 's/^# made with: //p' "$baseline")
     [ "$recorded" = "$made_with" ] ||
         skip "the baseline was made with $recorded, this is $made_with; $renew on the old commit, then compare"
@@ -54,8 +63,15 @@ count() {
     }' "$counts/$1" || { echo "callgrind counted nothing for $1" >&2; exit 2; }
 }
 
-case "${1:-}" in
+# What fails inside of the words of a loop or of an echo ends nothing: names and counts
+# are taken apart from them.
+scenarios=$("$binary")
+[ -n "$scenarios" ] || { echo "$binary knows no scenario" >&2; exit 2; }
+
+case "$mode" in
 --profile)
+    grep -qx -- "$2" <<<"$scenarios" ||
+        { echo "there is no scenario $2; there are ${scenarios//$'\n'/, }" >&2; exit 2; }
     each=$(count "$2")
     echo "$2: $each instructions a message"
     callgrind_annotate --auto=no "$counts/$2" | sed -n '/file:function/,$p' | sed 's/ \[.*//' | head -n 30
@@ -65,8 +81,9 @@ case "${1:-}" in
     {
         echo "# Instructions a message, by scenario. Written by $renew"
         echo "# made with: $made_with"
-        for scenario in $("$binary"); do
-            echo "$scenario $(count "$scenario")"
+        for scenario in $scenarios; do
+            now=$(count "$scenario")
+            echo "$scenario $now"
         done
     } >"$counts/baseline"
     cp "$counts/baseline" "$baseline"
@@ -76,7 +93,13 @@ case "${1:-}" in
 esac
 
 status=0
-for scenario in $("$binary"); do
+for scenario in $(sed -n 's/^\([a-z][a-z-]*\) .*/\1/p' "$baseline"); do
+    if ! grep -qx -- "$scenario" <<<"$scenarios"; then
+        echo "$scenario: in the baseline, and no scenario: nothing is counted; if it is gone for good, $renew"
+        status=1
+    fi
+done
+for scenario in $scenarios; do
     now=$(count "$scenario")
     before=$(awk -v scenario="$scenario" '$1 == scenario { print $2 }' "$baseline")
     if [ -z "$before" ]; then
@@ -85,8 +108,10 @@ for scenario in $("$binary"); do
         continue
     fi
     percent=$(awk -v now="$now" -v before="$before" 'BEGIN { printf "%+.1f", 100 * now / before - 100 }')
-    verdict=$(awk -v percent="$percent" -v most="$tolerance_percent" \
-        'BEGIN { print (percent + 0 > most ? "more" : percent + 0 < -most ? "less" : "same") }')
+    # Not of the percent that is printed: it is rounded.
+    verdict=$(awk -v now="$now" -v before="$before" -v most="$tolerance_percent" 'BEGIN {
+        print (now > before * (1 + most / 100) ? "more" : now < before * (1 - most / 100) ? "less" : "same")
+    }')
     case "$verdict" in
     more)
         echo "$scenario takes $now instructions a message, $percent % against the baseline's $before:" \

@@ -45,9 +45,24 @@ impl Disk {
 
 impl Done {
     /// How long a sync has taken since `before`, µs: one flush and the writes there were to
-    /// each.
-    pub(crate) fn sync_us_since(self, before: Self) -> f64 {
-        let flushes = self.flushes - before.flushes;
-        (self.took_ms - before.took_ms) as f64 * 1e3 / flushes.max(1) as f64
+    /// each. `None` where none was counted: of partitions the kernel counts no flushes, and
+    /// disks without a cache of their own get none.
+    pub(crate) fn sync_us_since(self, before: Self) -> Option<f64> {
+        let flushes = self.flushes.saturating_sub(before.flushes);
+        let took_ms = self.took_ms.saturating_sub(before.took_ms);
+        (flushes > 0).then(|| took_ms as f64 * 1e3 / flushes as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_flush_there_is_no_time_of_a_sync() {
+        let before = Done { flushes: 10, took_ms: 100 };
+        let after = Done { flushes: 14, took_ms: 102 };
+        assert_eq!(after.sync_us_since(before), Some(500.0));
+        assert_eq!(Done { took_ms: 9_000, ..before }.sync_us_since(before), None);
     }
 }

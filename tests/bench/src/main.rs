@@ -36,7 +36,7 @@ mod workloads;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use machine::Machine;
@@ -161,6 +161,10 @@ async fn run(args: RunArgs) -> Result<()> {
     for name in &args.only {
         ensure!(WORKLOADS.contains(&name.as_str()), "no workload {name}; {}", WORKLOADS.join(", "));
     }
+    let window = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
+    ensure!(!window.is_zero() && args.repeats > 0, "--seconds and --repeats: more than 0");
+    let all = drivers::all(&args.weir);
+    are_known(&args.peers, &all.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
     let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
     let mut results = Results {
         started: date(),
@@ -172,7 +176,7 @@ async fn run(args: RunArgs) -> Result<()> {
         ..Results::default()
     };
     let mut drivers = Vec::new();
-    for (name, driver) in drivers::all(&args.weir) {
+    for (name, driver) in all {
         if !args.peers.is_empty() && !args.peers.iter().any(|it| it == name) {
             continue;
         }
@@ -187,7 +191,6 @@ async fn run(args: RunArgs) -> Result<()> {
             }
         }
     }
-    let window = Duration::from_secs_f64(args.seconds);
     let weir = args.weir.clone();
     let (repeats, rows) = (args.repeats, args.rows);
     let mut bench = Bench { drivers, weir, window, repeats, rows, folder, results };
@@ -230,6 +233,15 @@ async fn run(args: RunArgs) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is a driver of each name: without one that is misspelled, another would be
+/// the best peer.
+fn are_known(asked: &[String], known: &[&str]) -> Result<()> {
+    for name in asked {
+        ensure!(known.contains(&name.as_str()), "no broker {name}; {}", known.join(", "));
+    }
+    Ok(())
+}
+
 fn report(args: &ReportArgs) -> Result<()> {
     let results: Results = serde_json::from_slice(&std::fs::read(&args.results)?)?;
     let plots = match &args.plots {
@@ -256,4 +268,19 @@ fn command() -> String {
 fn date() -> String {
     let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
     output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_misspelled_is_refused() {
+        let known: Vec<&str> =
+            drivers::all(Path::new("weir")).into_iter().map(|(name, _)| name).collect();
+        assert!(are_known(&[], &known).is_ok());
+        assert!(are_known(&["weir".to_owned(), "nats".to_owned()], &known).is_ok());
+        let refused = are_known(&["weir".to_owned(), "nat".to_owned()], &known);
+        assert!(refused.is_err_and(|why| why.to_string().contains("no broker nat; raw-relay,")));
+    }
 }

@@ -25,7 +25,9 @@ stands beside every rate. \"default\" means that the acknowledgement waits for n
 (for Weir that is its level `os`, although `disk` is what it does unless told otherwise);
 \"synced\" means acknowledged when it is on the disk. What each broker promises is listed under
 Configurations. NOISY: other programs used more than 0.3 cores in the median sample. Lost:
-published and not received; told: the broker told the listener how many it skipped.
+published, and not received when nothing had come for 2 s; told: the broker told the listener how
+many it skipped. LOST and DAMAGED: so many in all repeats together; \"1 of 3 samples\": the others
+have failed, and why stands at the end.
 ";
 
 /// What was counted and profiled beside the run: written by hand, and dated.
@@ -207,7 +209,7 @@ fn resources(results: &Results, workload: &str) -> String {
     )
 }
 
-/// Samples whose payloads were damaged, which no table shows.
+/// Samples whose payloads were damaged, of which a table tells the sum only.
 pub(crate) fn damaged(results: &Results) -> impl Iterator<Item = &Sample> {
     results.samples.iter().filter(|it| it.faults.damaged > 0)
 }

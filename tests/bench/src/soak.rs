@@ -29,6 +29,7 @@ use crate::driver::{Case, Driver as _, Sync};
 use crate::drivers::{Weir, WeirConfig};
 use crate::machine::{Machine, resident_mib};
 use crate::pause::{let_others, pause};
+use crate::results::{Spread, spread};
 use crate::stamp::{Batch, Layout, now};
 
 const PRODUCERS: u64 = 2;
@@ -319,7 +320,7 @@ async fn line(counts: &Counts, server: u32, disk: Option<Disk>, rate: f64) -> Li
 }
 
 fn sync_us(disk: Option<Disk>, before: Option<Done>) -> Option<f64> {
-    Some(disk?.done()?.sync_us_since(before?))
+    disk?.done()?.sync_us_since(before?)
 }
 
 /// What is said of the disk behind a figure.
@@ -397,10 +398,11 @@ fn section(setting: &Setting, stretches: &[Stretch], accepted: u64, consumed: u6
     let lines: Vec<(&Line, &Stretch)> =
         stretches.iter().flat_map(|it| it.lines.iter().map(move |line| (line, it))).collect();
     let row = |name: &str, digits: usize, of: &dyn Fn(&Line, &Stretch) -> f64| {
-        let mut all: Vec<f64> = lines.iter().map(|(line, stretch)| of(line, stretch)).collect();
-        all.sort_by(f64::total_cmp);
-        let (least, median, most) = (all[0], all[all.len() / 2], all[all.len() - 1]);
-        format!("| {name} | {median:.digits$} | {least:.digits$} | {most:.digits$} |\n")
+        let all = lines.iter().map(|(line, stretch)| of(line, stretch)).collect();
+        let found = spread(all);
+        found.map_or_else(String::new, |Spread { median, least, most }| {
+            format!("| {name} | {median:.digits$} | {least:.digits$} | {most:.digits$} |\n")
+        })
     };
     let quarter = lines.len().div_ceil(4);
     let memory = |some: &[(&Line, &Stretch)]| {
@@ -445,7 +447,7 @@ fn section(setting: &Setting, stretches: &[Stretch], accepted: u64, consumed: u6
     out += &row("memory of the broker, MiB", 0, &|it, _| it.rss_mib);
     out += &format!(
         "\nMemory in the first quarter {:.0} MiB, in the last {:.0} MiB. Accepted {accepted}, \
-         consumed {consumed}: a difference of {}.\n",
+         consumed {consumed}, which are counted, not told apart: a difference of {}.\n",
         memory(&lines[..quarter]),
         memory(&lines[lines.len() - quarter..]),
         i128::from(accepted) - i128::from(consumed),

@@ -69,8 +69,29 @@ pub(crate) fn best_peer(cells: &[Cell<'_>], value: &str, lowest: bool) -> Option
     medians.reduce(if lowest { f64::min } else { f64::max })
 }
 
-/// A cell's text: median, range, ratio to the best peer and to the floor.
-pub(crate) fn cell(cells: &[Cell<'_>], driver: &str, value: &str, lowest: bool) -> String {
+/// What a cell's figures must not be read without: samples that failed, messages that did
+/// not arrive, or not whole; "" where there is nothing of that.
+pub(crate) fn doubts(cell: &Cell<'_>, repeats: usize) -> String {
+    let (samples, faults) = (cell.samples.len(), cell.faults());
+    let mut text = String::new();
+    if samples < repeats {
+        text += &format!(" ({samples} of {repeats} samples)");
+    }
+    for (count, word) in [(faults.lost, "LOST"), (faults.damaged, "DAMAGED")] {
+        if count > 0 {
+            text += &format!(" {word} {count}");
+        }
+    }
+    text
+}
+
+/// A cell's text: median, range, ratio to the best peer and to the floor, and its doubts.
+pub(crate) fn cell(
+    cells: &[Cell<'_>],
+    driver: &str,
+    (value, lowest): (&str, bool),
+    repeats: usize,
+) -> String {
     let find = |name: &str| cells.iter().find(|cell| cell.driver == name);
     let Some(spread) = find(driver).and_then(|cell| cell.value(value)) else {
         return "–".to_owned();
@@ -92,8 +113,11 @@ pub(crate) fn cell(cells: &[Cell<'_>], driver: &str, value: &str, lowest: bool) 
     {
         text += &format!(" [{:.2} of raw sync + trip]", spread.median / raw.median);
     }
-    if find(driver).is_some_and(Cell::noisy) {
-        text += " NOISY";
+    if let Some(cell) = find(driver) {
+        if cell.noisy() {
+            text += " NOISY";
+        }
+        text += &doubts(cell, repeats);
     }
     text
 }
@@ -147,9 +171,40 @@ pub(crate) fn workload(results: &Results, workload: &str) -> String {
             let parts = [row.as_str(), durability.as_str(), heading];
             let parts = parts.iter().filter(|it| !it.is_empty() && **it != "none");
             let mut line = vec![parts.copied().collect::<Vec<_>>().join(", ")];
-            line.extend(drivers.iter().map(|driver| cell(&cells, driver, value, *lowest)));
+            let text = |driver: &String| cell(&cells, driver, (*value, *lowest), results.repeats);
+            line.extend(drivers.iter().map(text));
             rows.push(line);
         }
     }
     markdown(&head, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Faults;
+
+    fn sample(repeat: usize, faults: Faults) -> Sample {
+        Sample {
+            workload: "W2".to_owned(),
+            row: "queue 128 B".to_owned(),
+            driver: "weir".to_owned(),
+            durability: "synced".to_owned(),
+            repeat,
+            values: [("rate".to_owned(), 10.0)].into(),
+            faults,
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn a_figure_stands_beside_what_makes_it_doubtful() {
+        let lost = Faults { lost: 3, damaged: 1, ..Faults::default() };
+        let samples = vec![sample(0, Faults::default()), sample(2, lost)];
+        let mut results = Results { samples, repeats: 3, ..Results::default() };
+        let text = workload(&results, "W2");
+        assert!(text.contains("| 10.0 (2 of 3 samples) LOST 3 DAMAGED 1 |"), "{text}");
+        results.samples = (0..3).map(|repeat| sample(repeat, Faults::default())).collect();
+        assert!(workload(&results, "W2").contains("| 10.0 |"), "{}", workload(&results, "W2"));
+    }
 }

@@ -159,9 +159,15 @@ impl Tally {
         self.count
     }
 
+    /// Messages seen, without those that are known to have come again: one of several
+    /// consumers knows of none, see [`settle`].
+    pub(crate) fn distinct(&self) -> u64 {
+        self.count - self.faults.duplicates
+    }
+
     /// What a receiver of all `expected` messages of its publishers missed.
     pub(crate) fn missed(&self, expected: u64) -> u64 {
-        expected.saturating_sub(self.count - self.faults.duplicates)
+        expected.saturating_sub(self.distinct())
     }
 
     /// The latencies, nanoseconds.

@@ -6,7 +6,7 @@
 
 use crate::drivers::RELAY;
 use crate::results::Results;
-use crate::table::{PLAIN, best_peer, markdown, short};
+use crate::table::{PLAIN, best_peer, doubts, markdown, short};
 use crate::workloads::SIZES;
 use crate::workloads::durable::YARDSTICK;
 
@@ -59,13 +59,45 @@ pub(crate) fn table(results: &Results) -> String {
         })
         .collect();
     let head = ["target", "wanted", "found", "held"].map(str::to_owned);
-    format!("\n## Targets: {held} of {} held\n\n{}", targets.len(), markdown(&head, &rows))
+    let table = markdown(&head, &rows);
+    format!("\n## Targets: {held} of {} held\n\n{table}{}", targets.len(), in_doubt(results))
 }
 
-/// As [`short`], with a digit more where it would read as the bound does.
+/// Cells of Weir of which samples failed, or messages did not arrive: what they hold is held
+/// by the samples that are left. "" where there are none.
+fn in_doubt(results: &Results) -> String {
+    let mut known = Vec::new();
+    for sample in results.samples.iter().filter(|it| it.driver.starts_with("weir")) {
+        let place = (&sample.workload, &sample.row, &sample.durability, &sample.driver);
+        if !known.contains(&place) {
+            known.push(place);
+        }
+    }
+    let doubt = |(workload, row, durability, driver): (&String, &String, &String, &String)| {
+        let cells = results.cells(workload, row, durability);
+        let cell = cells.iter().find(|cell| cell.driver == driver)?;
+        let doubts = doubts(cell, results.repeats);
+        (!doubts.is_empty()).then(|| format!("{workload} {row} {driver} [{durability}]{doubts}"))
+    };
+    let doubts: Vec<String> = known.into_iter().filter_map(doubt).collect();
+    if doubts.is_empty() {
+        return String::new();
+    }
+    format!("\n**In doubt**, as samples failed or messages were lost: {}.\n", doubts.join("; "))
+}
+
+/// As [`short`], with more digits where it would read as the bound does and is another.
 fn found_text(found: f64, bound: f64) -> String {
     let text = short(found);
-    if text == short(bound) { format!("{found:.3}") } else { text }
+    if text != short(bound) {
+        return text;
+    }
+    let differs = |digits: &usize| {
+        let digits = *digits;
+        format!("{found:.digits$}") != format!("{bound:.digits$}")
+    };
+    let digits = (3..9).find(differs).unwrap_or(3);
+    format!("{found:.digits$}")
 }
 
 fn at_least(what: String, found: Option<f64>, bound: f64, of: &str) -> Target {
@@ -174,18 +206,22 @@ fn synced(results: &Results, targets: &mut Vec<Target>) {
 fn policies(results: &Results, targets: &mut Vec<Target>) {
     let bounds = [("weir (b)", 0.97), ("weir (c)", 0.85), ("weir (d)", 0.85)];
     for (row, durability) in results.rows("W6") {
-        for cell in results.cells("W6", &row, &durability) {
-            let bound = bounds.iter().find(|(name, _)| cell.driver.starts_with(name));
-            let Some(&(name, bound)) = bound else { continue };
-            // Nobody publishes in a replay, and no group is there in an append.
-            let idle = if name == "weir (d)" { " append" } else { " replay" };
-            if row.ends_with(idle) {
+        let cells = results.cells("W6", &row, &durability);
+        for (name, bound) in bounds {
+            // Channels have no delivery policy. Nobody publishes in a replay, and no group is
+            // there in an append.
+            let is_dispatcher = name == "weir (d)";
+            let idle = if is_dispatcher { " append" } else { " replay" };
+            if row.ends_with(idle) || is_dispatcher && durability == "none" {
                 continue;
             }
+            // What was left out or has failed is a target all the same.
+            let cell = cells.iter().find(|cell| cell.driver.starts_with(name));
             let plain = results.median(("W6", &row, &durability), PLAIN, "rate");
-            let found = ratio(cell.value("rate").map(|it| it.median), plain);
-            let what = format!("W6 {row}, {}", cell.driver.trim_start_matches("weir "));
-            targets.push(at_least(what, found, bound, " of (a)"));
+            let rate = cell.and_then(|cell| cell.value("rate")).map(|it| it.median);
+            let name = cell.map_or(name, |cell| cell.driver).trim_start_matches("weir ");
+            let what = format!("W6 {row}, {name}");
+            targets.push(at_least(what, ratio(rate, plain), bound, " of (a)"));
         }
     }
 }
@@ -242,6 +278,39 @@ mod tests {
         assert!(text.contains("| 5.000 | yes |"), "as the bound would read: {text}");
         results.samples.push(sample("rabbitmq", 11.0));
         assert!(table(&results).contains("| 4.55 | **no** |"), "{}", table(&results));
+    }
+
+    #[test]
+    fn what_is_nearly_held_does_not_read_as_held() {
+        assert_eq!(found_text(0.949_8, 0.95), "0.9498");
+        assert_eq!(found_text(0.95, 0.95), "0.950");
+        assert_eq!(found_text(0.9, 0.95), "0.90");
+    }
+
+    #[test]
+    fn a_policy_that_was_left_out_is_a_target_that_is_not_held() {
+        let of = |driver: &str, rate| Sample {
+            workload: "W6".to_owned(),
+            row: "queue 128 B".to_owned(),
+            durability: "synced".to_owned(),
+            ..sample(driver, rate)
+        };
+        let samples = vec![of(PLAIN, 10.0), of("weir (b) remembered", 9.9)];
+        let text = table(&Results { samples, ..Results::default() });
+        assert!(text.contains("Targets: 1 of "), "{text}");
+        assert!(text.contains("| W6 queue 128 B, (b) remembered |"), "{text}");
+        assert!(text.contains("| W6 queue 128 B, (d) | at least 0.85 of (a) | not measured | – |"));
+    }
+
+    #[test]
+    fn a_target_of_fewer_samples_is_in_doubt() {
+        let samples = vec![sample("weir", 50.0), sample("nats", 10.0)];
+        let mut results = Results { samples, repeats: 1, ..Results::default() };
+        assert!(!table(&results).contains("In doubt"));
+        results.repeats = 3;
+        let text = table(&results);
+        assert!(text.contains("W1 1→1 128 B weir [none] (1 of 3 samples)."), "{text}");
+        assert!(!text.contains("nats ["), "of Weir only: {text}");
     }
 
     #[test]

@@ -259,25 +259,75 @@ impl Expected {
     }
 }
 
-/// Receives until `done` says so of the number that has come, or nothing comes any
-/// more although it is known how many there are.
+/// Receives until `done` says so, or nothing comes any more although it is known how many
+/// there are. It is told how many have come, those that came again counted once, and whether
+/// the last look brought nothing.
 pub(crate) async fn receive_until(
     mut receiver: Box<dyn Receive>,
     mut tally: Tally,
     known: Expected,
-    done: impl Fn(u64) -> bool,
+    done: impl Fn(u64, bool) -> bool,
 ) -> Result<Tally> {
     let mut last = Instant::now();
     let mut count = 0;
     loop {
         receiver.receive(&mut tally).await?;
         tally.show();
-        if tally.count() > count || known.get() == u64::MAX {
-            (count, last) = (tally.count(), Instant::now());
+        let is_quiet = tally.count() == count;
+        count = tally.count();
+        if !is_quiet || known.get() == u64::MAX {
+            last = Instant::now();
         }
-        if done(tally.count()) || last.elapsed() > IDLE {
+        if done(tally.distinct(), is_quiet) || last.elapsed() > IDLE {
             tally.faults.told = receiver.told();
             return Ok(tally);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::Batch;
+    use crate::tally::settle;
+
+    /// Brings a payload at a time, then nothing.
+    struct Scripted(std::vec::IntoIter<Vec<u8>>);
+
+    impl Receive for Scripted {
+        fn receive<'a>(&'a mut self, tally: &'a mut Tally) -> Answer<'a, ()> {
+            if let Some(payload) = self.0.next() {
+                tally.see(&payload);
+            }
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    /// Of a publisher's messages these, in this order.
+    fn bringing(numbers: &[usize]) -> Box<dyn Receive> {
+        let mut batch = Batch::new(Layout::Binary, 0, 8, 64);
+        batch.renew(0);
+        let payloads: Vec<&[u8]> = batch.payloads().collect();
+        let brought: Vec<Vec<u8>> = numbers.iter().map(|at| payloads[*at].to_vec()).collect();
+        Box::new(Scripted(brought.into_iter()))
+    }
+
+    #[tokio::test]
+    async fn what_comes_twice_leaves_nothing_behind() {
+        let (mut shown, known) = (Shown::default(), Expected::default());
+        known.set(3);
+        let tally = Tally::ordered(Layout::Binary, shown.add());
+        let receiver = bringing(&[0, 0, 1, 2]);
+        let tally = receive_until(receiver, tally, known.clone(), |count, _| count >= 3).await;
+        let tally = tally.expect("nothing fails");
+        assert_eq!((tally.missed(3), tally.faults.duplicates), (0, 1), "a listener");
+
+        let mut shown = Shown::default();
+        let tally = Tally::collected(Layout::Binary, shown.add());
+        let (receiver, all) = (bringing(&[0, 0, 1, 2]), shown.clone());
+        let done = move |_, is_quiet| is_quiet && all.sum() >= 3;
+        let tally = receive_until(receiver, tally, known, done).await.expect("nothing fails");
+        let faults = settle(&[tally], &[3]);
+        assert_eq!((faults.lost, faults.duplicates), (0, 1), "a consumer");
     }
 }

@@ -6,8 +6,10 @@
 //! each a row of its own: streams with a consumer group (`XREADGROUP`, one `XACK` for
 //! many), and lists in the documented pattern for reliable queues (`LPUSH` of many
 //! values, `LMOVE` to a list of the consumer's own, or a script that does many of those
-//! where messages are small; the list is cut when the work is done). Pipelining, many values a command and one acknowledgement for many are what
-//! its documentation advises (redis.io: "pipelining", "streams", `LMOVE`). The buffer
+//! where messages are small; the list is cut when the work is done). Pipelining, many values a
+//! command and one acknowledgement for many are what its documentation advises (redis.io:
+//! "pipelining", "streams", `LMOVE`); an acknowledgement is on its way while the next read
+//! is, so that no consumer waits for its answer, as those of the others do not. The buffer
 //! of listeners has no bound, so that none is cut off. The log is not rewritten during
 //! a run.
 

@@ -102,7 +102,7 @@ pub(crate) async fn sample(
             let receiver = broker.listener(format!("bench.lane{lane}")).await?;
             let tally = Tally::ordered(timing.layout, shown.add());
             let (known, limit) = (expected.clone(), expected.clone());
-            let done = move |count| count >= limit.get();
+            let done = move |count, _| count >= limit.get();
             listeners.push(tokio::spawn(receive_until(receiver, tally, known, done)));
         }
         lanes.push((expected, listeners));

@@ -167,7 +167,7 @@ async fn queues(stage: &Stage, count: usize, timing: Timing) -> Result<Figures> 
         }
         open.push_back(publisher.take());
         sent += BATCH as u64;
-        while open.len() > WINDOW / BATCH {
+        while (open.len() + 1) * BATCH > WINDOW {
             if let Some(oldest) = open.pop_front() {
                 let receipt = oldest.await?;
                 ensure!(receipt.stored == BATCH as u64, "{:?}", receipt.refusals.first());

@@ -125,7 +125,7 @@ async fn sample(stage: &Stage, case: Case, size: usize, timing: Timing) -> Resul
     let expected = Expected::default();
     let (known, limit) = (expected.clone(), expected.clone());
     let receiver =
-        tokio::spawn(receive_until(receiver, tally, known, move |count| count >= limit.get()));
+        tokio::spawn(receive_until(receiver, tally, known, move |count, _| count >= limit.get()));
     let (runtime, batch) = (Handle::current(), Batch::new(Layout::Binary, 0, 1, size));
     let thread = std::thread::spawn(move || paced(&runtime, sender, batch, start, messages));
     let figures = shown.window(timing, stage.running.server.id()).await;

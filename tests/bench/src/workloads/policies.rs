@@ -53,7 +53,8 @@ fn dispatcher() -> PathBuf {
     )
 }
 
-fn variants() -> Vec<WeirConfig> {
+/// All of them, and why the last is left out where it is.
+fn variants() -> (Vec<WeirConfig>, Option<String>) {
     let named = |name: &str, bindings: &[(&str, &str)]| WeirConfig {
         name: Some(format!("weir {name}")),
         bindings: bindings.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect(),
@@ -69,16 +70,20 @@ fn variants() -> Vec<WeirConfig> {
         let mut last = named("(d) dispatcher", &[("dispatcher", DISPATCHER)]);
         last.plugins = vec![("bench-dispatcher".to_owned(), component)];
         all.push(last);
-    } else {
-        crate::say("SKIPPED weir (d): run `weir policy build` in tests/bench/dispatcher");
+        return (all, None);
     }
-    all
+    (all, Some("run `weir policy build` in tests/bench/dispatcher".to_owned()))
 }
 
 /// The whole workload.
 pub(crate) async fn run(bench: &mut Bench) {
     let mut drivers: Vec<Box<dyn Driver>> = Vec::new();
-    for config in variants() {
+    let (variants, left_out) = variants();
+    if let Some(reason) = left_out {
+        crate::say(&format!("SKIPPED weir (d): {reason}"));
+        bench.results.skipped.insert("weir (d)".to_owned(), reason);
+    }
+    for config in variants {
         match Weir::find(&bench.weir, config) {
             Ok(driver) => drivers.push(Box::new(driver)),
             Err(error) => return crate::say(&format!("SKIPPED W6: {error:#}")),

@@ -76,7 +76,7 @@ async fn sample(
     let reader = broker.reader(stream()).await?;
     let (known, all) = (Expected::default(), batch.stamped());
     known.set(all);
-    let tally = receive_until(reader, tally, known, |count| count >= all).await?;
+    let tally = receive_until(reader, tally, known, |count, _| count >= all).await?;
     let mut replayed = figures(tally.count().max(1), started.elapsed(), meter.stop());
     replayed.faults = tally.faults;
     replayed.faults.lost = tally.missed(all);

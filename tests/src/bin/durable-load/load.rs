@@ -12,7 +12,7 @@ use weir_tests::Random;
 /// Length of one side of a round.
 pub(crate) const SIDE: Duration = Duration::from_secs(3);
 /// Bytes of a message of a long append.
-const LONG_BYTES: usize = 1_024;
+pub(crate) const LONG_BYTES: usize = 1_024;
 /// Bytes of messages that a long append has on their way.
 const WINDOW_BYTES: usize = 8 << 20;
 /// Credit of who reads all back.

@@ -31,6 +31,7 @@ pub(crate) fn tell(program: &Path, folder: &Path) {
     println!("disk: {} free at {folder}", disk.join(", "));
     println!("broker: {}; the tree is at {}", said(program, &["--version"]), said("git", &tree));
     println!("busy before: {}", read_to_string("/proc/loadavg").unwrap_or_default().trim());
+    // Says at the beginning whether it can.
     drop_caches();
 }
 
@@ -48,11 +49,34 @@ pub(crate) fn rest() {
     assert!(Command::new("sync").status().unwrap().success());
 }
 
+/// Whether what is read next comes from the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cache {
+    #[default]
+    Empty,
+    /// The page cache could not be dropped: nothing is shown that hangs on it.
+    Kept,
+}
+
+impl Cache {
+    /// Behind a figure that was found so.
+    pub(crate) fn clause(self) -> &'static str {
+        match self {
+            Self::Empty => "",
+            Self::Kept => ", with the page cache not dropped",
+        }
+    }
+}
+
 /// Forgets all pages of files, which are written before.
-pub(crate) fn drop_caches() {
+pub(crate) fn drop_caches() -> Cache {
     rest();
-    if let Err(why) = std::fs::write("/proc/sys/vm/drop_caches", "3") {
-        println!("  the page cache is NOT dropped ({why}): what comes next may read from memory");
+    match std::fs::write("/proc/sys/vm/drop_caches", "3") {
+        Ok(()) => Cache::Empty,
+        Err(why) => {
+            println!("  the page cache is NOT dropped ({why}): what comes next may be in memory");
+            Cache::Kept
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use weir_client::{Level, Message};
 
 use crate::broker::{Broker, Place};
 use crate::load::{make_queue, wide};
-use crate::machine;
+use crate::machine::{self, Cache};
 use crate::verdict::verdict;
 
 const QUEUES: usize = 1_000;
@@ -18,7 +18,7 @@ const WANTED: f64 = 10.0;
 pub(crate) async fn run(place: Place) -> bool {
     let names: Vec<String> = (0..QUEUES).map(|number| format!("q-{number}")).collect();
     leave(&place, &names).await;
-    machine::drop_caches();
+    let cache = machine::drop_caches();
     let broker = Broker::start(&place, "restart", "");
     let (resident, peak) = (broker.status_mib("VmRSS"), broker.status_mib("VmHWM"));
     let started = Instant::now();
@@ -40,9 +40,9 @@ pub(crate) async fn run(place: Place) -> bool {
     let all_there = verdict(left == MESSAGES, "messages after kill -9 and a start", left, MESSAGES);
     all_there
         & verdict(
-            ready < WANTED,
+            ready < WANTED && cache == Cache::Empty,
             "ready after kill -9 with 5,000,000 messages in 1,000 queues, nothing in the page cache",
-            format!("{ready:.2} s"),
+            format!("{ready:.2} s{}", cache.clause()),
             format!("< {WANTED} s"),
         )
 }

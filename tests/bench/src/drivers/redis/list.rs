@@ -70,14 +70,15 @@ pub(super) struct Consumer {
     /// The last payload was.
     is_small: bool,
     script: Script,
+    acks: InFlight,
 }
 
 impl Consumer {
     pub(super) fn new(connection: MultiplexedConnection, queue: String, credit: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let working = format!("{queue}.working.{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let script = Script::new(TAKE);
-        Self { connection, queue, working, credit, ask: 1, is_small: false, script }
+        let (script, acks) = (Script::new(TAKE), InFlight::default());
+        Self { connection, queue, working, credit, ask: 1, is_small: false, script, acks }
     }
 
     /// What is there, oldest first; it is in the list of its own then.
@@ -97,12 +98,13 @@ impl Consumer {
         Ok(pipeline.query_async(connection).await?)
     }
 
-    /// Acknowledges what was shown.
+    /// Acknowledges what was shown: on its way before the next is taken, and nobody waits
+    /// for its answer, as nobody does elsewhere.
     async fn done(&mut self, count: usize) -> Result<()> {
-        let mut command = cmd("LTRIM");
+        let mut pipeline = Pipeline::with_capacity(1);
         // Newest first: the oldest are at the end.
-        command.arg(&self.working).arg(0).arg(-1 - count as i64);
-        Ok(command.exec_async(&mut self.connection).await?)
+        pipeline.cmd("LTRIM").arg(&self.working).arg(0).arg(-1 - count as i64).ignore();
+        self.acks.send(&self.connection, pipeline, count, self.credit).await
     }
 }
 

@@ -84,13 +84,14 @@ pub(super) struct Member {
     queue: String,
     name: String,
     credit: usize,
+    acks: InFlight,
 }
 
 impl Member {
     pub(super) fn new(connection: MultiplexedConnection, queue: String, credit: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("member-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { connection, queue, name, credit }
+        Self { connection, queue, name, credit, acks: InFlight::default() }
     }
 }
 
@@ -105,16 +106,21 @@ impl Receive for Member {
             let Value::Array(streams) = command.query_async(&mut self.connection).await? else {
                 return Ok(());
             };
-            let mut ack = cmd("XACK");
+            let (mut ack, mut count) = (cmd("XACK"), 0);
             ack.arg(&self.queue).arg("workers");
             for stream in &streams {
                 let Value::Array(stream) = stream else { bail!("a stream that is none") };
                 let Some(Value::Array(entries)) = stream.get(1) else { bail!("no entries") };
                 show(entries, tally, |id| {
                     ack.arg(id);
+                    count += 1;
                 })?;
             }
-            Ok(ack.exec_async(&mut self.connection).await?)
+            // On its way before the next read: nobody waits for its answer, as nobody does
+            // elsewhere.
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.add_command(ack).ignore();
+            self.acks.send(&self.connection, pipeline, count, self.credit).await
         })
     }
 }
