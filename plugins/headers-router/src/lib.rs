@@ -92,6 +92,27 @@ mod tests {
     }
 
     #[test]
+    fn what_otherwise_has_no_value_for_keeps_its_subject() {
+        let rules = r#"{"otherwise": "other.{region}"}"#;
+        assert_eq!(routed(rules, &[("region", "eu")]), ["other.eu"]);
+        assert_eq!(routed(rules, &[]), ["events.a"]);
+        assert_eq!(routed(r#"{"otherwise": []}"#, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rule_has_no_more_targets_than_a_message() {
+        let start = |targets: usize| {
+            let to = vec![r#""a""#; targets].join(",");
+            let when = r#"{"header": "a", "op": "exists"}"#;
+            let rules = format!(r#"{{"rules": [{{"when": {when}, "to": [{to}]}}]}}"#);
+            test::start::<HeadersRouter>(&rules).map(drop)
+        };
+        assert_eq!(start(256), Ok(()));
+        let error = start(257).unwrap_err();
+        assert!(error.starts_with("rule 1: 257 targets"), "{error}");
+    }
+
+    #[test]
     fn values_cannot_change_the_shape_of_a_target() {
         let rules = r#"{"rules": [{"when": {"header": "a", "op": "exists"}, "to": "t.{a}"}]}"#;
         assert_eq!(routed(rules, &[("a", "x.y z>*")]), ["t.x_y_z__"]);

@@ -15,7 +15,7 @@
 //! to = "flights.{airport.country}"                 # {…}: the field's value
 //! ```
 //!
-//! Operators: `eq` (when left out), `ne`, `lt`, `le`, `gt`, `ge`, `in`, `exists`,
+//! Operators: `eq` (when left out), `ne`, `lt`, `le`, `gt`, `ge`, `in`, `exists`, `null`,
 //! `contains`, `prefix`, `suffix`; tied together by `all`, `any`, `not`.
 
 use weir_plugin_sdk::prelude::*;
@@ -91,6 +91,26 @@ mod tests {
         let payload = r#"{"airport":{"country":"AT"},"delay":-3}"#;
         assert_eq!(routed(RULES, payload), ["flights.AT", "flights.delay--3"]);
         assert_eq!(routed(RULES, r#"{"airport":{"country":"AT"}}"#), ["flights.on-time"]);
+    }
+
+    #[test]
+    fn ids_of_64_bits_stay_what_they_are_in_targets() {
+        let rules = r#"{"rules": [{"when": {"field": "id", "op": "exists"}, "to": "ids.{id}"}]}"#;
+        for id in ["18446744073709551615", "9223372036854775808", "-9223372036854775808"] {
+            assert_eq!(routed(rules, &format!(r#"{{"id":{id}}}"#)), [format!("ids.{id}")]);
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_subject_unmake_the_rule() {
+        let rules = r#"{"rules": [{"when": {"field": "a", "op": "exists"}, "to": "{a}.x"}]}"#;
+        let of = |value: &str| routed(rules, &format!(r#"{{"a":"{value}"}}"#));
+        let (fits, long) = ("a".repeat(253), "a".repeat(254));
+        assert_eq!(of(&fits), [format!("{fits}.x")]);
+        // The broker would refuse the message: subjects have 255 bytes at most.
+        assert_eq!(of(&long), ["flights"]);
+        // And this one would be the broker's own.
+        assert_eq!(of(".a"), ["flights"]);
     }
 
     #[test]

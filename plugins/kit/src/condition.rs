@@ -11,6 +11,9 @@ use std::cmp::Ordering;
 use weir_plugin_sdk::Headers;
 use weir_plugin_sdk::hash::same_bytes;
 
+/// Longest escape in a JSON string, bytes; it stands for one byte at least.
+const ESCAPE_BYTES_MAX: usize = 6;
+
 /// A condition as written: one test, or several tied together.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -227,17 +230,20 @@ impl Test {
             }
         };
         let wrong = |what: &str| Err(format!("{name}: {:?} {what}", self.op));
+        let of_test = |why: String| format!("{name}: {why}");
         let with = match (self.op, &self.value) {
             (Op::Exists | Op::Null, None) => Vec::new(),
             (Op::Exists | Op::Null, Some(_)) => return wrong("takes no value"),
             (_, None) => return wrong("needs a value"),
             (Op::In, Some(serde_json::Value::Array(list))) => {
-                list.iter().map(operand).collect::<Result<_, _>>()?
+                list.iter().map(operand).collect::<Result<Vec<_>, _>>().map_err(of_test)?
             }
             (Op::In, Some(_)) => return wrong("needs a list"),
-            (_, Some(value)) => vec![operand(value)?],
+            (_, Some(value)) => vec![operand(value).map_err(of_test)?],
         };
-        let text_only = matches!(self.op, Op::Prefix | Op::Suffix);
+        // No header is an array.
+        let text_only = matches!(self.op, Op::Prefix | Op::Suffix)
+            || (self.op == Op::Contains && names.source == Source::Headers);
         if text_only && !matches!(with[0], Operand::Text(_)) {
             return wrong("needs a text");
         }
@@ -310,6 +316,8 @@ fn equal(value: &Value<'_>, operand: &Operand) -> bool {
         },
         Operand::Text(expected) => match value {
             Value::Header(text) | Value::Text(text, false) => same_bytes(text, expected.as_bytes()),
+            // A table asks for one field often: a long text is not read for each rule.
+            Value::Text(text, true) if text.len() > ESCAPE_BYTES_MAX * expected.len() => false,
             _ => on_text(value, operand, |text, part| text == part),
         },
         Operand::Number(_) => compare(value, operand) == Some(Ordering::Equal),
@@ -329,10 +337,17 @@ fn contains(value: &Value<'_>, operand: &Operand) -> bool {
         Value::Compound(array) if array.starts_with(b"[") => {
             json::elements(array).any(|element| equal(&element, operand))
         }
-        _ => on_text(value, operand, |text, part| {
-            part.is_empty() || text.windows(part.len()).any(|window| window == part)
-        }),
+        _ => match operand {
+            Operand::Text(part) => value.text().is_some_and(|text| has_part(&text, part)),
+            Operand::Bool(_) | Operand::Number(_) => false,
+        },
     }
+}
+
+/// Whether `part` stands in `text`. The library's search takes time by the length of the
+/// text alone, whatever a publisher writes; what is not UTF-8 can be no piece of `part`.
+fn has_part(text: &[u8], part: &str) -> bool {
+    part.is_empty() || text.utf8_chunks().any(|chunk| chunk.valid().contains(part))
 }
 
 fn on_text(value: &Value<'_>, operand: &Operand, test: impl Fn(&[u8], &[u8]) -> bool) -> bool {
@@ -392,6 +407,41 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_64_bits_are_told_apart() {
+        let id = r#"{"id": 18446744073709551615}"#;
+        assert!(on_payload(r#"{"field":"id","value":18446744073709551615}"#, id));
+        assert!(!on_payload(r#"{"field":"id","value":18446744073709551614}"#, id));
+        let id = r#"{"id": 9223372036854775808}"#;
+        assert!(!on_payload(r#"{"field":"id","value":9223372036854775807}"#, id));
+        assert!(on_payload(r#"{"field":"id","op":"gt","value":9223372036854775807}"#, id));
+    }
+
+    #[test]
+    fn escaped_texts_are_equal_to_what_they_stand_for() {
+        let is = |value: &str, payload: &str| {
+            on_payload(&format!(r#"{{"field":"a","value":"{value}"}}"#), payload)
+        };
+        assert!(is("A", r#"{"a": "\u0041"}"#));
+        assert!(is("AA", r#"{"a": "\u0041\u0041"}"#));
+        assert!(!is("A", r#"{"a": "\u0041\u0041"}"#));
+        assert!(!is("", r#"{"a": "\n"}"#));
+        assert!(!is("A", r#"{"a": "\n\n\n\n\n\n\n"}"#));
+    }
+
+    #[test]
+    fn parts_are_found_between_bytes_that_are_no_text() {
+        let bytes = b"\xff\xe2\x82ab\xe2\x82\xacc\xffd";
+        for part in ["", "a", "ab", "b\u{20ac}c", "\u{20ac}", "d"] {
+            assert!(has_part(bytes, part), "{part}");
+        }
+        for part in ["ac", "cd", "ba", "dd"] {
+            assert!(!has_part(bytes, part), "{part}");
+        }
+        assert!(has_part(b"", ""));
+        assert!(!has_part(b"", "a"));
+    }
+
+    #[test]
     fn payloads_that_are_no_json_match_nothing() {
         assert!(!on_payload(r#"{"field":"a","op":"exists"}"#, "not json"));
         assert!(!on_payload(r#"{"field":"a","op":"exists"}"#, ""));
@@ -421,5 +471,18 @@ mod tests {
         assert!(compile(r#"{"field":"a","op":"in","value":1}"#).contains("list"));
         assert!(compile(r#"{"field":"a","op":"lt"}"#).contains("needs a value"));
         assert!(compile(r#"{"field":"a","op":"prefix","value":1}"#).contains("text"));
+        assert!(compile(r#"{"field":"a","value":[1]}"#).starts_with("a: "));
+        assert!(compile(r#"{"field":"a","op":"in","value":[{}]}"#).starts_with("a: "));
+    }
+
+    #[test]
+    fn a_header_contains_texts_only() {
+        let compile = |text: &str| {
+            let condition: Condition = serde_json::from_str(text).expect("condition");
+            condition.compile(&mut Names::new(Source::Headers)).map(drop)
+        };
+        assert_eq!(compile(r#"{"header":"a","op":"contains","value":"7"}"#), Ok(()));
+        let error = compile(r#"{"header":"a","op":"contains","value":7}"#).expect_err("a number");
+        assert!(error.contains("needs a text"), "{error}");
     }
 }

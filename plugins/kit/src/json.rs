@@ -1,7 +1,7 @@
 //! Finds a few fields of a JSON text without parsing the rest: one pass, no
 //! allocation per message, and an early end once everything asked for is found.
 //! What lies behind that point is not looked at; text that is not JSON simply
-//! has no fields. Where a key stands twice, the first counts.
+//! has no fields. Where a key stands twice, the first counts, with all that is in it.
 //!
 //! What every message goes through is inlined by order: in WebAssembly a call costs a
 //! look at the deadline and at the stack, and the compiler of components inlines nothing.
@@ -31,6 +31,8 @@ struct Node {
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     slots: Vec<Slot>,
+    /// Per node of the paths whether it was met: what stands there again is passed over.
+    entered: Vec<bool>,
 }
 
 /// A value, or where its bytes lie in the message.
@@ -107,6 +109,8 @@ impl Paths {
     /// Looks the fields up in `text`.
     pub fn scan(&self, text: &[u8], found: &mut Found) {
         found.start(self.fields.len());
+        found.entered.clear();
+        found.entered.resize(self.nodes.len(), false);
         let cursor = Cursor { text, at: 0 };
         let mut scan = Scan { paths: self, cursor, found, missing: self.fields.len() };
         if scan.missing > 0 {
@@ -151,10 +155,17 @@ impl Slot {
         match text.get(start) {
             Some(b'"') => Self::Text(start as u32 + 1, end as u32 - 1, escaped),
             Some(b'{' | b'[') => Self::Compound(start as u32, end as u32),
-            Some(b'n') => Self::Null,
-            Some(b't') => Self::Bool(true),
-            Some(b'f') => Self::Bool(false),
+            Some(b'n' | b't' | b'f') => Self::word(&text[start..end]),
             _ => Number::of(&text[start..end]).map_or(Self::Absent, Self::Number),
+        }
+    }
+
+    fn word(text: &[u8]) -> Self {
+        match text {
+            b"null" => Self::Null,
+            b"true" => Self::Bool(true),
+            b"false" => Self::Bool(false),
+            _ => Self::Absent,
         }
     }
 
@@ -216,7 +227,8 @@ impl<'a> Scan<'a, '_> {
         self.cursor.space();
         let start = self.cursor.at;
         let paths = self.paths;
-        let inner = !paths.nodes[node].children.is_empty();
+        let inner = !paths.nodes[node].children.is_empty()
+            && !std::mem::replace(&mut self.found.entered[node], true);
         let mut escaped = false;
         match self.cursor.peek()? {
             b'{' if inner => self.object(node)?,
@@ -481,6 +493,26 @@ mod tests {
     fn escaped_keys_and_repeated_keys() {
         assert_eq!(look(r#"{"\u0061b": 1}"#, "ab"), "1.0");
         assert_eq!(look(r#"{"a": 1, "a": 2}"#, "a"), "1.0");
+    }
+
+    #[test]
+    fn of_a_repeated_key_only_the_first_is_looked_into() {
+        for first in [r#"{"b": 1}"#, "[1]", "7", "null"] {
+            let text = format!(r#"{{"a": {first}, "a": {{"c": 2}}, "d": 3}}"#);
+            assert_eq!(look(&text, "a.c"), "Absent", "{text}");
+            assert_eq!(look(&text, "d"), "3.0", "{text}");
+        }
+        // The same key in another place is another one.
+        assert_eq!(look(r#"{"x": {"c": 1}, "a": {"c": 2}}"#, "a.c"), "2.0");
+    }
+
+    #[test]
+    fn words_that_json_does_not_have_are_no_values() {
+        for word in ["tru", "truely", "t", "fals", "falsee", "nil", "nulls", "never", "nan"] {
+            let text = format!(r#"{{"a": {word}, "b": 1}}"#);
+            assert_eq!(look(&text, "a"), "Absent", "{text}");
+            assert_eq!(look(&text, "b"), "1.0", "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 pub mod condition;
 pub mod gate;
 pub mod json;
+mod limits;
 pub mod number;
 pub mod retrying;
 pub mod rules;

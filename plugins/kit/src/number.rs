@@ -1,5 +1,5 @@
-//! Numbers as they stand in text, compared without surprises: integers exactly,
-//! everything else as floating point.
+//! Numbers as they stand in text, compared without surprises: integers of 64 bits
+//! exactly, signed or not, everything else as floating point.
 
 use std::cmp::Ordering;
 
@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 pub enum Number {
     /// Exact.
     Integer(i64),
+    /// Exact too, above what [`Number::Integer`] holds: as random ids are.
+    Large(u64),
     /// Everything with a fraction or an exponent, or beyond 64 bits.
     Float(f64),
 }
@@ -53,10 +55,18 @@ impl Number {
         if !first.is_ascii_digit() {
             return None;
         }
-        match text.parse::<i64>() {
-            Ok(integer) => Some(Self::Integer(integer)),
-            Err(_) => text.parse::<f64>().ok().map(Self::Float),
+        // And a point with nothing behind it.
+        let fraction = text.split_once('.').map(|(_, fraction)| fraction.as_bytes());
+        if fraction.is_some_and(|digits| !digits.first().is_some_and(u8::is_ascii_digit)) {
+            return None;
         }
+        if let Ok(integer) = text.parse::<i64>() {
+            return Some(Self::Integer(integer));
+        }
+        if let Ok(large) = text.parse::<u64>() {
+            return Some(Self::Large(large));
+        }
+        text.parse::<f64>().ok().map(Self::Float)
     }
 
     /// The nearest floating-point value.
@@ -64,6 +74,7 @@ impl Number {
     pub fn as_float(self) -> f64 {
         match self {
             Self::Integer(integer) => integer as f64,
+            Self::Large(large) => large as f64,
             Self::Float(float) => float,
         }
     }
@@ -73,6 +84,9 @@ impl Number {
     pub fn compare(self, other: Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Integer(one), Self::Integer(two)) => Some(one.cmp(&two)),
+            (Self::Large(one), Self::Large(two)) => Some(one.cmp(&two)),
+            (Self::Integer(_), Self::Large(_)) => Some(Ordering::Less),
+            (Self::Large(_), Self::Integer(_)) => Some(Ordering::Greater),
             _ => self.as_float().partial_cmp(&other.as_float()),
         }
     }
@@ -106,6 +120,9 @@ mod tests {
         for text in ["", "-", ".5", "5.", "1.2.3", "inf", "nan", "abc", "1x", "--1"] {
             assert_eq!(Number::of(text.as_bytes()), None, "{text}");
         }
+        for text in ["1234567890123456.", "1.e5", "-1.E5"] {
+            assert_eq!(Number::of(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]
@@ -114,5 +131,18 @@ mod tests {
         let two = Number::of(b"9007199254740993").expect("number");
         assert_eq!(one.compare(two), Some(Ordering::Less));
         assert_eq!(one.compare(Number::Float(9_007_199_254_740_992.0)), Some(Ordering::Equal));
+    }
+
+    #[test]
+    fn integers_without_a_sign_compare_exactly() {
+        let rising = ["-1", "9223372036854775807", "9223372036854775808", "18446744073709551615"];
+        let numbers = rising.map(|text| Number::of(text.as_bytes()).expect(text));
+        for (at, one) in numbers.iter().enumerate() {
+            for (other, two) in numbers.iter().enumerate() {
+                assert_eq!(one.compare(*two), Some(at.cmp(&other)), "{one:?} {two:?}");
+            }
+        }
+        let beyond = Number::of(b"18446744073709551616").expect("number");
+        assert_eq!(beyond, Number::Float(u64::MAX as f64));
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of delivery policies that try again.
 
+use crate::limits::{ATTEMPTS_MAX, TIMER_MS_MAX};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_plugin_sdk::{Context, Exhausted, Order, Plan, Power, log_info};
@@ -81,11 +82,20 @@ impl Retrying {
     /// The plan that these settings make of `plan`.
     ///
     /// # Errors
-    /// When the pauses contradict each other.
+    /// When the pauses contradict each other, or the broker cannot keep what is asked.
     pub fn apply(&self, plan: Plan, context: &Context) -> Result<Plan, String> {
         let Retry { first_ms, max_ms, growth_percent } = self.retry;
         if first_ms > max_ms {
             return Err(format!("retry.first_ms {first_ms} is above retry.max_ms {max_ms}"));
+        }
+        for (setting, ms) in [("lease_ms", self.lease_ms), ("retry.max_ms", max_ms)] {
+            if ms > TIMER_MS_MAX {
+                return Err(format!("{setting} {ms} is above {TIMER_MS_MAX}, which is 7 days"));
+            }
+        }
+        if self.attempts > ATTEMPTS_MAX {
+            let attempts = self.attempts;
+            return Err(format!("attempts {attempts} is above {ATTEMPTS_MAX}: 0 is for no end"));
         }
         let dead_letter = context.has(Power::DeadLetter);
         let exhausted = match self.exhausted {
@@ -106,5 +116,28 @@ impl Retrying {
             .attempts(self.attempts, exhausted)
             .retry(first_ms, max_ms, growth_percent)
             .per_consumer(self.per_consumer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_would_cut_or_never_reach_is_refused() {
+        let apply = |settings: &str| {
+            let settings: Retrying = serde_json::from_str(settings).expect("settings");
+            settings.apply(Plan::at_least_once(), &Context::default())
+        };
+        let most = r#"{"lease_ms": 604800000, "retry": {"max_ms": 604800000}, "attempts": 65535}"#;
+        assert!(apply(most).is_ok());
+        for (settings, named) in [
+            (r#"{"lease_ms": 604800001}"#, "lease_ms"),
+            (r#"{"retry": {"max_ms": 604800001}}"#, "retry.max_ms"),
+            (r#"{"attempts": 65536}"#, "attempts"),
+        ] {
+            let error = apply(settings).expect_err(settings);
+            assert!(error.starts_with(named), "{error}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! headers have in common.
 
 use crate::condition::{Condition, Judge, Names, Source};
+use crate::limits::TARGETS_MAX;
 use crate::template::Template;
 use crate::value::Value;
 use schemars::JsonSchema;
@@ -18,8 +19,8 @@ pub struct Rules {
     /// The rules, in order.
     #[serde(default)]
     pub rules: Vec<Rule>,
-    /// Where a message goes that no rule holds for. Left out: its own subject;
-    /// an empty list: nowhere.
+    /// Where a message goes that no rule holds for. Left out, or where it cannot be
+    /// filled: its own subject; an empty list: nowhere.
     pub otherwise: Option<OneOrMany>,
 }
 
@@ -41,8 +42,8 @@ pub struct Rule {
     /// Which messages.
     pub when: Condition,
     /// Where they go. `{name}` stands for the value of a field or header,
-    /// `{$subject}` for the message's own subject; a rule whose placeholder has
-    /// no value does not hold.
+    /// `{$subject}` for the message's own subject; a rule does not hold where a
+    /// placeholder has no value, or a target would be no subject, as one too long.
     pub to: OneOrMany,
 }
 
@@ -64,6 +65,21 @@ impl OneOrMany {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
         }
+    }
+
+    /// All of them as `template` compiles them.
+    ///
+    /// # Errors
+    /// When they are more than one message may go to, or `template` refuses one.
+    pub(crate) fn compile(
+        &self,
+        template: &mut dyn FnMut(&str) -> Result<Template, String>,
+    ) -> Result<Vec<Template>, String> {
+        let list = self.list();
+        if list.len() > TARGETS_MAX {
+            return Err(format!("{} targets: a message goes to {TARGETS_MAX} at most", list.len()));
+        }
+        list.iter().map(|text| template(text)).collect()
     }
 }
 
@@ -98,7 +114,7 @@ impl Rules {
 }
 
 fn templates(list: &OneOrMany, names: &mut Names) -> Result<Vec<Template>, String> {
-    list.list().iter().map(|text| Template::parse(text, &mut |name| names.number(name))).collect()
+    list.compile(&mut |text| Template::parse(text, &mut |name| names.number(name)))
 }
 
 impl Table {
@@ -121,20 +137,19 @@ impl Table {
                 }
             }
         }
-        if !sent {
-            match otherwise {
-                Some(targets) => {
-                    send(targets, subject, scratch, &write, to);
-                }
-                None => to.send(subject),
-            }
+        if sent {
+            return;
+        }
+        let other = otherwise.as_ref();
+        if !other.is_some_and(|targets| send(targets, subject, scratch, &write, to)) {
+            to.send(subject);
         }
     }
 }
 
-/// Sends to all targets, or to none where a placeholder has no value.
+/// Sends to all targets, or to none where one of them cannot be filled; whether it did.
 #[inline]
-fn send(
+pub(crate) fn send(
     targets: &[Template],
     subject: &str,
     scratch: &mut String,

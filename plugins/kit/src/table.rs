@@ -1,7 +1,7 @@
 //! A table of subject patterns and targets: what the routers by subject have in
 //! common. A pattern's wildcards capture what they match, for the targets to use.
 
-use crate::rules::{Mode, OneOrMany};
+use crate::rules::{self, Mode, OneOrMany};
 use crate::template::Template;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,14 +15,14 @@ pub const CAPTURES_MAX: usize = 8;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subjects {
-    /// Whether the first pattern that matches decides, or all that match.
+    /// Whether the first rule that holds decides, or all that hold.
     #[serde(default, rename = "match")]
     pub mode: Mode,
     /// The rules, in order.
     #[serde(default)]
     pub rules: Vec<Rule>,
-    /// Where a message goes that no pattern matches. Left out: its own subject;
-    /// an empty list: nowhere.
+    /// Where a message goes that no rule holds for. Left out, or where it cannot be
+    /// filled: its own subject; an empty list: nowhere.
     pub otherwise: Option<OneOrMany>,
 }
 
@@ -35,7 +35,8 @@ pub struct Rule {
     /// more tokens.
     pub pattern: String,
     /// Where they go. `{1}` is what the first `*` matched, `{>}` what `>` matched,
-    /// `{$subject}` the whole subject.
+    /// `{$subject}` the whole subject; a rule does not hold where a `*` that a target
+    /// uses has matched nothing, or a target would be no subject, as one too long.
     pub to: Option<OneOrMany>,
     /// Shares: each message goes to one of these.
     pub split: Option<Vec<Share>>,
@@ -106,11 +107,8 @@ impl Subjects {
         let otherwise = self.otherwise.as_ref();
         let otherwise = otherwise
             .map(|list| {
-                list.list()
-                    .iter()
-                    .map(|text| no_captures.template(text))
-                    .collect::<Result<_, _>>()
-                    .map_err(|why| format!("otherwise: {why}"))
+                let targets = list.compile(&mut |text| no_captures.template(text));
+                targets.map_err(|why| format!("otherwise: {why}"))
             })
             .transpose()?;
         Ok(Table { mode: self.mode, rules, otherwise, scratch: String::new() })
@@ -122,7 +120,7 @@ impl Rule {
         let pattern = Pattern::parse(&self.pattern)?;
         let mut weights = Vec::new();
         let targets: Result<_, String> = match (&self.to, &self.split) {
-            (Some(to), None) => to.list().iter().map(|text| pattern.template(text)).collect(),
+            (Some(to), None) => to.compile(&mut |text| pattern.template(text)),
             (None, Some(shares)) if !shares.is_empty() => {
                 let mut sum: u32 = 0;
                 for share in shares {
@@ -148,13 +146,12 @@ impl Table {
         to: &mut Targets<'_>,
     ) {
         let Self { mode, rules, otherwise, scratch } = self;
-        let mut matched = false;
+        let mut sent = false;
         for rule in rules {
             let mut captures = Captures::default();
             if !rule.pattern.matches(subject, &mut captures) {
                 continue;
             }
-            matched = true;
             let targets = match rule.weights.last() {
                 None => rule.targets.as_slice(),
                 Some(&sum) => {
@@ -162,16 +159,19 @@ impl Table {
                     std::slice::from_ref(&rule.targets[share])
                 }
             };
-            send(targets, subject, &captures, scratch, to);
-            if *mode == Mode::First {
-                break;
+            if send(targets, subject, &captures, scratch, to) {
+                sent = true;
+                if *mode == Mode::First {
+                    return;
+                }
             }
         }
-        if !matched {
-            match otherwise {
-                Some(targets) => send(targets, subject, &Captures::default(), scratch, to),
-                None => to.send(subject),
-            }
+        if sent {
+            return;
+        }
+        let (other, nothing) = (otherwise.as_ref(), Captures::default());
+        if !other.is_some_and(|targets| send(targets, subject, &nothing, scratch, to)) {
+            to.send(subject);
         }
     }
 }
@@ -192,22 +192,19 @@ impl Compiled {
     }
 }
 
+/// Sends to all targets, or to none where one of them cannot be filled; whether it did.
 fn send(
     targets: &[Template],
     subject: &str,
     captures: &Captures<'_>,
     scratch: &mut String,
     to: &mut Targets<'_>,
-) {
+) -> bool {
     let write = |number: usize, out: &mut String| {
         out.push_str(captures.0[number]);
         !captures.0[number].is_empty()
     };
-    for target in targets {
-        if let Some(target) = target.render(subject, scratch, &write) {
-            to.send(target);
-        }
-    }
+    rules::send(targets, subject, scratch, &write, to)
 }
 
 /// What the wildcards of a pattern matched.
@@ -238,6 +235,9 @@ struct Token {
 impl Pattern {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("pattern {text:?} {what}"));
+        if text.contains(|char: char| char.is_whitespace() || char.is_control()) {
+            return wrong("contains a character that no subject has");
+        }
         let mut pattern = Self::default();
         let mut tokens = text.split('.').peekable();
         while let Some(token) = tokens.next() {
@@ -258,9 +258,9 @@ impl Pattern {
             pattern.wildcards += pieces.len() - 1;
             pattern.tokens.push(Token { pieces });
         }
-        // The last capture is kept for `>`.
-        if pattern.wildcards >= CAPTURES_MAX {
-            return wrong("has too many wildcards");
+        // The last capture is that of `>`, where there is one.
+        if pattern.wildcards + usize::from(pattern.rest) > CAPTURES_MAX {
+            return wrong(&format!("has more than {CAPTURES_MAX} wildcards"));
         }
         Ok(pattern)
     }
@@ -351,11 +351,19 @@ mod tests {
         assert_eq!(captured("*-*-z", "a-b-c-z"), list(&["a", "b-c"]));
         assert_eq!(captured("*a", "aa"), list(&["a"]));
         assert_eq!(captured("a*a", "a"), None);
+        let most = "*.*.*.*.*.*.*.*";
+        assert_eq!(most.matches('*').count(), CAPTURES_MAX);
+        let eight = ["1", "2", "3", "4", "5", "6", "7", "8"];
+        assert_eq!(captured(most, "1.2.3.4.5.6.7.8"), list(&eight));
+        assert_eq!(captured("*.*.*.*.*.*.*.>", "1.2.3.4.5.6.7.8"), list(&eight));
     }
 
     #[test]
     fn mistakes_are_named() {
-        for text in ["", "a..b", "a.>.b", "a>b", "**"] {
+        for text in ["", "a..b", "a.>.b", "a>b", "**", "a b", "a\n"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+        for text in ["*.*.*.*.*.*.*.*.*", "*.*.*.*.*.*.*.*.>"] {
             assert!(Pattern::parse(text).is_err(), "{text}");
         }
         let pattern = Pattern::parse("a.*").expect("pattern");

@@ -51,6 +51,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Number(Number::Integer(integer)) => out.push_str(&integer.to_string()),
+            Self::Number(Number::Large(large)) => out.push_str(&large.to_string()),
             Self::Number(Number::Float(float)) => {
                 out.extend(float.to_string().chars().map(token_char));
             }

@@ -95,6 +95,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_whose_target_cannot_be_filled_does_not_hold() {
+        let table = r#"{"rules": [
+            {"pattern": "mail*.in", "to": ["boxes.{1}", "seen.{$subject}"]},
+            {"pattern": "mail*.>", "to": "archived.{>}"}
+        ]}"#;
+        assert_eq!(routed(table, "mail-eu.in"), ["boxes.-eu", "seen.mail-eu.in"]);
+        // The first `*` has matched nothing.
+        assert_eq!(routed(table, "mail.in"), ["archived.in"]);
+        // Subjects have 255 bytes at most.
+        let (fits, long) = ("x".repeat(246), "x".repeat(247));
+        assert_eq!(routed(table, &format!("mail.{fits}")), [format!("archived.{fits}")]);
+        let own = format!("mail.{long}");
+        assert_eq!(routed(table, &own), [own.as_str()]);
+        let all = table.replacen('{', r#"{"match": "all", "otherwise": "rest","#, 1);
+        assert_eq!(routed(&all, "mail.in"), ["archived.in"]);
+        assert_eq!(routed(&all, &own), ["rest"]);
+    }
+
+    #[test]
     fn a_split_is_sent_to_the_policy_that_can() {
         let table = r#"{"rules":[{"pattern":"a","split":[{"to":"b","weight":1}]}]}"#;
         assert!(test::start::<SubjectRouter>(table).unwrap_err().contains("split-router"));
