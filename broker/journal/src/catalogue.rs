@@ -121,7 +121,11 @@ impl Catalogue for JournalCatalogue {
         let shared = &self.shared;
         let write = || -> std::io::Result<()> {
             shared.files.make_folder("blobs")?;
-            if shared.files.open(&path).is_ok() {
+            // One that is not as it was is replaced: it would be of no use at the next start.
+            let is_it = |file: Arc<dyn files::File>| {
+                file.read(bytes.len() + 1, 0).is_ok_and(|there| there[..] == bytes[..])
+            };
+            if shared.files.open(&path).is_ok_and(is_it) {
                 return Ok(());
             }
             files::put_whole(&*shared.files, "blobs", &path, &bytes)
@@ -177,6 +181,23 @@ mod tests {
     impl weir_core::env::Clock for Still {
         fn now(&self) -> weir_core::env::Now {
             weir_core::env::Now::default()
+        }
+    }
+
+    #[test]
+    fn a_blob_that_is_damaged_is_put_anew() {
+        let files = SimFiles::new(1);
+        let disk = Arc::new(files.clone());
+        let config = JournalConfig { journal_file_bytes: 16 << 10, ..JournalConfig::new(7) };
+        let journal = Journal::open_stepped(disk, Arc::new(Still), config, 1).unwrap();
+        let (digest, bytes) = ("0123456789abcdef".repeat(4), Bytes::from_static(b"component"));
+        let path = format!("blobs/{digest}");
+        for damage in ["", "compOnent"] {
+            if !damage.is_empty() {
+                files.damage(&path, damage.as_bytes(), 0);
+            }
+            journal.catalogue().put_blob(&digest, bytes.clone()).unwrap();
+            assert_eq!(journal.catalogue().blob(&digest), Some(bytes.clone()), "{damage:?}");
         }
     }
 

@@ -129,6 +129,11 @@ pub(crate) fn recover(
     let checkpoints = read_checkpoints(&**files)?;
     let mut report = RecoveryReport { clean: !unclean, ..RecoveryReport::default() };
     let newest = choose(&checkpoints, &mut report)?;
+    if checkpoints.is_empty() && journal.is_empty() && strays::has_segments(&**files)? {
+        // They would be removed as nobody's.
+        let what = "there are segments, but neither journal nor checkpoint".to_owned();
+        return Err(OpenError::Metadata { what });
+    }
     if checkpoints.is_empty() && journal.first().is_some_and(|&sequence| sequence != 1) {
         let what = format!("there is no checkpoint, and {} is missing", writer::path(1));
         return Err(OpenError::Metadata { what });
@@ -170,6 +175,7 @@ pub(crate) fn recover(
     }
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
     report.damage.retain(|damage| is_of_use(&damage.file, &logs));
+    report.heads.retain(|head| is_of_use(head.split(": ").next().unwrap_or_default(), &logs));
     if mode == Mode::ReadWrite {
         strays::remove(&**files, &logs, &newest_two(&checkpoints), !report.damage.is_empty())?;
     }
@@ -210,7 +216,12 @@ fn journal_files(files: &dyn Files) -> Result<(Vec<u64>, Vec<String>), OpenError
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in files.list("journal").map_err(io("journal"))? {
         let number = entry.name.strip_prefix("j-").and_then(|name| name.strip_suffix(".wj"));
-        match number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+        let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
+        // A copy under half a name would stand for the file itself.
+        let is_its_name = |&sequence: &u64| {
+            writer::path(sequence).strip_prefix("journal/") == Some(entry.name.as_str())
+        };
+        match number.filter(is_its_name) {
             Some(sequence) => found.push(sequence),
             None => others.push(entry.name),
         }
@@ -230,19 +241,23 @@ fn read_checkpoints(files: &dyn Files) -> Result<Vec<CheckpointFile>, OpenError>
     for entry in files.list("").map_err(io("."))? {
         let number =
             entry.name.strip_prefix("checkpoint-").and_then(|name| name.strip_suffix(".wc"));
-        let Some(number) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) else {
+        let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
+        let Some(number) = number.filter(|&number| checkpoint::path(number) == entry.name) else {
             continue;
         };
         let file = files.open(&entry.name).map_err(io(&entry.name))?;
-        let bytes = format::load(&*file, 0, entry.len as usize).map_err(io(&entry.name))?;
-        let read = match CheckpointContent::decode(&bytes) {
-            Ok((head, content)) if head.sequence == number => Ok((head.store, content)),
-            Ok(_) => Err("its name and its head disagree".to_owned()),
-            Err(format::CheckpointError::Head(HeadError::Newer(version))) => {
-                let (path, known) = (entry.name, format::FORMAT_VERSION);
-                return Err(OpenError::Newer { path, version, known });
-            }
+        let read = match format::load(&*file, 0, entry.len as usize) {
+            // What the disk does not give back is as good as damaged.
             Err(error) => Err(error.to_string()),
+            Ok(bytes) => match CheckpointContent::decode(&bytes) {
+                Ok((head, content)) if head.sequence == number => Ok((head.store, content)),
+                Ok(_) => Err("its name and its head disagree".to_owned()),
+                Err(format::CheckpointError::Head(HeadError::Newer(version))) => {
+                    let (path, known) = (entry.name, format::FORMAT_VERSION);
+                    return Err(OpenError::Newer { path, version, known });
+                }
+                Err(error) => Err(error.to_string()),
+            },
         };
         found.push((number, read));
     }
@@ -343,14 +358,18 @@ fn open_segments(
     for state in &content.segments {
         let read_only = mode == Mode::ReadOnly;
         let path = segment::path(state.log, state.base, state.revision);
-        let indexed = segment::open_index(files, store_id, state, read_only).map_err(io(&path))?;
+        let indexed = segment::open_index(files, store_id, state, read_only);
+        let indexed = indexed.map_err(|error| not_opened(&path, error))?;
         replay.add_segment(state.log, indexed.segment);
         for damage in indexed.damage {
-            let lost =
-                LostRange { log: replay.name_of(state.log), from: damage.from, to: damage.to };
-            if damage.from < damage.to {
-                replay.lose(state.log, damage.from, damage.to);
+            if damage.from == damage.to {
+                // A head or a footer: the checkpoint and the blocks say the same. As a loss it
+                // could be accepted, and be told again all the same.
+                report.heads.push(format!("{path}: {}", damage.what));
+                continue;
             }
+            let (log, from, to) = (replay.name_of(state.log), damage.from, damage.to);
+            replay.lose(state.log, from, to);
             report.damage.push(Damage {
                 file: path.clone(),
                 from: damage.bytes.start,
@@ -358,11 +377,22 @@ fn open_segments(
                 first_block: 0,
                 next_block: 0,
                 what: damage.what,
-                lost: if damage.from < damage.to { vec![lost] } else { Vec::new() },
+                lost: vec![LostRange { log, from, to }],
             });
         }
     }
     Ok(())
+}
+
+/// Why a segment could not be opened.
+fn not_opened(path: &str, error: std::io::Error) -> OpenError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<HeadError>()).copied();
+    match inner {
+        Some(HeadError::Newer(version)) => {
+            OpenError::Newer { path: path.to_owned(), version, known: format::FORMAT_VERSION }
+        }
+        _ => io(path)(error),
+    }
 }
 
 /// Whether anything needs the file: a segment that the checkpoint names may have

@@ -27,6 +27,8 @@ pub(crate) use writer::{OpenError, SegmentWriter, Sizes, undo};
 use crate::files::File;
 use crate::format::{Block, EntryKind, FILE_HEAD_BYTES, Identity, Kind, SegmentState, store_tag};
 
+/// One past the last offset that a log may have: the byte on top is the revision's.
+pub(crate) const OFFSETS_END: u64 = 1 << 56;
 /// Where the first block of a segment lies.
 const BLOCKS_AT: u64 = FILE_HEAD_BYTES as u64;
 

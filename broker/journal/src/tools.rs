@@ -3,18 +3,22 @@
 
 mod transfer;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use weir_core::command::Level;
 use weir_core::env::Clock;
 use weir_core::store::{Records, StoreError};
 
+use crate::catalogue::CatalogueState;
 use crate::files::Files;
-use crate::format::EntryKind;
+use crate::format::{EntryKind, named_body};
 use crate::journal::{Journal, JournalConfig};
 use crate::log::Log;
 use crate::order::Order;
+use crate::ranges::Ranges;
 use crate::recovery::{self, LostRange, Mode, OpenError, Recovered, RecoveryReport};
 use crate::shared::{Shared, Start};
 use crate::{limits, read};
@@ -97,7 +101,7 @@ pub struct Folder {
 
 impl Folder {
     /// Opens the folder behind `files` and changes nothing in it. The broker must
-    /// not run: its lock is taken for as long as this lives.
+    /// not run: the lock is the caller's to take, for as long as this lives.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -178,6 +182,20 @@ impl Folder {
         }
     }
 
+    /// What of a log is neither settled nor known to be lost, and cannot be read: a start
+    /// reads no messages in segments.
+    fn unreadable(&self, name: &str) -> Ranges {
+        let mut found = Ranges::default();
+        self.records(name, &mut |records| {
+            if let Err((from, to)) = records {
+                drop(found.insert(from, to));
+            }
+        });
+        let logs = Shared::lock(&self.shared.recovered);
+        let Some(log) = logs.get(name) else { return Ranges::default() };
+        found.minus(&log.damage, log.start).minus(&log.released, 0)
+    }
+
     /// The catalogue's keys and values.
     #[must_use]
     pub fn catalogue(&self) -> Vec<(String, Vec<u8>)> {
@@ -218,8 +236,9 @@ fn figures_of(log: &Log) -> LogFigures {
     }
 }
 
-/// Accepts that what lies in `from..to` of the log is gone: readers pass over it,
-/// and the log takes records again. Returns the stretches that were given up.
+/// Accepts that what lies in `range` of the log is gone: readers pass over it, and the log
+/// takes records again. Also what only reading tells, so all of the log is read. Returns the
+/// stretches that were given up.
 ///
 /// # Errors
 /// [`ToolError`]; nothing is lost there, and nothing was changed.
@@ -230,16 +249,35 @@ pub fn accept_loss(
     log: &str,
     range: Range<u64>,
 ) -> Result<Vec<(u64, u64)>, ToolError> {
-    let figures = Folder::open(files.clone(), clock.clone())?.figures();
+    let folder = Folder::open(files.clone(), clock.clone())?;
+    let figures = folder.figures();
     let found = figures.logs.iter().find(|one| one.name == log);
     let found = found.ok_or_else(|| ToolError::NotThere(format!("there is no log {log:?}")))?;
-    let is_meant = |&(from, to): &(u64, u64)| from >= range.start && to <= range.end;
-    if !found.damage.iter().any(is_meant) {
-        let what = format!("nothing of {log} is lost in {}..{}", range.start, range.end);
-        return Err(ToolError::NotThere(what));
+    let unreadable = folder.unreadable(log);
+    drop(folder);
+    let is_meant = |(from, to): (u64, u64)| from >= range.start && to <= range.end;
+    let lost: Vec<(u64, u64)> = found.damage.iter().copied().chain(unreadable.iter()).collect();
+    if !lost.iter().any(|&stretch| is_meant(stretch)) {
+        return Err(ToolError::NotThere(none_within(log, &range, &lost)));
     }
-    let given_up = give_up(files, clock, config, |name, lost| name == log && is_meant(&lost))?;
+    let unreadable = HashMap::from([(log.to_owned(), unreadable)]);
+    let is_meant = |name: &str, stretch| name == log && is_meant(stretch);
+    let given_up = give_up(files, clock, config, &unreadable, is_meant)?;
     Ok(given_up.into_iter().map(|lost| (lost.from, lost.to)).collect())
+}
+
+/// Why nothing of the log is given up.
+fn none_within(log: &str, range: &Range<u64>, lost: &[(u64, u64)]) -> String {
+    if lost.is_empty() {
+        return format!("nothing of {log} is lost");
+    }
+    let lost: Vec<String> = lost.iter().map(|(from, to)| format!("{from}..{to}")).collect();
+    format!(
+        "nothing that is lost of {log} lies within {}..{} as a whole: lost is {}",
+        range.start,
+        range.end,
+        lost.join(", ")
+    )
 }
 
 /// As [`accept_loss`], of all logs; also damage by which no record is known to be
@@ -252,34 +290,58 @@ pub fn accept_all_losses(
     clock: Arc<dyn Clock>,
     config: JournalConfig,
 ) -> Result<Vec<LostRange>, ToolError> {
-    if Folder::open(files.clone(), clock.clone())?.report().damage.is_empty() {
+    let folder = Folder::open(files.clone(), clock.clone())?;
+    let mut unreadable = HashMap::new();
+    for name in folder.names() {
+        let found = folder.unreadable(&name);
+        if found.len() > 0 {
+            unreadable.insert(name, found);
+        }
+    }
+    if folder.report().damage.is_empty() && unreadable.is_empty() {
         return Err(ToolError::NotThere("nothing is lost in this folder".to_owned()));
     }
-    give_up(files, clock, config, |_, _| true)
+    drop(folder);
+    give_up(files, clock, config, &unreadable, |_, _| true)
 }
 
-/// Gives up what `is_meant`; where that is all there is, the damage itself too.
+/// Gives up what `is_meant` of what a start finds lost, and of what is `unreadable`, by log;
+/// where that is all that a start finds, the damage itself too.
 fn give_up(
     files: Arc<dyn Files>,
     clock: Arc<dyn Clock>,
     config: JournalConfig,
+    unreadable: &HashMap<String, Ranges>,
     is_meant: impl Fn(&str, (u64, u64)) -> bool,
 ) -> Result<Vec<LostRange>, ToolError> {
-    let journal = Journal::open(files, clock, JournalConfig { strict: false, ..config }, 1)?;
+    // What is written takes next to no space, and may free some.
+    let (free_bytes_min, free_percent_min) = (0, 0);
+    let config = JournalConfig { strict: false, free_bytes_min, free_percent_min, ..config };
+    let journal = Journal::open(files, clock, config, 1)?;
     let (mut given_up, mut orders) = (Vec::new(), Vec::new());
     let mut is_all = true;
-    for name in journal.unopened() {
-        let Some((number, end, damage)) = journal.damage_of(&name) else { continue };
+    let names = journal.unopened();
+    for name in &names {
+        let Some((number, end, damage)) = journal.damage_of(name) else { continue };
+        let mut lost = |from, to| given_up.push(LostRange { log: name.clone(), from, to });
         for (from, to) in damage.iter() {
-            if !is_meant(&name, (from, to)) {
+            if !is_meant(name, (from, to)) {
                 is_all = false;
                 continue;
             }
             orders.push(accepted(number, from..to, if to == end { end } else { 0 }));
-            given_up.push(LostRange { log: name.clone(), from, to });
+            lost(from, to);
+        }
+        let Some(unreadable) = unreadable.get(name) else { continue };
+        for (from, to) in unreadable.iter().filter(|&stretch| is_meant(name, stretch)) {
+            // It is known how many they are: the log's end is where it was.
+            orders.push(accepted(number, from..to, 0));
+            lost(from, to);
         }
     }
-    if is_all {
+    if is_all && !journal.report().damage.is_empty() {
+        // First: they must be there when nothing tells of the damage any more.
+        drop(orders.splice(0..0, leave_alone(&journal, &names)));
         // What only a checkpoint knows of has no blocks.
         let damage = journal.report().damage.iter();
         let blocks = damage.filter(|damage| damage.first_block > 0 || damage.lost.is_empty());
@@ -289,6 +351,41 @@ fn give_up(
     journal.close()?;
     done?;
     Ok(given_up)
+}
+
+/// Orders that logs without an entry in the catalogue are left alone, as a start does while
+/// damage is found: the next one finds none, and their entries may be what is lost.
+fn leave_alone(journal: &Journal, names: &[String]) -> Vec<Order> {
+    let mut state = Shared::lock(&journal.shared.catalogue);
+    let mut orders = Vec::new();
+    for name in names {
+        let key = left_key(name);
+        if has_entry(&state, entry_of(name)) || has_entry(&state, &key) {
+            continue;
+        }
+        let revision = state.revision + 1;
+        state.apply(&key, Some(Bytes::new()), revision);
+        let (kind, level, body) = (EntryKind::Put, Level::Disk, named_body(&key, b""));
+        orders.push(Order::Plain { kind, level, log: 0, numbers: [revision, 0, 0, 0], body });
+    }
+    orders
+}
+
+fn has_entry(state: &CatalogueState, key: &str) -> bool {
+    state.entries.get(key).is_some_and(|(_, value)| value.is_some())
+}
+
+/// The catalogue's key of the queue, stream or group that a log is of.
+fn entry_of(log: &str) -> &str {
+    if log.starts_with("queue/") {
+        return log;
+    }
+    log.rsplit_once('/').map_or(log, |(of, _partition)| of)
+}
+
+/// The catalogue's key that says that a log is left alone though it belongs to nothing.
+fn left_key(log: &str) -> String {
+    format!("left/{log}")
 }
 
 /// Of log 0 the numbers are those of blocks.

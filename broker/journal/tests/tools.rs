@@ -7,9 +7,10 @@ use std::sync::Arc;
 use weir_core::command::Level;
 use weir_core::env::{Clock, Now};
 use weir_core::store::{Catalogue, Stamp, Store, StoreError};
-use weir_journal::sim::SimFiles;
-use weir_journal::tools::{Folder, ToolError, accept_loss, import};
-use weir_journal::{Journal, JournalConfig};
+use weir_journal::files::Files;
+use weir_journal::sim::{Effect, Fault, Operation, SimFiles};
+use weir_journal::tools::{Folder, ToolError, accept_all_losses, accept_loss, import};
+use weir_journal::{Journal, JournalConfig, LostRange, OpenError};
 use weir_message::BatchBuilder;
 
 struct Still;
@@ -122,12 +123,16 @@ fn only_what_a_broker_keeps_is_read_in() {
     for name in ["queue/a", "queue/a/dead", "stream/a/0", "stream/a/b/12", "group/a/b/g/3"] {
         assert_eq!(log(name).unwrap(), 0, "{name}");
     }
+    assert_eq!(log("lost+found/7").unwrap(), 0);
     for name in
         ["", "a", "queue/", "queue/A", "queue/../a", "stream/a", "stream/a/x", "stream/a/01"]
     {
         assert!(matches!(log(name), Err(ToolError::Input { line: 1, .. })), "{name}");
     }
     for name in ["group/a/0", "group/a/b/", "group/a/_b/0", "other/a", "stream/a/70000"] {
+        assert!(matches!(log(name), Err(ToolError::Input { line: 1, .. })), "{name}");
+    }
+    for name in ["lost+found", "lost+found/", "lost+found/x", "lost+found/01"] {
         assert!(matches!(log(name), Err(ToolError::Input { line: 1, .. })), "{name}");
     }
     for line in [
@@ -138,19 +143,73 @@ fn only_what_a_broker_keeps_is_read_in() {
         r#"{"key":"other/a","value":"00"}"#,
         r#"{"log":"queue/a","start":0,"end":0}"#,
         r#"{"at":0,"time_ms":0,"due_ms":0,"messages":[]}"#,
+        r#"{"lost":[0,1]}"#,
+        r#"{"log":"queue/a","start":2,"end":1,"settled":[]}"#,
+        r#"{"log":"queue/a","start":0,"end":18446744073709551615,"settled":[]}"#,
     ] {
         assert!(matches!(imported(line), Err(ToolError::Input { line: 1, .. })), "{line}");
+    }
+    let long = format!(r#"{{"key":"queue/{}","value":""}}"#, "a".repeat(1 << 16));
+    assert!(matches!(imported(&long), Err(ToolError::Input { line: 1, .. })));
+    // No log has offsets behind its end, or none at all.
+    let log = r#"{"log":"queue/a","start":0,"end":1,"settled":[]}"#;
+    for at in [1, u64::MAX] {
+        let messages = messages_at(at, &["text"]);
+        let error = imported(&format!("{log}\n{messages}\n")).unwrap_err();
+        assert!(matches!(error, ToolError::Input { line: 2, .. }), "{at}: {error}");
+    }
+    let error = imported(&format!("{log}\n{{\"lost\":[1]}}\n")).unwrap_err();
+    assert!(matches!(error, ToolError::Input { line: 2, .. }), "{error}");
+}
+
+/// A line with messages from offset `at` on.
+fn messages_at(at: u64, payloads: &[&str]) -> String {
+    let hex = |payload: &&str| {
+        let mut message = Vec::new();
+        weir_message::encode(&mut message, "a", b"", &[], payload.as_bytes());
+        message.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let messages: Vec<String> = payloads.iter().map(hex).collect();
+    serde_json::json!({ "at": at, "time_ms": 1, "due_ms": 0, "messages": messages }).to_string()
+}
+
+/// Nobody waits for what is lost, its offsets are not given again, and what belongs to nothing
+/// is not removed by a start over a folder where nothing is lost.
+#[test]
+fn what_is_lost_and_what_was_found_come_in() {
+    let messages = messages_at(1, &["found"]);
+    let text = [
+        r#"{"log":"lost+found/7","start":0,"end":5,"settled":[]}"#,
+        r#"{"lost":[0,1]}"#,
+        messages.as_str(),
+        r#"{"lost":[2,5]}"#,
+        r#"{"end":{"keys":0,"logs":1,"records":1}}"#,
+    ];
+    let mut text = text.join("\n");
+    for _ in 0..2 {
+        let files = SimFiles::new(5);
+        import(Arc::new(files.clone()), Arc::new(Still), config(), &mut text.as_bytes()).unwrap();
+        let folder = Folder::open(Arc::new(files.clone()), Arc::new(Still)).unwrap();
+        let log = folder.figures().logs.remove(0);
+        assert_eq!((log.start, log.end, log.live), (1, 5, 1), "{log:?}");
+        let keys: Vec<String> = folder.catalogue().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["left/lost+found/7"]);
+        text = exported(&files);
     }
 }
 
 /// Were it otherwise, the next messages would get offsets that count as settled.
 #[test]
 fn what_was_settled_at_the_end_stays_behind() {
+    ["queue/a", "stream/a/0"].into_iter().for_each(stays_behind);
+}
+
+fn stays_behind(name: &str) {
     let files = SimFiles::new(6);
     let journal =
         Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1).unwrap();
     let mut store = journal.store(Box::new(|| {}));
-    let log = store.open("queue/a").unwrap();
+    let log = store.open(name).unwrap();
     let mut batch = BatchBuilder::default();
     let mut message = Vec::new();
     weir_message::encode(&mut message, "a", b"", &[], b"text");
@@ -165,7 +224,7 @@ fn what_was_settled_at_the_end_stays_behind() {
     let text = exported(&files);
     let other = SimFiles::new(7);
     import(Arc::new(other.clone()), Arc::new(Still), config(), &mut text.as_bytes()).unwrap();
-    assert_eq!(exported(&other), text);
+    assert_eq!(exported(&other), text, "{name}");
     let folder = Folder::open(Arc::new(other.clone()), Arc::new(Still)).unwrap();
     assert_eq!((folder.figures().logs[0].end, folder.figures().logs[0].live), (10, 4));
 }
@@ -199,10 +258,193 @@ fn an_accepted_loss_opens_the_log_again() {
     assert_eq!(answer, Err(StoreError::Damaged { from: 15, to: 20 }));
     let accept =
         |range| accept_loss(Arc::new(files.clone()), Arc::new(Still), config(), "queue/a", range);
-    assert!(accept(0..10).is_err());
+    let told = accept(0..10).unwrap_err().to_string();
+    assert!(told.contains("0..10") && told.contains("lost is 15..20"), "{told}");
     assert_eq!(accept(15..20).unwrap(), [(15, 20)]);
     let (lost, answer) = refused(&files);
     assert_eq!((lost, answer), (Vec::new(), Ok(())));
     let folder = Folder::open(Arc::new(files.clone()), Arc::new(Still)).unwrap();
     assert_eq!(folder.figures().logs[0].live, 28, "{:?}", folder.figures());
+}
+
+/// Files so small that most of what is written leaves the journal.
+fn small() -> JournalConfig {
+    JournalConfig {
+        journal_file_bytes: 16 << 10,
+        segment_bytes: 8 << 10,
+        kept_journal_files: 1,
+        filed_at_once: 1,
+        ..config()
+    }
+}
+
+/// Messages of [`filed`].
+const FILED: u64 = 200;
+
+/// A queue most of whose messages lie in segments. The path of the first of those, which is
+/// sealed.
+fn filed(files: &SimFiles) -> String {
+    let journal =
+        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1).unwrap();
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("queue/a").unwrap();
+    for number in 0..FILED {
+        let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
+        let payload = format!("message {number:04} {}", "x".repeat(400));
+        weir_message::encode(&mut message, "a", b"", &[], payload.as_bytes());
+        batch.push(&message);
+        let stamp = Stamp { time_ms: number, due_ms: 0 };
+        store.append(log, number, stamp, batch.take(), Level::Disk).unwrap();
+        // The keeper asks, and is answered in the next turn.
+        for _ in 0..2 {
+            store.commit().unwrap();
+            journal.step().unwrap();
+        }
+    }
+    drop(store);
+    journal.close().unwrap();
+    let paths = files.paths();
+    let under = |start: &str| paths.iter().filter(|path| path.starts_with(start)).count();
+    assert!(under("checkpoint-") >= 2 && under("logs/") >= 3, "{paths:?}");
+    paths.iter().find(|path| path.starts_with("logs/")).unwrap().clone()
+}
+
+/// Damages a message of a segment.
+fn spoil(files: &SimFiles, path: &str, text: &str) {
+    let bytes = files.bytes(path).unwrap();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    files.flip_bit(path, at as u64, 2);
+}
+
+fn looked_at(files: &SimFiles) -> Folder {
+    Folder::open(Arc::new(files.clone()), Arc::new(Still)).unwrap()
+}
+
+/// A start reads no messages in segments, and what cannot be given up is told for ever.
+#[test]
+fn what_only_reading_tells_can_be_given_up() {
+    let files = SimFiles::new(8);
+    let path = filed(&files);
+    spoil(&files, &path, "message 0003");
+    let folder = looked_at(&files);
+    assert!(folder.report().damage.is_empty(), "{:?}", folder.report());
+    assert_eq!(folder.check(&mut |_, _| {}), [("queue/a".to_owned(), 3, 4)]);
+    assert_eq!(folder.figures().logs[0].live, FILED);
+    let mut out = Vec::new();
+    assert_eq!(folder.export(&mut out).unwrap(), 1, "an export tells what it lacks");
+    drop(folder);
+    for is_all in [false, true] {
+        let files = files.fork();
+        let accept = || -> Result<Vec<(u64, u64)>, ToolError> {
+            let disk = Arc::new(files.clone());
+            if !is_all {
+                return accept_loss(disk, Arc::new(Still), small(), "queue/a", 0..u64::MAX);
+            }
+            let given_up = accept_all_losses(disk, Arc::new(Still), small())?;
+            Ok(given_up.into_iter().map(|LostRange { from, to, .. }| (from, to)).collect())
+        };
+        assert_eq!(accept().unwrap(), [(3, 4)]);
+        let folder = looked_at(&files);
+        assert!(folder.check(&mut |_, _| {}).is_empty());
+        let log = folder.figures().logs.remove(0);
+        assert_eq!((log.start, log.end, log.live), (0, FILED, FILED - 1), "{log:?}");
+        drop(folder);
+        assert!(matches!(accept(), Err(ToolError::NotThere(_))), "there is nothing more");
+    }
+}
+
+/// They would be removed as those of logs that are no more.
+#[test]
+fn segments_alone_are_not_taken_for_nothing() {
+    let files = SimFiles::new(9);
+    filed(&files);
+    for path in files.paths().iter().filter(|path| !path.starts_with("logs/")) {
+        files.remove(path).unwrap();
+    }
+    let before = files.paths();
+    let started = Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1);
+    assert!(matches!(started, Err(OpenError::Metadata { .. })));
+    let mut after = files.paths();
+    after.retain(|path| path.starts_with("logs/"));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_checkpoint_or_a_mark_that_cannot_be_read_stops_no_start() {
+    let files = SimFiles::new(10);
+    filed(&files);
+    let checkpoints = files.paths().into_iter().filter(|path| path.starts_with("checkpoint-"));
+    for path in [checkpoints.max().unwrap(), "synced".to_owned()] {
+        let files = files.fork();
+        files.arm(Fault::new(Operation::Read, 1, Effect::Error).under(&path));
+        let folder = looked_at(&files);
+        let report = folder.report();
+        let mut told = report.checkpoint_fallback.iter().chain(&report.heads);
+        assert!(told.any(|what| what.starts_with(&path)), "{path}: {report:?}");
+        assert!(report.damage.is_empty(), "{path}: {report:?}");
+        let mut count = 0;
+        let bad = folder.check(&mut |_, messages| count += messages);
+        assert_eq!((bad, count), (Vec::new(), FILED), "{path}");
+    }
+}
+
+/// Nothing is lost by it, so there is nothing to accept, and a strict start goes on.
+#[test]
+fn heads_and_footers_of_segments_are_named_and_no_loss() {
+    let files = SimFiles::new(11);
+    let path = filed(&files);
+    let len = files.bytes(&path).unwrap().len() as u64;
+    for byte in [8, len - 1] {
+        let files = files.fork();
+        files.flip_bit(&path, byte, 0);
+        let strict = JournalConfig { strict: true, ..small() };
+        let journal = Journal::open_stepped(Arc::new(files), Arc::new(Still), strict, 1);
+        let journal = journal.unwrap_or_else(|error| panic!("byte {byte}: {error}"));
+        let report = journal.report();
+        let is_named = report.heads.iter().any(|head| head.starts_with(&format!("{path}: ")));
+        assert!(is_named && report.damage.is_empty(), "byte {byte}: {report:?}");
+    }
+}
+
+#[test]
+fn a_copy_under_half_a_name_does_not_stand_for_the_file() {
+    let files = SimFiles::new(12);
+    fill(&files);
+    for path in ["journal/j-1.wj", "checkpoint-1.wc"] {
+        drop(files.create(path).unwrap());
+    }
+    assert_eq!(looked_at(&files).figures().logs[0].live, 33);
+    let journal = Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1);
+    let journal = journal.unwrap();
+    assert!(journal.report().damage.is_empty(), "{:?}", journal.report());
+    for path in ["quarantine/j-1.wj", "checkpoint-1.wc"] {
+        assert!(files.bytes(path).is_some(), "{path}: {:?}", files.paths());
+    }
+}
+
+/// Its entry may be what is lost, and the next start finds no damage that would tell it so.
+#[test]
+fn who_accepts_a_loss_keeps_logs_that_belong_to_nothing() {
+    let files = SimFiles::new(13);
+    fill(&files);
+    let journal =
+        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1).unwrap();
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("queue/b").unwrap();
+    let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
+    weir_message::encode(&mut message, "b", b"", &[], b"kept");
+    batch.push(&message);
+    let stamp = Stamp { time_ms: 1, due_ms: 0 };
+    store.append(log, 0, stamp, batch.take(), Level::Disk).unwrap();
+    store.commit().unwrap();
+    journal.step().unwrap();
+    drop(store);
+    journal.close().unwrap();
+    let path = "journal/j-0000000000000001.wj";
+    let bytes = files.bytes(path).unwrap();
+    let at = bytes.windows(50).position(|window| window == [3; 50]).unwrap();
+    files.flip_bit(path, at as u64, 2);
+    accept_all_losses(Arc::new(files.clone()), Arc::new(Still), config()).unwrap();
+    let keys: Vec<String> = looked_at(&files).catalogue().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["left/queue/b", "queue/a"]);
 }

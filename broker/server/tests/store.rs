@@ -62,6 +62,8 @@ fn a_broker_that_was_killed_starts_again_with_everything() {
     let looked = store(&["check", "--json"], &data);
     assert_eq!((looked.code, &error(&looked)["code"]), (75, &json!("locked")), "{looked:?}");
     assert!(error(&looked)["hint"].as_str().unwrap().contains("stop the broker"), "{looked:?}");
+    let given_up = store(&["accept-loss", "queue/orders", "--json"], &data);
+    assert_eq!((given_up.code, &error(&given_up)["code"]), (75, &json!("locked")), "{given_up:?}");
     let told = doctor(&data, &["--json"]).ok().json();
     assert_eq!((&told["running"], &told["last_start"]["clean"]), (&json!(true), &json!(false)));
     assert_eq!(told["advice"], json!([]));

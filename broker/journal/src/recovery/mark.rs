@@ -25,7 +25,13 @@ pub(super) fn read(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(io(NAME))?,
     };
-    let bytes = format::load(&*file, 0, FILE_HEAD_BYTES).map_err(io(NAME))?;
+    let bytes = match format::load(&*file, 0, FILE_HEAD_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            damaged.push(format!("{NAME}: {error}"));
+            return Ok(None);
+        }
+    };
     match FileHead::decode(&bytes, Kind::Mark) {
         Ok(head) => Ok(Some((head.store, head.sequence))),
         Err(HeadError::Newer(version)) => {

@@ -467,6 +467,10 @@ fn is_whole(log: &Log) -> bool {
 
 /// The operator has accepted that these records are gone.
 fn accept(log: &mut Log, from: u64, to: u64) {
+    // Those in segments that no start knows to be lost are counted so far.
+    for (from, to) in log.damage.gaps(from, to.min(log.filed_end())) {
+        drop(log.release(from, to));
+    }
     let left: Ranges = log.damage.iter().filter(|&(start, end)| start < from || end > to).collect();
     log.damage = left;
     // What of it is there counts no more.

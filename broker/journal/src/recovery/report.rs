@@ -23,8 +23,8 @@ pub struct RecoveryReport {
     pub torn: Option<Torn>,
     /// What was synced and cannot be read.
     pub damage: Vec<Damage>,
-    /// Heads of files that are damaged, a sentence each. Nothing is lost by it: what
-    /// they say is known from elsewhere.
+    /// Heads of files, and footers of segments, that are damaged, a sentence each that begins
+    /// with the file. Nothing is lost by it: what they say is known from elsewhere.
     #[serde(default)]
     pub heads: Vec<String>,
     /// Records that were lost with the end of a log, were given up, and are back: the log

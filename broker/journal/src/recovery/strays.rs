@@ -30,6 +30,21 @@ pub(super) fn clear(files: &dyn Files, others: &[String]) -> Result<(), OpenErro
     Ok(())
 }
 
+/// Whether there are segments, of whatever log.
+pub(super) fn has_segments(files: &dyn Files) -> Result<bool, OpenError> {
+    for folder in files.list("logs").map_err(io("logs"))? {
+        let path = format!("logs/{}", folder.name);
+        if !folder.is_folder {
+            continue;
+        }
+        let entries = files.list(&path).map_err(io(&path))?;
+        if entries.iter().any(|entry| segment::parse_name(&entry.name).is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes segments that no log has: of removed logs, or half filed.
 /// A file that another revision stands for stays while one of the `checkpoints` names
 /// it: the older may be needed when the newer turns out to be damaged.

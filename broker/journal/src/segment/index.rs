@@ -241,10 +241,8 @@ fn check_head(
         }
         Ok(_) => Ok(()),
         Err(HeadError::Newer(version)) => {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                HeadError::Newer(version).to_string(),
-            ));
+            // Whoever asked finds the version in it.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, HeadError::Newer(version)));
         }
         Err(error) => Err(error.to_string()),
     })

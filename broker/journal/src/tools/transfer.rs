@@ -7,6 +7,7 @@
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use weir_core::command::Level;
 use weir_core::env::Clock;
@@ -14,15 +15,20 @@ use weir_core::name::Name;
 use weir_core::store::{Catalogue, LogId, Stamp, Store};
 use weir_message::Batch;
 
-use super::{Folder, ToolError};
+use super::{Folder, ToolError, left_key};
 use crate::catalogue::JournalCatalogue;
 use crate::files::Files;
 use crate::journal::{Journal, JournalConfig};
+use crate::limits::{BLOCK_HEADER_BYTES, BODY_BYTES_MAX, NAME_BYTES_MAX, TABLE_ENTRY_BYTES};
+use crate::segment::OFFSETS_END;
 use crate::shared::Shared;
 use crate::store::JournalStore;
 
 /// What keys of the catalogue begin with.
 const KEY_KINDS: [&str; 6] = ["queue/", "stream/", "group/", "policy/", "kv/", "left/"];
+
+/// What names of logs begin with whose own are lost.
+const LOST_AND_FOUND: &str = "lost+found/";
 
 /// What has been written or read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,12 +40,13 @@ struct Counts {
 
 impl Folder {
     /// Writes everything as lines of JSON that [`import`] reads: catalogue, logs
-    /// with their start, records, what is settled ahead; last, how much it was.
+    /// with their start, records, what is settled ahead; last, how much it was. A stretch
+    /// that cannot be read is written as lost. Returns how many those are.
     ///
     /// # Errors
-    /// Of `into`; a stretch that cannot be read is written as lost.
-    pub fn export(&self, into: &mut dyn Write) -> Result<(), ToolError> {
-        let mut counts = Counts::default();
+    /// Of `into`.
+    pub fn export(&self, into: &mut dyn Write) -> Result<u64, ToolError> {
+        let (mut counts, mut lost) = (Counts::default(), 0);
         for (key, value) in self.catalogue() {
             let line = serde_json::json!({ "key": key, "value": hex(&value) });
             writeln!(into, "{line}")?;
@@ -57,7 +64,10 @@ impl Folder {
             let mut failure = None;
             self.records(&name, &mut |records| {
                 let line = match records {
-                    Err((from, to)) => serde_json::json!({ "lost": [from, to] }),
+                    Err((from, to)) => {
+                        lost += 1;
+                        serde_json::json!({ "lost": [from, to] })
+                    }
                     Ok(records) => {
                         counts.records += records.batch.len() as u64;
                         serde_json::json!({
@@ -81,7 +91,7 @@ impl Folder {
             "end": { "keys": keys, "logs": logs, "records": records },
         });
         writeln!(into, "{end}")?;
-        Ok(())
+        Ok(lost)
     }
 }
 
@@ -98,6 +108,15 @@ pub fn import(
     from: &mut dyn BufRead,
 ) -> Result<u64, ToolError> {
     let journal = Journal::open(files, clock, config, 1)?;
+    let done = read_in(&journal, from);
+    // Also after a failure: its threads would go on in a folder that is thrown away.
+    let closed = journal.close();
+    let count = done?;
+    closed?;
+    Ok(count)
+}
+
+fn read_in(journal: &Journal, from: &mut dyn BufRead) -> Result<u64, ToolError> {
     let (mut store, mut catalogue) = (journal.store(Box::new(|| {})), journal.catalogue());
     if !journal.unopened().is_empty() || !catalogue.list("").is_empty() {
         return Err(ToolError::NotEmpty);
@@ -124,8 +143,6 @@ pub fn import(
         return Err(ToolError::NotWhole(what.to_owned()));
     }
     journal.sync()?;
-    drop(store);
-    journal.close()?;
     Ok(importing.counts.records)
 }
 
@@ -134,9 +151,10 @@ struct OpenLog {
     log: LogId,
     /// Where it ended when it was written out.
     end: u64,
+    /// Settled, or lost.
     settled: Vec<(u64, u64)>,
-    /// What was settled is noted in the log itself.
-    is_queue: bool,
+    /// A group's: it has no messages.
+    is_cursor: bool,
 }
 
 #[derive(Default)]
@@ -165,12 +183,11 @@ impl Importing {
             self.key(key, &value, catalogue)
         } else if let Some(name) = value["log"].as_str() {
             self.end_log(store)?;
-            self.start_log(name, &value, store)
+            self.start_log(name, &value, store, catalogue)
         } else if let Some(messages) = value["messages"].as_array() {
             self.records(messages, &value, store)
-        } else if value.get("lost").is_some() {
-            // Nothing came of it: a gap.
-            Ok(())
+        } else if let Some(lost) = value.get("lost") {
+            self.lost(lost)
         } else {
             Err(input("is no line that `weir store export` writes"))
         }
@@ -187,6 +204,10 @@ impl Importing {
         }
         let bytes = value["value"].as_str().and_then(unhex);
         let bytes = bytes.ok_or_else(|| input("`value` is not hexadecimal digits"))?;
+        let len = BLOCK_HEADER_BYTES + TABLE_ENTRY_BYTES + 4 + key.len() + bytes.len();
+        if key.len() > NAME_BYTES_MAX || len > BODY_BYTES_MAX {
+            return Err(input("the key or its value is longer than a broker keeps"));
+        }
         if catalogue.get(key).is_some() {
             return Err(input(&format!("the key {key:?} comes twice")));
         }
@@ -200,9 +221,13 @@ impl Importing {
         name: &str,
         value: &Value,
         store: &mut JournalStore,
+        catalogue: &mut JournalCatalogue,
     ) -> Result<(), ToolError> {
         check_log(name)?;
         let (start, end) = (number(value, "start")?, number(value, "end")?);
+        if start > end || end >= OFFSETS_END {
+            return Err(input("`start` and `end` are not those of a log"));
+        }
         let settled = pairs(&value["settled"])
             .ok_or_else(|| input("`settled` is not a list of [from, to]"))?;
         let log = store.open(name)?;
@@ -210,9 +235,22 @@ impl Importing {
             return Err(input(&format!("the log {name:?} comes twice")));
         }
         store.reset(log, start);
-        let is_queue = name.starts_with("queue/");
-        self.open = Some(OpenLog { log, end, settled, is_queue });
+        let is_cursor = name.starts_with("group/");
+        self.open = Some(OpenLog { log, end, settled, is_cursor });
         self.counts.logs += 1;
+        let left = left_key(name);
+        if name.starts_with(LOST_AND_FOUND) && catalogue.get(&left).is_none() {
+            // Nothing is lost in the new folder, so a start would remove it.
+            catalogue.put(&left, Some(Bytes::new()), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing came of these offsets, and nobody waits for them: they count as settled.
+    fn lost(&mut self, lost: &Value) -> Result<(), ToolError> {
+        let lost = pair(lost).ok_or_else(|| input("`lost` is not [from, to]"))?;
+        let open = self.open.as_mut().ok_or_else(|| input("something lost before a log"))?;
+        open.settled.push(lost);
         Ok(())
     }
 
@@ -222,7 +260,8 @@ impl Importing {
         value: &Value,
         store: &mut JournalStore,
     ) -> Result<(), ToolError> {
-        let log = self.open.as_ref().ok_or_else(|| input("messages before a log"))?.log;
+        let open = self.open.as_ref().ok_or_else(|| input("messages before a log"))?;
+        let (log, log_end) = (open.log, open.end);
         let mut bytes = Vec::new();
         for message in messages {
             let message = message.as_str().and_then(unhex);
@@ -234,6 +273,9 @@ impl Importing {
         if at < end {
             return Err(input(&format!("offset {at} comes again, or too late")));
         }
+        if at.checked_add(batch.len() as u64).is_none_or(|next| next > log_end) {
+            return Err(input(&format!("offset {at} and its messages go beyond their log's end")));
+        }
         store.leave_gap(log, at);
         store.append(log, at, stamp, batch.clone(), Level::Os)?;
         store.commit()?;
@@ -242,11 +284,11 @@ impl Importing {
     }
 
     fn end_log(&mut self, store: &mut JournalStore) -> Result<(), ToolError> {
-        let Some(OpenLog { log, end, settled, is_queue }) = self.open.take() else {
+        let Some(OpenLog { log, end, settled, is_cursor }) = self.open.take() else {
             return Ok(());
         };
         let came = store.bounds(log).end;
-        if is_queue && came < end {
+        if !is_cursor && came < end {
             // Nothing came for its last offsets: they were settled, or lost. A message
             // that is settled at once keeps them from being given again.
             store.leave_gap(log, end - 1);
@@ -304,6 +346,10 @@ fn check_log(name: &str) -> Result<(), ToolError> {
             Name::parse_group(group).map_err(|error| wrong(&format!("{group:?} {error}")))?;
             numbered(partition)
         }
+        Some((_, number)) if name.starts_with(LOST_AND_FOUND) => match number.parse::<u64>() {
+            Ok(parsed) if parsed.to_string() == number => Ok(()),
+            _ => Err(wrong("it does not end in the number of a log")),
+        },
         _ => Err(wrong("names begin with queue/, stream/ or group/")),
     }
 }
@@ -316,11 +362,14 @@ fn number(value: &Value, name: &str) -> Result<u64, ToolError> {
     value[name].as_u64().ok_or_else(|| input(&format!("`{name}` is not a number")))
 }
 
-fn pairs(value: &Value) -> Option<Vec<(u64, u64)>> {
-    let pair = |pair: &Value| match pair.as_array()?.as_slice() {
+fn pair(value: &Value) -> Option<(u64, u64)> {
+    match value.as_array()?.as_slice() {
         [from, to] => Some((from.as_u64()?, to.as_u64()?)),
         _ => None,
-    };
+    }
+}
+
+fn pairs(value: &Value) -> Option<Vec<(u64, u64)>> {
     value.as_array()?.iter().map(pair).collect()
 }
 

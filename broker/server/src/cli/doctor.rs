@@ -39,21 +39,34 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
     let files = folder::files(path);
     let mut advice = Vec::new();
     let lock = folder::lock(&*files);
-    let is_running = matches!(lock, Err(OpenError::Locked));
+    let running = match &lock {
+        Err(_) => Some(true),
+        Ok(Lock::Unknown(_)) => None,
+        Ok(Lock::Held { .. } | Lock::None) => Some(false),
+    };
     if let Ok(Lock::Unknown(why)) = &lock {
         note(out.json, &format!("note: {why}; whether a broker runs is not known"));
     }
     let last = last_recovery(path);
-    let now = if is_running { None } else { Some(look(&files)) };
+    let now = if running == Some(true) { None } else { Some(look(&files)) };
     if let Some(Err(error)) = &now {
         advice.push(format!("a broker would not start: {error}"));
         advice.push(serve::cannot_open(&path.display().to_string(), error).hint);
     }
     let found = match &now {
         Some(Ok(report)) => Some(report),
-        _ => last.as_ref(),
+        // Nothing can be given up before it can be opened.
+        Some(Err(_)) => None,
+        None => last.as_ref(),
     };
     advice.extend(found.into_iter().flat_map(RecoveryReport::lost).map(|it| give_up(path, it)));
+    if found.is_some_and(|report| report.damage.iter().any(|one| one.lost.is_empty())) {
+        let shown = path.display();
+        advice.push(format!(
+            "changes may be lost with what is damaged: restore {shown}, or accept that: weir store \
+             accept-loss {shown} --all"
+        ));
+    }
     let set_aside = set_aside(path);
     if set_aside > 0 {
         advice.push(format!(
@@ -72,13 +85,17 @@ pub(super) fn run(args: &DoctorArgs, mut out: Output) -> Result<(), Failure> {
     }
     if out.json {
         return out.value(&json!({
-            "running": is_running, "last_start": last,
+            "running": running, "last_start": last,
             "next_start": now.as_ref().and_then(|now| now.as_ref().ok()),
             "free_bytes": space.map(|space| space.free_bytes),
             "advice": advice,
         }));
     }
-    out.line(if is_running { "a broker uses this folder" } else { "no broker uses this folder" })?;
+    out.line(match running {
+        Some(true) => "a broker uses this folder",
+        Some(false) => "no broker uses this folder",
+        None => "whether a broker uses this folder is not known",
+    })?;
     if let Some(space) = space {
         let (free, total) = (space.free_bytes >> 20, space.total_bytes >> 20);
         out.line(&format!("{free} MiB of {total} MiB are free on its disk"))?;

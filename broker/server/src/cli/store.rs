@@ -125,7 +125,8 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
     // What recovery has lost is not read again.
     let mut lost: Vec<(String, u64, u64)> =
         report.lost().map(|it| (it.log.clone(), it.from, it.to)).collect();
-    lost.extend(bad.into_iter().filter(|one| !lost.contains(one)).collect::<Vec<_>>());
+    lost.extend(bad);
+    let lost = merged(lost);
     let is_sound = report.damage.is_empty() && lost.is_empty();
     if json {
         let lost: Vec<_> = lost
@@ -163,9 +164,26 @@ fn check(path: &Path, out: &mut Output) -> Result<(), Failure> {
         Some((log, ..)) => format!(
             "restore {shown} from a copy, or give it up: weir store accept-loss {shown} {log}"
         ),
-        None => format!("restore {shown} from a copy; a broker starts over it as it is"),
+        None => format!(
+            "restore {shown} from a copy, or accept that: weir store accept-loss {shown} --all; \
+             without `store.strict` a broker starts over it as it is"
+        ),
     };
     Err(Failure::new(Exit::NotFound, "data_loss", text, hint))
+}
+
+/// Stretches by log and in order, as one where they touch: recovery and reading may tell of
+/// the same.
+fn merged(mut lost: Vec<(String, u64, u64)>) -> Vec<(String, u64, u64)> {
+    lost.sort();
+    let mut merged: Vec<(String, u64, u64)> = Vec::with_capacity(lost.len());
+    for (log, from, to) in lost {
+        match merged.last_mut() {
+            Some((last, _, end)) if *last == log && from <= *end => *end = to.max(*end),
+            _ => merged.push((log, from, to)),
+        }
+    }
+    merged
 }
 
 /// What a start found, in sentences.
@@ -185,7 +203,7 @@ pub(super) fn explain(report: &RecoveryReport) -> Vec<String> {
         lines.push(format!("{why}; the one before it did, nothing is lost by that"));
     }
     for head in &report.heads {
-        lines.push(format!("a damaged head, nothing is lost by that: {head}"));
+        lines.push(format!("damaged, and nothing is lost by that: {head}"));
     }
     for LostRange { log, from, to } in &report.set_aside {
         lines.push(format!(
@@ -310,6 +328,10 @@ fn message(
 fn accept_loss(args: &LossArgs, out: &mut Output) -> Result<(), Failure> {
     let path = &args.folder.folder;
     folder::require_data_folder(path)?;
+    // First of all: what is seen of a folder in use is of no single moment.
+    if let Err(error) = folder::lock(&*folder::files(path)) {
+        return Err(failed(path, error.into()));
+    }
     let files = OsFiles::new(path).map_err(|error| Failure::file(path, &error))?;
     let (files, clock) = (Arc::new(files), Arc::new(SystemClock::default()));
     let Some(log) = &args.log else {
@@ -330,4 +352,23 @@ fn accept_loss(args: &LossArgs, out: &mut Output) -> Result<(), Failure> {
         given_up.iter().map(|(from, to)| format!("{from}..{to}")).collect();
     let text = format!("{} of {log} is given up", stretches.join(", "));
     out.done(&text, &json!({ "log": log, "given_up": given_up }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_twice_is_one_loss() {
+        let one = |log: &str, from, to| (log.to_owned(), from, to);
+        let told = vec![
+            one("queue/b", 10, 20),
+            one("queue/a", 8, 9),
+            one("queue/b", 0, 10),
+            one("queue/b", 0, 20),
+            one("queue/a", 3, 5),
+        ];
+        let expected = [one("queue/a", 3, 5), one("queue/a", 8, 9), one("queue/b", 0, 20)];
+        assert_eq!(merged(told), expected);
+    }
 }

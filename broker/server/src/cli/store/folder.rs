@@ -137,6 +137,9 @@ pub(super) fn failed(folder: &Path, error: ToolError) -> Failure {
     let shown = folder.display();
     match error {
         ToolError::Open(OpenError::Locked) => in_use(folder),
+        ToolError::Open(OpenError::Io { error, .. }) if error.kind() == ErrorKind::StorageFull => {
+            no_space()
+        }
         ToolError::Open(error) => serve::cannot_open(&shown.to_string(), &error),
         ToolError::NotThere(what) => {
             let hint = format!("look: weir store check {shown}, weir store stats {shown}");
@@ -148,10 +151,7 @@ pub(super) fn failed(folder: &Path, error: ToolError) -> Failure {
             Failure::new(Exit::BadData, "bad_input", error.to_string(), hint)
         }
         ToolError::NotEmpty => not_empty(folder),
-        ToolError::Store(StoreError::NoSpace) => {
-            let text = "too little space is free on the disk";
-            Failure::new(Exit::Refused, "no_space", text, "free some, or name a folder elsewhere")
-        }
+        ToolError::Store(StoreError::NoSpace) => no_space(),
         ToolError::Store(error) => {
             Failure::new(Exit::DiskFailed, "io", error.to_string(), serve::HINT_DISK)
         }
@@ -160,6 +160,11 @@ pub(super) fn failed(folder: &Path, error: ToolError) -> Failure {
             Failure::new(Exit::DiskFailed, "io", error.to_string(), serve::HINT_DISK)
         }
     }
+}
+
+fn no_space() -> Failure {
+    let text = "too little space is free on the disk";
+    Failure::new(Exit::Refused, "no_space", text, "free some, or name a folder elsewhere")
 }
 
 /// Nothing is read into it.

@@ -16,7 +16,7 @@ use weir_journal::tools::{self, ToolError};
 use super::ExportArgs;
 use super::folder::{Opened, config, failed, not_empty};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, note};
 use crate::system::SystemClock;
 
 /// Writes everything out.
@@ -25,8 +25,15 @@ pub(super) fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure>
     let opened = Opened::of(path, out.json)?;
     let Some(file) = &args.file else {
         let mut into = std::io::BufWriter::new(std::io::stdout().lock());
-        let written = opened.folder.export(&mut into).and_then(|()| Ok(into.flush()?));
-        return written.map_err(|error| failed(path, error));
+        let written = opened.folder.export(&mut into).and_then(|lost| {
+            into.flush()?;
+            Ok(lost)
+        });
+        match written.map_err(|error| failed(path, error))? {
+            0 => {}
+            lost => note(out.json, &format!("note: {}", left_out(path, lost))),
+        }
+        return Ok(());
     };
     let name = file.display().to_string();
     let made = fs::File::create_new(file).map_err(|error| match error.kind() {
@@ -37,18 +44,32 @@ pub(super) fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure>
         _ => Failure::file(file, &error),
     })?;
     let mut into = std::io::BufWriter::new(made);
-    let written = opened.folder.export(&mut into).and_then(|()| {
+    let written = opened.folder.export(&mut into).and_then(|lost| {
         into.flush()?;
-        Ok(into.get_ref().sync_all()?)
+        into.get_ref().sync_all()?;
+        Ok(lost)
     });
-    if let Err(error) = written {
+    let lost = written.map_err(|error| {
         drop(fs::remove_file(file));
-        return Err(match error {
+        match error {
             ToolError::Io(error) => Failure::file(file, &error),
             other => failed(path, other),
-        });
-    }
-    out.done(&format!("everything is in {name}"), &json!({ "exported": name }))
+        }
+    })?;
+    let text = match lost {
+        0 => format!("everything is in {name}"),
+        _ => format!("everything that can be read is in {name}; {}", left_out(path, lost)),
+    };
+    out.done(&text, &json!({ "exported": name, "lost": lost }))
+}
+
+/// What is not in an export.
+fn left_out(path: &Path, lost: u64) -> String {
+    format!(
+        "stretches of messages that cannot be read, and are written as lost: {lost}; which, tells \
+         weir store check {}",
+        path.display()
+    )
 }
 
 /// Reads everything in.
