@@ -126,7 +126,7 @@ pub(crate) fn recover(
     let started = clock.now().steady_ms;
     let unclean = files.open("unclean").is_ok();
     let (journal, others) = journal_files(&**files)?;
-    let checkpoints = read_checkpoints(&**files)?;
+    let checkpoints = read_checkpoints(&**files, mode)?;
     let mut report = RecoveryReport { clean: !unclean, ..RecoveryReport::default() };
     let newest = choose(&checkpoints, &mut report)?;
     if checkpoints.is_empty() && journal.is_empty() && strays::has_segments(&**files)? {
@@ -142,7 +142,7 @@ pub(crate) fn recover(
         Some((_, store, content)) => (Some(store), content),
         None => (None, first_content()),
     };
-    if let Some((store, synced)) = mark::read(&**files, &mut report.heads)? {
+    if let Some((store, synced)) = mark::read(&**files, mode, &mut report.heads)? {
         if *store_id.get_or_insert(store) != store {
             return Err(OpenError::Foreign { path: "synced".into() });
         }
@@ -213,21 +213,40 @@ fn first_content() -> CheckpointContent {
 
 /// Numbers of the journal's files, and names of what else is in their folder.
 fn journal_files(files: &dyn Files) -> Result<(Vec<u64>, Vec<String>), OpenError> {
-    let (mut found, mut others) = (Vec::new(), Vec::new());
+    let (mut found, mut others, mut half_names) = (Vec::new(), Vec::new(), Vec::new());
     for entry in files.list("journal").map_err(io("journal"))? {
         let number = entry.name.strip_prefix("j-").and_then(|name| name.strip_suffix(".wj"));
-        let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
-        // A copy under half a name would stand for the file itself.
-        let is_its_name = |&sequence: &u64| {
-            writer::path(sequence).strip_prefix("journal/") == Some(entry.name.as_str())
-        };
-        match number.filter(is_its_name) {
-            Some(sequence) => found.push(sequence),
+        let path = format!("journal/{}", entry.name);
+        match number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+            Some(sequence) if writer::path(sequence) == path => found.push(sequence),
+            Some(sequence) => {
+                // A copy must not stand for the file itself.
+                half_names.push((sequence, path));
+                others.push(entry.name);
+            }
             None => others.push(entry.name),
         }
     }
     found.sort_unstable();
+    let is_behind = |number| found.first().is_none_or(|&first| number > first);
+    refuse_half_names(&half_names, |number| is_behind(number) && !found.contains(&number))?;
     Ok((found, others))
+}
+
+/// Refuses what has half the name of a file that may be missing: it may be the file itself.
+/// `is_needed` says so of its number.
+fn refuse_half_names(
+    half_names: &[(u64, String)],
+    is_needed: impl Fn(u64) -> bool,
+) -> Result<(), OpenError> {
+    match half_names.iter().find(|(number, _)| is_needed(*number)) {
+        Some((number, path)) => Err(OpenError::Metadata {
+            what: format!(
+                "{path} may be number {number:016x} under another name, which is missing"
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 type Checkpoint = (u64, u128, CheckpointContent);
@@ -236,18 +255,22 @@ type Checkpoint = (u64, u128, CheckpointContent);
 type CheckpointFile = (u64, Result<(u128, CheckpointContent), String>);
 
 /// Every checkpoint there is, oldest first, with what is wrong with the damaged.
-fn read_checkpoints(files: &dyn Files) -> Result<Vec<CheckpointFile>, OpenError> {
-    let mut found = Vec::new();
+fn read_checkpoints(files: &dyn Files, mode: Mode) -> Result<Vec<CheckpointFile>, OpenError> {
+    let (mut found, mut half_names) = (Vec::new(), Vec::new());
     for entry in files.list("").map_err(io("."))? {
         let number =
             entry.name.strip_prefix("checkpoint-").and_then(|name| name.strip_suffix(".wc"));
-        let number = number.and_then(|number| u64::from_str_radix(number, 16).ok());
-        let Some(number) = number.filter(|&number| checkpoint::path(number) == entry.name) else {
+        let Some(number) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) else {
             continue;
         };
+        if checkpoint::path(number) != entry.name {
+            half_names.push((number, entry.name));
+            continue;
+        }
         let file = files.open(&entry.name).map_err(io(&entry.name))?;
         let read = match format::load(&*file, 0, entry.len as usize) {
-            // What the disk does not give back is as good as damaged.
+            // The next start may be given it, and would miss what this one had cut and removed.
+            Err(error) if mode == Mode::ReadWrite => return Err(io(&entry.name)(error)),
             Err(error) => Err(error.to_string()),
             Ok(bytes) => match CheckpointContent::decode(&bytes) {
                 Ok((head, content)) if head.sequence == number => Ok((head.store, content)),
@@ -262,6 +285,8 @@ fn read_checkpoints(files: &dyn Files) -> Result<Vec<CheckpointFile>, OpenError>
         found.push((number, read));
     }
     found.sort_by_key(|(number, _)| *number);
+    let newest = found.last().map(|(number, _)| *number);
+    refuse_half_names(&half_names, |number| newest.is_none_or(|newest| number > newest))?;
     Ok(found)
 }
 
@@ -362,14 +387,17 @@ fn open_segments(
         let indexed = indexed.map_err(|error| not_opened(&path, error))?;
         replay.add_segment(state.log, indexed.segment);
         for damage in indexed.damage {
-            if damage.from == damage.to {
+            if damage.from == damage.to && damage.what != segment::OF_ANOTHER_LOG {
                 // A head or a footer: the checkpoint and the blocks say the same. As a loss it
                 // could be accepted, and be told again all the same.
                 report.heads.push(format!("{path}: {}", damage.what));
                 continue;
             }
             let (log, from, to) = (replay.name_of(state.log), damage.from, damage.to);
-            replay.lose(state.log, from, to);
+            let lost = if from < to { vec![LostRange { log, from, to }] } else { Vec::new() };
+            if from < to {
+                replay.lose(state.log, from, to);
+            }
             report.damage.push(Damage {
                 file: path.clone(),
                 from: damage.bytes.start,
@@ -377,7 +405,7 @@ fn open_segments(
                 first_block: 0,
                 next_block: 0,
                 what: damage.what,
-                lost: vec![LostRange { log, from, to }],
+                lost,
             });
         }
     }

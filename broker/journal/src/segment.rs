@@ -20,7 +20,7 @@ use std::ops::Range;
 
 pub(crate) use footer::Footer;
 pub(crate) use handles::Handles;
-pub(crate) use index::{Indexed, open_index};
+pub(crate) use index::{Indexed, OF_ANOTHER_LOG, open_index};
 pub(crate) use reader::{Piece, Source, read_pieces, read_records};
 pub(crate) use writer::{OpenError, SegmentWriter, Sizes, undo};
 

@@ -370,7 +370,7 @@ fn segments_alone_are_not_taken_for_nothing() {
 }
 
 #[test]
-fn a_checkpoint_or_a_mark_that_cannot_be_read_stops_no_start() {
+fn a_checkpoint_or_a_mark_that_cannot_be_read_can_be_looked_around() {
     let files = SimFiles::new(10);
     filed(&files);
     let checkpoints = files.paths().into_iter().filter(|path| path.starts_with("checkpoint-"));
@@ -385,6 +385,13 @@ fn a_checkpoint_or_a_mark_that_cannot_be_read_stops_no_start() {
         let mut count = 0;
         let bad = folder.check(&mut |_, messages| count += messages);
         assert_eq!((bad, count), (Vec::new(), FILED), "{path}");
+        drop(folder);
+        // The next start may be given it, and needs what it stands on.
+        files.arm(Fault::new(Operation::Read, 1, Effect::Error).under(&path));
+        let start = || Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1);
+        assert!(matches!(start(), Err(OpenError::Io { .. })), "{path}");
+        let journal = start().unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(journal.report().damage.is_empty(), "{path}: {:?}", journal.report());
     }
 }
 
@@ -409,17 +416,58 @@ fn heads_and_footers_of_segments_are_named_and_no_loss() {
 #[test]
 fn a_copy_under_half_a_name_does_not_stand_for_the_file() {
     let files = SimFiles::new(12);
-    fill(&files);
+    filed(&files);
     for path in ["journal/j-1.wj", "checkpoint-1.wc"] {
         drop(files.create(path).unwrap());
     }
-    assert_eq!(looked_at(&files).figures().logs[0].live, 33);
-    let journal = Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1);
+    assert_eq!(looked_at(&files).figures().logs[0].live, FILED);
+    let journal = Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1);
     let journal = journal.unwrap();
     assert!(journal.report().damage.is_empty(), "{:?}", journal.report());
     for path in ["quarantine/j-1.wj", "checkpoint-1.wc"] {
         assert!(files.bytes(path).is_some(), "{path}: {:?}", files.paths());
     }
+    drop(journal);
+    for path in ["journal/j-999.wj", "checkpoint-999.wc"] {
+        let files = files.fork();
+        drop(files.create(path).unwrap());
+        let error = Folder::open(Arc::new(files), Arc::new(Still)).err().unwrap();
+        assert!(matches!(error, OpenError::Metadata { .. }), "{path}: {error}");
+    }
+}
+
+/// Its blocks are sound, and none of them is of the log.
+#[test]
+fn a_segment_in_another_ones_place_is_a_loss() {
+    let files = SimFiles::new(14);
+    let journal =
+        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1).unwrap();
+    let mut store = journal.store(Box::new(|| {}));
+    let logs = ["queue/a", "queue/b"].map(|name| store.open(name).unwrap());
+    for number in 0..FILED {
+        for log in logs {
+            let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
+            weir_message::encode(&mut message, "a", b"", &[], &[b'x'; 400]);
+            batch.push(&message);
+            let stamp = Stamp { time_ms: number, due_ms: 0 };
+            store.append(log, number, stamp, batch.take(), Level::Disk).unwrap();
+        }
+        for _ in 0..2 {
+            store.commit().unwrap();
+            journal.step().unwrap();
+        }
+    }
+    drop(store);
+    journal.close().unwrap();
+    let first = |log: u64| {
+        let folder = format!("logs/{log:016x}/");
+        files.paths().into_iter().find(|path| path.starts_with(&folder)).unwrap()
+    };
+    let (one, other) = (files.bytes(&first(1)).unwrap(), files.bytes(&first(2)).unwrap());
+    assert_eq!(one.len(), other.len());
+    files.damage(&first(1), &other, 0);
+    let lost: Vec<_> = looked_at(&files).report().lost().cloned().collect();
+    assert!(lost.iter().any(|it| it.log == "queue/a" && it.from == 0 && it.to > 1), "{lost:?}");
 }
 
 /// Its entry may be what is lost, and the next start finds no damage that would tell it so.

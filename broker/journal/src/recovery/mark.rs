@@ -5,7 +5,7 @@
 //! Written where no block is on its way. It only ever tells too little: a mark that
 //! could not be written, or cannot be read, takes nothing away.
 
-use super::{OpenError, io};
+use super::{Mode, OpenError, io};
 use crate::files::{self, Files};
 use crate::format::{self, FILE_HEAD_BYTES, FileHead, HeadError, Kind};
 
@@ -19,6 +19,7 @@ const NAME: &str = "synced";
 /// [`OpenError`]: made by a newer version, or the operating system says no.
 pub(super) fn read(
     files: &dyn Files,
+    mode: Mode,
     damaged: &mut Vec<String>,
 ) -> Result<Option<(u128, u64)>, OpenError> {
     let file = match files.open(NAME) {
@@ -27,6 +28,8 @@ pub(super) fn read(
     };
     let bytes = match format::load(&*file, 0, FILE_HEAD_BYTES) {
         Ok(bytes) => bytes,
+        // Without it what was synced last may be taken for torn.
+        Err(error) if mode == Mode::ReadWrite => return Err(io(NAME)(error)),
         Err(error) => {
             damaged.push(format!("{NAME}: {error}"));
             return Ok(None);

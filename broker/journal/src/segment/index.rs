@@ -16,6 +16,8 @@ use crate::format::{
 
 /// Bytes that are given up together when they cannot be read.
 const PIECE_BYTES: usize = 64 << 10;
+/// What is wrong with a block that a disk's mistake has brought there.
+pub(crate) const OF_ANOTHER_LOG: &str = "a block of another log";
 
 /// What opening a segment came to.
 #[derive(Debug)]
@@ -154,13 +156,13 @@ impl Opening<'_> {
             match BlockIndex::of(self.state.log, &block, at).filter(|new| new.base >= self.end()) {
                 Some(index) => self.blocks.push(index),
                 None => {
-                    self.damaged(self.end()..self.end(), at..end, "a block of another log");
+                    self.damaged(self.end()..self.end(), at..end, OF_ANOTHER_LOG);
                 }
             }
             at = end;
         }
         if self.end() < self.state.end
-            && self.damage.iter().all(|damage| damage.to < self.state.end)
+            && !self.damage.iter().any(|it| it.from < it.to && it.to >= self.state.end)
         {
             self.damaged(
                 self.end()..self.state.end,
