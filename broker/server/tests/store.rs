@@ -212,7 +212,7 @@ fn a_want_of_space_is_told_with_figures_and_keys() {
     let config = data.join("weir.toml");
     std::fs::write(&config, "[store]\njournal-file-mib = 4\nfree-mib-min = 1073741824\n").unwrap();
     let mut broker = Broker::over(&data, &[]);
-    let line = broker.line("no space");
+    let line = broker.line_since_start("no space");
     let told = |text: &str| {
         for part in ["MiB are free", "below 1073741824 MiB", "store.free-mib-min"] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
@@ -231,7 +231,7 @@ fn a_want_of_space_is_told_with_figures_and_keys() {
     broker.run(&["queue", "create", "orders"]).ok();
     assert_eq!(broker.stop_and_keep(), data);
     let mut broker = Broker::over(&data, &[]);
-    broker.line("no space");
+    broker.line_since_start("no space");
     let ran = broker.run(&["pub", "orders", "text"]);
     assert_eq!(ran.code, 4, "{ran:?}");
     told(&ran.err);

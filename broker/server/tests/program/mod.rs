@@ -34,6 +34,8 @@ pub(crate) struct Broker {
     /// Whether the folder outlives this.
     is_kept: bool,
     log: Receiver<String>,
+    /// What it wrote up to the line that says that it is ready.
+    start: Vec<String>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -60,9 +62,12 @@ impl Broker {
             data: data.to_owned(),
             is_kept: false,
             log,
+            start: Vec::new(),
             reader: Some(reader),
         };
-        let ready = broker.line("ready");
+        let mut start = Vec::new();
+        let ready = broker.line_behind("ready", &mut start);
+        broker.start = start;
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("address="));
         broker.address = address.unwrap_or_else(|| panic!("no address in {ready:?}")).to_owned();
         broker
@@ -89,12 +94,24 @@ impl Broker {
         &self.data
     }
 
-    /// The next line of its log that holds `word`.
+    /// The next line of its log that holds `word`, since it is ready.
     pub(crate) fn line(&mut self, word: &str) -> String {
+        self.line_behind(word, &mut Vec::new())
+    }
+
+    /// As [`Broker::line`], or one of its start: what its threads find is told when they
+    /// find it, which may be before it is ready.
+    pub(crate) fn line_since_start(&mut self, word: &str) -> String {
+        let found = self.start.iter().find(|line| line.contains(word)).cloned();
+        found.unwrap_or_else(|| self.line(word))
+    }
+
+    /// The next line that holds `word`; those before it go into `before`.
+    fn line_behind(&mut self, word: &str, before: &mut Vec<String>) -> String {
         loop {
             match self.log.recv_timeout(DEADLINE) {
                 Ok(line) if line.contains(word) => return line,
-                Ok(_) => {}
+                Ok(line) => before.push(line),
                 Err(_) => panic!("the broker did not write {word:?}"),
             }
         }
