@@ -387,9 +387,8 @@ fn open_segments(
         let indexed = indexed.map_err(|error| not_opened(&path, error))?;
         replay.add_segment(state.log, indexed.segment);
         for damage in indexed.damage {
-            if damage.from == damage.to && damage.what != segment::OF_ANOTHER_LOG {
-                // A head or a footer: the checkpoint and the blocks say the same. As a loss it
-                // could be accepted, and be told again all the same.
+            if damage.costs_nothing {
+                // As a loss it could be accepted, and be told again all the same.
                 report.heads.push(format!("{path}: {}", damage.what));
                 continue;
             }

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 pub(crate) use footer::Footer;
 pub(crate) use handles::Handles;
-pub(crate) use index::{Indexed, OF_ANOTHER_LOG, open_index};
+pub(crate) use index::{Indexed, open_index};
 pub(crate) use reader::{Piece, Source, read_pieces, read_records};
 pub(crate) use writer::{OpenError, SegmentWriter, Sizes, undo};
 
@@ -120,6 +120,8 @@ pub(crate) struct SegmentDamage {
     pub(crate) bytes: Range<u64>,
     /// What is wrong, for a person to read.
     pub(crate) what: String,
+    /// It is known from elsewhere: nothing is lost by it, and there is nothing to accept.
+    pub(crate) costs_nothing: bool,
 }
 
 /// Folder of a log's segments.

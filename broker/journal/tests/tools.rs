@@ -281,20 +281,21 @@ fn small() -> JournalConfig {
 /// Messages of [`filed`].
 const FILED: u64 = 200;
 
-/// A queue most of whose messages lie in segments. The path of the first of those, which is
-/// sealed.
-fn filed(files: &SimFiles) -> String {
+/// Queues of as many messages each, most of which lie in segments.
+fn fill_and_file(files: &SimFiles, queues: &[&str]) {
     let journal =
         Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1).unwrap();
     let mut store = journal.store(Box::new(|| {}));
-    let log = store.open("queue/a").unwrap();
+    let logs: Vec<_> = queues.iter().map(|name| store.open(name).unwrap()).collect();
     for number in 0..FILED {
-        let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
-        let payload = format!("message {number:04} {}", "x".repeat(400));
-        weir_message::encode(&mut message, "a", b"", &[], payload.as_bytes());
-        batch.push(&message);
-        let stamp = Stamp { time_ms: number, due_ms: 0 };
-        store.append(log, number, stamp, batch.take(), Level::Disk).unwrap();
+        for log in &logs {
+            let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
+            let payload = format!("message {number:04} {}", "x".repeat(400));
+            weir_message::encode(&mut message, "a", b"", &[], payload.as_bytes());
+            batch.push(&message);
+            let stamp = Stamp { time_ms: number, due_ms: 0 };
+            store.append(*log, number, stamp, batch.take(), Level::Disk).unwrap();
+        }
         // The keeper asks, and is answered in the next turn.
         for _ in 0..2 {
             store.commit().unwrap();
@@ -303,6 +304,12 @@ fn filed(files: &SimFiles) -> String {
     }
     drop(store);
     journal.close().unwrap();
+}
+
+/// A queue most of whose messages lie in segments. The path of the first of those, which is
+/// sealed.
+fn filed(files: &SimFiles) -> String {
+    fill_and_file(files, &["queue/a"]);
     let paths = files.paths();
     let under = |start: &str| paths.iter().filter(|path| path.starts_with(start)).count();
     assert!(under("checkpoint-") >= 2 && under("logs/") >= 3, "{paths:?}");
@@ -440,25 +447,7 @@ fn a_copy_under_half_a_name_does_not_stand_for_the_file() {
 #[test]
 fn a_segment_in_another_ones_place_is_a_loss() {
     let files = SimFiles::new(14);
-    let journal =
-        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), small(), 1).unwrap();
-    let mut store = journal.store(Box::new(|| {}));
-    let logs = ["queue/a", "queue/b"].map(|name| store.open(name).unwrap());
-    for number in 0..FILED {
-        for log in logs {
-            let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
-            weir_message::encode(&mut message, "a", b"", &[], &[b'x'; 400]);
-            batch.push(&message);
-            let stamp = Stamp { time_ms: number, due_ms: 0 };
-            store.append(log, number, stamp, batch.take(), Level::Disk).unwrap();
-        }
-        for _ in 0..2 {
-            store.commit().unwrap();
-            journal.step().unwrap();
-        }
-    }
-    drop(store);
-    journal.close().unwrap();
+    fill_and_file(&files, &["queue/a", "queue/b"]);
     let first = |log: u64| {
         let folder = format!("logs/{log:016x}/");
         files.paths().into_iter().find(|path| path.starts_with(&folder)).unwrap()

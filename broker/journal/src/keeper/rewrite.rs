@@ -290,5 +290,5 @@ fn damage_of(
     what: String,
 ) -> SegmentDamage {
     let path = segment::path(state.log, state.base, state.revision);
-    SegmentDamage { log: state.log, from, to, path, bytes, what }
+    SegmentDamage { log: state.log, from, to, path, bytes, what, costs_nothing: false }
 }

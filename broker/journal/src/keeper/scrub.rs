@@ -225,5 +225,6 @@ fn damage_of(
         path: segment::path(state.log, state.base, state.revision),
         bytes,
         what: what.into(),
+        costs_nothing: false,
     }
 }

@@ -16,8 +16,6 @@ use crate::format::{
 
 /// Bytes that are given up together when they cannot be read.
 const PIECE_BYTES: usize = 64 << 10;
-/// What is wrong with a block that a disk's mistake has brought there.
-pub(crate) const OF_ANOTHER_LOG: &str = "a block of another log";
 
 /// What opening a segment came to.
 #[derive(Debug)]
@@ -91,7 +89,14 @@ impl Opening<'_> {
             path: path(self.state.log, self.state.base, self.state.revision),
             bytes,
             what: what.into(),
+            costs_nothing: false,
         });
+    }
+
+    /// The head or the footer is not as written: the checkpoint and the blocks say the same.
+    fn unread(&mut self, offset: u64, bytes: Range<u64>, what: impl Into<String>) {
+        self.damaged(offset..offset, bytes, what);
+        self.damage.last_mut().expect("it was just added").costs_nothing = true;
     }
 
     fn read(&mut self, file: &dyn File, store_id: u128, read_only: bool) -> io::Result<()> {
@@ -101,7 +106,7 @@ impl Opening<'_> {
             file.set_len(state.len)?;
         }
         if let Err(what) = check_head(file, store_id, state)? {
-            self.damaged(state.base..state.base, 0..FILE_HEAD_BYTES as u64, what);
+            self.unread(state.base, 0..FILE_HEAD_BYTES as u64, what);
         }
         if state.is_sealed && len >= state.len {
             let footer = footer::read(file, state.len, state.log, self.identity);
@@ -112,11 +117,7 @@ impl Opening<'_> {
                 }
                 None => {
                     let at = state.len.saturating_sub(8);
-                    self.damaged(
-                        state.end..state.end,
-                        at..state.len,
-                        "the footer is not as written",
-                    );
+                    self.unread(state.end, at..state.len, "the footer is not as written");
                 }
             }
         }
@@ -156,13 +157,13 @@ impl Opening<'_> {
             match BlockIndex::of(self.state.log, &block, at).filter(|new| new.base >= self.end()) {
                 Some(index) => self.blocks.push(index),
                 None => {
-                    self.damaged(self.end()..self.end(), at..end, OF_ANOTHER_LOG);
+                    self.damaged(self.end()..self.end(), at..end, "a block of another log");
                 }
             }
             at = end;
         }
         if self.end() < self.state.end
-            && !self.damage.iter().any(|it| it.from < it.to && it.to >= self.state.end)
+            && self.damage.iter().all(|it| it.costs_nothing || it.to < self.state.end)
         {
             self.damaged(
                 self.end()..self.state.end,

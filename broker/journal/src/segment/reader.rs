@@ -46,6 +46,7 @@ pub(crate) fn read_records(
             path: path(source.log, segment.base, segment.revision),
             bytes: at..at + u64::from(block.len),
             what,
+            costs_nothing: false,
         }
     };
     let (file, entries) = open(source, segment, block, &wanted)

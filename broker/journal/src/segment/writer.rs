@@ -134,6 +134,7 @@ impl SegmentWriter {
                 path: path(log, segment.base, segment.revision),
                 bytes,
                 what: what.to_owned(),
+                costs_nothing: false,
             })
         };
         let identity = identity(store_id, segment.base, segment.revision);
