@@ -13,7 +13,7 @@ mod source;
 mod strays;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::files::Files;
 use crate::format::{self, CheckpointContent, HeadError};
 use crate::keeper::checkpoint;
 use crate::log::Log;
-use crate::segment::{self, Segment};
+use crate::segment;
 use crate::shared::JournalFile;
 use crate::writer;
 use replay::Replay;
@@ -154,7 +154,7 @@ pub(crate) fn recover(
     let mut sources = Sources::open(&**files, &wanted, &mut store_id, &mut report.heads)?;
     let store_id = store_id.unwrap_or(new_store_id);
     let mut replay = Replay::new(&content);
-    open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
+    let heads = open_segments(&**files, store_id, &content, &mut replay, mode, &mut report)?;
     let end = walk::replay(&mut sources, &content, store_id, &mut replay, &mut report)?;
     if mode == Mode::ReadWrite {
         strays::clear(&**files, &others)?;
@@ -174,8 +174,7 @@ pub(crate) fn recover(
         }
     }
     let (logs, catalogue, snapshots, next_log) = replay.finish(&mut report);
-    report.damage.retain(|damage| is_of_use(&damage.file, &logs));
-    report.heads.retain(|head| is_of_use(head.split(": ").next().unwrap_or_default(), &logs));
+    tell_of_segments(&mut report, heads, &logs);
     if mode == Mode::ReadWrite {
         strays::remove(&**files, &logs, &newest_two(&checkpoints), !report.damage.is_empty())?;
     }
@@ -371,7 +370,10 @@ fn cut(files: &dyn Files, torn: &Torn, loaded: &[Source]) -> Result<(), OpenErro
     file.sync_data().map_err(io(path))
 }
 
-/// Opens the segments that the checkpoint names.
+/// A damaged head or footer of a segment: path of the file, and what is wrong.
+type BadHead = (String, String);
+
+/// Opens the segments that the checkpoint names. Returns what is damaged and costs nothing.
 fn open_segments(
     files: &dyn Files,
     store_id: u128,
@@ -379,7 +381,8 @@ fn open_segments(
     replay: &mut Replay,
     mode: Mode,
     report: &mut RecoveryReport,
-) -> Result<(), OpenError> {
+) -> Result<Vec<BadHead>, OpenError> {
+    let mut heads = Vec::new();
     for state in &content.segments {
         let read_only = mode == Mode::ReadOnly;
         let path = segment::path(state.log, state.base, state.revision);
@@ -389,7 +392,7 @@ fn open_segments(
         for damage in indexed.damage {
             if damage.costs_nothing {
                 // As a loss it could be accepted, and be told again all the same.
-                report.heads.push(format!("{path}: {}", damage.what));
+                heads.push((path.clone(), damage.what));
                 continue;
             }
             let (log, from, to) = (replay.name_of(state.log), damage.from, damage.to);
@@ -408,7 +411,7 @@ fn open_segments(
             });
         }
     }
-    Ok(())
+    Ok(heads)
 }
 
 /// Why a segment could not be opened.
@@ -422,12 +425,19 @@ fn not_opened(path: &str, error: std::io::Error) -> OpenError {
     }
 }
 
-/// Whether anything needs the file: a segment that the checkpoint names may have
-/// been emptied since, and its file be gone.
-fn is_of_use(path: &str, logs: &HashMap<u64, Log>) -> bool {
-    let has = |log: &Log| {
-        let is_it = |one: &Segment| segment::path(log.number, one.base, one.revision) == path;
-        log.segments.iter().any(is_it)
+/// Leaves of the damage what is not of segments that nothing needs, and adds the `heads` that
+/// are not: one that the checkpoint names may have been emptied since, and its file be gone.
+fn tell_of_segments(report: &mut RecoveryReport, heads: Vec<BadHead>, logs: &HashMap<u64, Log>) {
+    if report.damage.is_empty() && heads.is_empty() {
+        return;
+    }
+    let paths = |log: &Log| -> Vec<String> {
+        let segments = log.segments.iter();
+        segments.map(|one| segment::path(log.number, one.base, one.revision)).collect()
     };
-    !path.starts_with("logs/") || logs.values().any(has)
+    let needed: HashSet<String> = logs.values().flat_map(paths).collect();
+    let is_needed = |path: &String| !path.starts_with("logs/") || needed.contains(path);
+    report.damage.retain(|damage| is_needed(&damage.file));
+    let heads = heads.into_iter().filter(|(path, _)| is_needed(path));
+    report.heads.extend(heads.map(|(path, what)| format!("{path}: {what}")));
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use weir_core::command::Level;
 use weir_core::env::{Clock, Now};
@@ -146,6 +147,8 @@ fn only_what_a_broker_keeps_is_read_in() {
         r#"{"lost":[0,1]}"#,
         r#"{"log":"queue/a","start":2,"end":1,"settled":[]}"#,
         r#"{"log":"queue/a","start":0,"end":18446744073709551615,"settled":[]}"#,
+        r#"{"log":"group/a/b/0","start":0,"end":0,"settled":[[0,18446744073709551615]]}"#,
+        r#"{"log":"group/a/b/0","start":0,"end":0,"settled":[[2,1]]}"#,
     ] {
         assert!(matches!(imported(line), Err(ToolError::Input { line: 1, .. })), "{line}");
     }
@@ -360,6 +363,69 @@ fn what_only_reading_tells_can_be_given_up() {
     }
 }
 
+/// It would be gone for good, and is there.
+#[test]
+fn what_is_read_once_in_vain_is_not_given_up() {
+    let files = SimFiles::new(15);
+    let sealed = filed(&files);
+    let active = files.paths().into_iter().rfind(|path| path.starts_with("logs/")).unwrap();
+    for path in [sealed, active] {
+        for nth in 1..20 {
+            let files = files.fork();
+            files.arm(Fault::new(Operation::Read, nth, Effect::Error).under(&path));
+            let given_up = accept_all_losses(Arc::new(files.clone()), Arc::new(Still), small());
+            assert!(matches!(given_up, Err(ToolError::NotThere(_))), "read {nth}: {given_up:?}");
+            // A fork has no faults.
+            let mut count = 0;
+            let bad = looked_at(&files.fork()).check(&mut |_, messages| count += messages);
+            assert_eq!((bad, count), (Vec::new(), FILED), "{path}, read {nth}");
+        }
+    }
+}
+
+/// Starts a broker whenever somebody asks it for the time.
+struct Intruder {
+    files: SimFiles,
+    has_started: AtomicBool,
+}
+
+impl Clock for Intruder {
+    fn now(&self) -> Now {
+        let files = Arc::new(self.files.clone());
+        let started = Journal::open_stepped(files, Arc::new(Still), small(), 1);
+        if !matches!(started, Err(OpenError::Locked)) {
+            self.has_started.store(true, Ordering::Relaxed);
+        }
+        Still.now()
+    }
+}
+
+/// What it removes would be taken for lost.
+#[test]
+fn no_broker_starts_while_losses_are_looked_for() {
+    let files = SimFiles::new(16);
+    let path = filed(&files);
+    spoil(&files, &path, "message 0003");
+    let clock = Arc::new(Intruder { files: files.clone(), has_started: AtomicBool::new(false) });
+    let given_up =
+        accept_loss(Arc::new(files.clone()), clock.clone(), small(), "queue/a", 0..u64::MAX);
+    assert_eq!(given_up.unwrap(), [(3, 4)]);
+    assert!(!clock.has_started.load(Ordering::Relaxed));
+}
+
+/// Where there is room for the broker's files there may be none for longer ones.
+#[test]
+fn giving_up_needs_no_longer_journal_files_than_there_are() {
+    let files = SimFiles::new(17);
+    let path = filed(&files);
+    spoil(&files, &path, "message 0003");
+    files.set_room(files.used_bytes() + (4 << 20));
+    let config = JournalConfig::new(77);
+    assert!(config.journal_file_bytes > 4 << 20);
+    let given_up = accept_loss(Arc::new(files), Arc::new(Still), config, "queue/a", 0..u64::MAX);
+    assert_eq!(given_up.unwrap(), [(3, 4)]);
+}
+
 /// They would be removed as those of logs that are no more.
 #[test]
 fn segments_alone_are_not_taken_for_nothing() {
@@ -407,8 +473,10 @@ fn a_checkpoint_or_a_mark_that_cannot_be_read_can_be_looked_around() {
 fn heads_and_footers_of_segments_are_named_and_no_loss() {
     let files = SimFiles::new(11);
     let path = filed(&files);
-    let len = files.bytes(&path).unwrap().len() as u64;
-    for byte in [8, len - 1] {
+    let bytes = files.bytes(&path).unwrap();
+    let len = bytes.len() as u64;
+    let footer_len = u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap());
+    for byte in [8, len - u64::from(footer_len), len - 1] {
         let files = files.fork();
         files.flip_bit(&path, byte, 0);
         let strict = JournalConfig { strict: true, ..small() };
@@ -484,4 +552,109 @@ fn who_accepts_a_loss_keeps_logs_that_belong_to_nothing() {
     accept_all_losses(Arc::new(files.clone()), Arc::new(Still), config()).unwrap();
     let keys: Vec<String> = looked_at(&files).catalogue().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["left/queue/b", "queue/a"]);
+}
+
+/// Nor may an export lose it: nothing is lost in the folder that is made of it.
+#[test]
+fn an_export_keeps_logs_whose_entries_may_be_lost() {
+    let files = SimFiles::new(18);
+    fill(&files);
+    spoil(&files, "journal/j-0000000000000001.wj", "settings");
+    let text = exported(&files);
+    let other = SimFiles::new(19);
+    import(Arc::new(other.clone()), Arc::new(Still), config(), &mut text.as_bytes()).unwrap();
+    let folder = looked_at(&other);
+    let keys: Vec<String> = folder.catalogue().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["left/queue/a"]);
+    assert_eq!(folder.figures().logs[0].live, 33);
+}
+
+/// Nobody has said that changes may be missing too, and logs stay whose entries may be.
+#[test]
+fn who_gives_up_messages_accepts_no_other_damage() {
+    let files = SimFiles::new(20);
+    fill(&files);
+    let path = "journal/j-0000000000000001.wj";
+    spoil(&files, path, "settings");
+    let bytes = files.bytes(path).unwrap();
+    let at = bytes.windows(50).position(|window| window == [3; 50]).unwrap();
+    files.flip_bit(path, at as u64, 2);
+    let disk = || -> Arc<SimFiles> { Arc::new(files.clone()) };
+    let given_up = accept_loss(disk(), Arc::new(Still), config(), "queue/a", 0..u64::MAX);
+    assert_eq!(given_up.unwrap(), [(15, 20)]);
+    let folder = looked_at(&files);
+    let [damage] = &folder.report().damage[..] else { panic!("{:?}", folder.report()) };
+    assert!(damage.lost.is_empty(), "{damage:?}");
+    let keys: Vec<String> = folder.catalogue().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["left/queue/a"]);
+    drop(folder);
+    assert_eq!(accept_all_losses(disk(), Arc::new(Still), config()).unwrap(), []);
+    assert!(looked_at(&files).report().damage.is_empty());
+}
+
+/// Its bodies are damaged one by one, and are accepted as one block.
+#[test]
+fn who_gives_up_messages_accepts_no_other_damage_of_their_block() {
+    let files = SimFiles::new(21);
+    let journal =
+        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1).unwrap();
+    let mut store = journal.store(Box::new(|| {}));
+    let log = store.open("queue/a").unwrap();
+    let (mut batch, mut message) = (BatchBuilder::default(), Vec::new());
+    weir_message::encode(&mut message, "a", b"", &[], b"message 0000");
+    batch.push(&message);
+    let stamp = Stamp { time_ms: 1, due_ms: 0 };
+    store.append(log, 0, stamp, batch.take(), Level::Disk).unwrap();
+    store.commit().unwrap();
+    // Nothing is written before this asks for it.
+    let mut catalogue = journal.catalogue();
+    catalogue.put("queue/a", Some(b"settings".as_slice().into()), 0).unwrap();
+    drop(store);
+    journal.close().unwrap();
+    let path = "journal/j-0000000000000001.wj";
+    spoil(&files, path, "message 0000");
+    spoil(&files, path, "settings");
+    let folder = looked_at(&files);
+    let [one, other] = &folder.report().damage[..] else { panic!("{:?}", folder.report()) };
+    assert_eq!(one.first_block, other.first_block);
+    drop(folder);
+    let disk = || -> Arc<SimFiles> { Arc::new(files.clone()) };
+    let given_up = accept_loss(disk(), Arc::new(Still), config(), "queue/a", 0..u64::MAX);
+    assert_eq!(given_up.unwrap(), [(0, 1)]);
+    let folder = looked_at(&files);
+    let [damage] = &folder.report().damage[..] else { panic!("{:?}", folder.report()) };
+    assert!(damage.lost.is_empty(), "{damage:?}");
+    drop(folder);
+    assert_eq!(accept_all_losses(disk(), Arc::new(Still), config()).unwrap(), []);
+    assert!(looked_at(&files).report().damage.is_empty());
+}
+
+/// Where groups are is kept with the streams: without its stream a start removes a group.
+#[test]
+fn groups_are_kept_whose_streams_entry_may_be_lost() {
+    let files = SimFiles::new(22);
+    let journal =
+        Journal::open_stepped(Arc::new(files.clone()), Arc::new(Still), config(), 1).unwrap();
+    let mut store = journal.store(Box::new(|| {}));
+    for name in ["stream/a/b/0", "group/a/b/g/0"] {
+        store.open(name).unwrap();
+    }
+    store.commit().unwrap();
+    let mut catalogue = journal.catalogue();
+    for (key, value) in [("stream/a/b", "settings"), ("group/a/b/g", "other")] {
+        catalogue.put(key, Some(value.as_bytes().into()), 0).unwrap();
+    }
+    drop(store);
+    journal.close().unwrap();
+    spoil(&files, "journal/j-0000000000000001.wj", "settings");
+    let text = exported(&files);
+    let other = SimFiles::new(23);
+    import(Arc::new(other.clone()), Arc::new(Still), config(), &mut text.as_bytes()).unwrap();
+    accept_all_losses(Arc::new(files.clone()), Arc::new(Still), config()).unwrap();
+    for files in [files, other] {
+        let folder = looked_at(&files);
+        assert!(folder.report().damage.is_empty(), "{:?}", folder.report());
+        let keys: Vec<String> = folder.catalogue().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["group/a/b/g", "left/group/a/b/g/0", "left/stream/a/b/0"]);
+    }
 }

@@ -39,7 +39,7 @@ pub fn restore(storage: &mut Storage) -> Result<Beginning, OpenError> {
         directory: Directory::new(shards),
         commands: (0..shards).map(|_| Vec::new()).collect(),
         logs: HashSet::new(),
-        is_whole: true,
+        is_whole: storage.journal.as_ref().is_none_or(|it| it.report().damage.is_empty()),
     };
     // Groups last: they need their streams.
     for prefix in ["queue/", "stream/", "group/"] {
@@ -66,7 +66,7 @@ struct Restoring {
     commands: Vec<Vec<Command>>,
     /// Names of the logs of all there is.
     logs: HashSet<String>,
-    /// Whether everything in the catalogue is there again.
+    /// Whether the catalogue lacks nothing, and everything in it is there again.
     is_whole: bool,
 }
 
@@ -149,14 +149,13 @@ impl Restoring {
     /// Deals with logs that belong to nothing in the catalogue.
     fn clear_up(&mut self, storage: &mut Storage) -> Result<(), OpenError> {
         let Some(journal) = &storage.journal else { return Ok(()) };
-        let is_sound = journal.report().damage.is_empty();
         let mut unknown = journal.unopened();
         unknown.retain(|log| !self.logs.contains(log));
         // `orders/dead` before what could be taken for its own.
         for log in unknown {
             match own_queue(&log) {
                 Some(name) => self.adopt(storage, &name)?,
-                None if self.is_whole && is_sound && !is_left(storage, &log) => {
+                None if self.is_whole && !is_left(storage, &log) => {
                     remove(storage, &log)?;
                 }
                 None => leave(storage, &log)?,
@@ -227,7 +226,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use weir_core::command::Level;
+    use weir_core::command::{GroupConfig, Level, StreamConfig};
     use weir_core::store::Stamp;
     use weir_journal::sim::SimFiles;
     use weir_journal::{Journal, JournalConfig};
@@ -288,6 +287,35 @@ mod tests {
             assert_eq!(storage.catalogue.get(key).is_some(), is_there, "{key}");
             assert_eq!(storage.stores[0].store.has(key), is_there, "{key}");
         }
+        storage.close().unwrap();
+    }
+
+    #[test]
+    fn groups_stay_while_the_entry_of_their_stream_may_be_lost() {
+        let files = SimFiles::new(1);
+        let mut storage = opened(&files);
+        let stream = Settings::Stream(StreamConfig::default());
+        let entries = [
+            Kept::destination("news", &[], &stream),
+            Kept::group("news", "readers", &GroupConfig::default()),
+        ];
+        for kept in &entries {
+            storage.catalogue.put(&kept.key(), Some(kept.encode()), 0).unwrap();
+        }
+        storage.close().unwrap();
+        let lost = entries[0].encode();
+        let damaged = files.paths().into_iter().filter(|path| path.starts_with("journal/"));
+        for path in damaged {
+            let bytes = files.bytes(&path).unwrap();
+            if let Some(at) = bytes.windows(lost.len()).position(|part| part == lost) {
+                files.damage(&path, b"?", at as u64);
+            }
+        }
+        let mut storage = opened(&files);
+        assert!(!storage.journal.as_ref().unwrap().report().damage.is_empty());
+        restore(&mut storage).unwrap();
+        let [stream, group] = entries.map(|kept| storage.catalogue.get(&kept.key()).is_some());
+        assert!(!stream && group, "stream {stream}, group {group}");
         storage.close().unwrap();
     }
 }

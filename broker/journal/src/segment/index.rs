@@ -108,7 +108,8 @@ impl Opening<'_> {
         if let Err(what) = check_head(file, store_id, state)? {
             self.unread(state.base, 0..FILE_HEAD_BYTES as u64, what);
         }
-        if state.is_sealed && len >= state.len {
+        if state.is_sealed {
+            // Of a file that ends in it, it is not there.
             let footer = footer::read(file, state.len, state.log, self.identity);
             match footer.filter(|footer| is_of(&footer.blocks, state, footer.at)) {
                 Some(footer) => {
@@ -144,7 +145,8 @@ impl Opening<'_> {
                     block
                 }
                 Ok(_) | Err(_) => {
-                    let Some((next, block)) = self.resume(file, at..len, number) else { break };
+                    let resumed = self.resume(file, at..len, number, previous_crc);
+                    let Some((next, block)) = resumed else { break };
                     at = next;
                     block
                 }
@@ -188,14 +190,27 @@ impl Opening<'_> {
 
     /// The first good block in `bytes` of the file whose number is `number` or
     /// above. What lies before it is damaged.
-    fn resume(&mut self, file: &dyn File, bytes: Range<u64>, number: u64) -> Option<(u64, Block)> {
+    fn resume(
+        &mut self,
+        file: &dyn File,
+        bytes: Range<u64>,
+        number: u64,
+        previous_crc: u32,
+    ) -> Option<(u64, Block)> {
         let what = "a block is not as written";
         let rest = load_what_can_be_read(file, &bytes);
         let Some((skipped, block)) = self.next_of_log(&rest, number) else {
-            self.damaged(self.end()..self.state.end, bytes, what);
+            // Behind the last record of a sealed one is only the footer, which is told of.
+            if !self.state.is_sealed || self.end() < self.state.end {
+                self.damaged(self.end()..self.state.end, bytes, what);
+            }
             return None;
         };
         let next = bytes.start + skipped as u64;
+        if skipped == 0 && (block.head.number, block.head.previous_crc) == (number, previous_crc) {
+            // It does follow: a read failed once, or the file ends in the block's padding.
+            return Some((next, block));
+        }
         let first = match block.entries.first() {
             Some(entry) if !footer::is_footer(&block) => entry.a,
             _ => self.state.end,

@@ -11,7 +11,7 @@ use weir_message::Batch;
 use super::*;
 use crate::files::Files;
 use crate::format::{FileHead, Found, read_block};
-use crate::sim::{Seeded, SimFiles};
+use crate::sim::{Effect, Fault, Operation, Seeded, SimFiles};
 
 const STORE: u128 = 99;
 const LOG: u64 = 5;
@@ -264,6 +264,61 @@ fn a_file_that_ends_early_loses_what_is_not_there() {
     let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
     assert_eq!((opened.damage[0].from, opened.damage[0].to), (100, segment.end));
     assert!(opened.segment.blocks.is_empty());
+}
+
+/// Every record is there, and the block before the last one in any case.
+#[test]
+fn a_file_that_ends_in_padding_loses_nothing() {
+    let files = disk();
+    let segment = written(&files, false);
+    let bytes = files.bytes(&path(LOG, 100, 0)).unwrap();
+    let content = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
+    assert!(content < segment.len, "there is padding");
+    for len in [content, segment.len - 1] {
+        let files = files.fork();
+        files.open(&path(LOG, 100, 0)).unwrap().set_len(len).unwrap();
+        let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
+        assert_eq!((&opened.segment, &opened.damage), (&segment, &Vec::new()), "{len}");
+        assert_eq!(all_offsets(&files, &opened.segment), kept(100..400), "{len}");
+    }
+}
+
+/// The blocks say the same: it is told, and there is nothing to accept.
+#[test]
+fn a_footer_costs_nothing_however_it_is_damaged() {
+    let files = disk();
+    let segment = written(&files, true);
+    let file = files.open(&path(LOG, 100, 0)).unwrap();
+    let footer_at = footer_of(&*file, STORE, &state(&segment)).unwrap().at;
+    let check = |files: &SimFiles, what: &str| {
+        let opened = open_index(files, STORE, &state(&segment), false).unwrap();
+        assert_eq!(opened.segment, segment, "{what}");
+        let [damage] = &opened.damage[..] else { panic!("{what}: {:?}", opened.damage) };
+        assert!(damage.costs_nothing, "{what}: {damage:?}");
+    };
+    for byte in [footer_at + 2, footer_at + 70, footer_at + 130, segment.len - 1] {
+        let files = files.fork();
+        files.flip_bit(&path(LOG, 100, 0), byte, 2);
+        check(&files, &format!("byte {byte} is flipped"));
+    }
+    for len in [footer_at, footer_at + 100, segment.len - 1] {
+        let files = files.fork();
+        files.open(&path(LOG, 100, 0)).unwrap().set_len(len).unwrap();
+        check(&files, &format!("the file ends at {len}"));
+    }
+}
+
+#[test]
+fn a_read_that_fails_once_costs_no_block() {
+    let files = disk();
+    let segment = written(&files, false);
+    // The first is of the head, which is named.
+    for nth in 2..12 {
+        let files = files.fork();
+        files.arm(Fault::new(Operation::Read, nth, Effect::Error));
+        let opened = open_index(&files, STORE, &state(&segment), false).unwrap();
+        assert_eq!((&opened.segment, &opened.damage), (&segment, &Vec::new()), "read {nth}");
+    }
 }
 
 #[test]

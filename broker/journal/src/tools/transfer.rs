@@ -15,7 +15,7 @@ use weir_core::name::Name;
 use weir_core::store::{Catalogue, LogId, Stamp, Store};
 use weir_message::Batch;
 
-use super::{Folder, ToolError, left_key};
+use super::{Folder, ToolError, left_key, unlisted};
 use crate::catalogue::JournalCatalogue;
 use crate::files::Files;
 use crate::journal::{Journal, JournalConfig};
@@ -41,18 +41,25 @@ struct Counts {
 impl Folder {
     /// Writes everything as lines of JSON that [`import`] reads: catalogue, logs
     /// with their start, records, what is settled ahead; last, how much it was. A stretch
-    /// that cannot be read is written as lost. Returns how many those are.
+    /// that cannot be read is written as lost. Returns how many those are. Where something is
+    /// lost, logs without an entry are left alone: over the new folder nothing would tell a
+    /// start that their entries may be what is lost, and it would remove them.
     ///
     /// # Errors
     /// Of `into`.
     pub fn export(&self, into: &mut dyn Write) -> Result<u64, ToolError> {
         let (mut counts, mut lost) = (Counts::default(), 0);
-        for (key, value) in self.catalogue() {
+        let (mut entries, names) = (self.catalogue(), self.names());
+        if !self.report.damage.is_empty() {
+            let left = unlisted(&Shared::lock(&self.shared.catalogue), &names);
+            entries.extend(left.into_iter().map(|name| (left_key(name), Vec::new())));
+        }
+        for (key, value) in entries {
             let line = serde_json::json!({ "key": key, "value": hex(&value) });
             writeln!(into, "{line}")?;
             counts.keys += 1;
         }
-        for name in self.names() {
+        for name in names {
             let log = Shared::lock(&self.shared.recovered).get(name.as_str()).cloned();
             let Some(log) = log else { continue };
             let settled: Vec<_> = log.released.iter().map(|(from, to)| [from, to]).collect();
@@ -229,7 +236,7 @@ impl Importing {
             return Err(input("`start` and `end` are not those of a log"));
         }
         let settled = pairs(&value["settled"])
-            .ok_or_else(|| input("`settled` is not a list of [from, to]"))?;
+            .ok_or_else(|| input("`settled` is not a list of [from, to] of offsets"))?;
         let log = store.open(name)?;
         if store.bounds(log).end > 0 {
             return Err(input(&format!("the log {name:?} comes twice")));
@@ -248,7 +255,7 @@ impl Importing {
 
     /// Nothing came of these offsets, and nobody waits for them: they count as settled.
     fn lost(&mut self, lost: &Value) -> Result<(), ToolError> {
-        let lost = pair(lost).ok_or_else(|| input("`lost` is not [from, to]"))?;
+        let lost = pair(lost).ok_or_else(|| input("`lost` is not [from, to] of offsets"))?;
         let open = self.open.as_mut().ok_or_else(|| input("something lost before a log"))?;
         open.settled.push(lost);
         Ok(())
@@ -362,11 +369,11 @@ fn number(value: &Value, name: &str) -> Result<u64, ToolError> {
     value[name].as_u64().ok_or_else(|| input(&format!("`{name}` is not a number")))
 }
 
+/// First offset, and one past the last, of a stretch that a log may have.
 fn pair(value: &Value) -> Option<(u64, u64)> {
-    match value.as_array()?.as_slice() {
-        [from, to] => Some((from.as_u64()?, to.as_u64()?)),
-        _ => None,
-    }
+    let [from, to] = value.as_array()?.as_slice() else { return None };
+    let (from, to) = (from.as_u64()?, to.as_u64()?);
+    (from <= to && to < OFFSETS_END).then_some((from, to))
 }
 
 fn pairs(value: &Value) -> Option<Vec<(u64, u64)>> {

@@ -113,8 +113,9 @@ pub(super) fn cannot_open(data: &str, error: &OpenError) -> Failure {
         }
         OpenError::Strict { .. } => {
             let hint = format!(
-                "look: weir doctor {data}; give it up: weir store accept-loss {data} LOG; or start \
-                 without `store.strict`"
+                "look: weir doctor {data}; give up what is lost of a log: weir store accept-loss \
+                 {data} LOG, or all of it, and changes that may be missing: weir store accept-loss \
+                 {data} --all; or start without `store.strict`"
             );
             Failure::new(Exit::NotFound, "data_loss", message, hint)
         }
@@ -151,5 +152,15 @@ mod tests {
         assert!(hint(ErrorKind::AddrNotAvailable).contains("no address 10.1.2.3"));
         assert!(hint_of(ErrorKind::PermissionDenied, "[::1]:80").contains("below 1024"));
         assert_eq!(hint(ErrorKind::NotFound), "");
+    }
+
+    /// Where no message is known to be lost there is no log to name.
+    #[test]
+    fn a_strict_refusal_says_how_all_is_accepted() {
+        let strict = OpenError::Strict { summary: "no record known".to_owned() };
+        let hint = cannot_open("./data", &strict).hint;
+        for next in ["weir store accept-loss ./data LOG", "weir store accept-loss ./data --all"] {
+            assert!(hint.contains(next), "{hint}");
+        }
     }
 }

@@ -328,10 +328,6 @@ fn message(
 fn accept_loss(args: &LossArgs, out: &mut Output) -> Result<(), Failure> {
     let path = &args.folder.folder;
     folder::require_data_folder(path)?;
-    // First of all: what is seen of a folder in use is of no single moment.
-    if let Err(error) = folder::lock(&*folder::files(path)) {
-        return Err(failed(path, error.into()));
-    }
     let files = OsFiles::new(path).map_err(|error| Failure::file(path, &error))?;
     let (files, clock) = (Arc::new(files), Arc::new(SystemClock::default()));
     let Some(log) = &args.log else {

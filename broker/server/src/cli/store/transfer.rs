@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
+use weir_journal::RecoveryReport;
 use weir_journal::files::{Files, OsFiles};
 use weir_journal::tools::{self, ToolError};
 
@@ -29,9 +30,9 @@ pub(super) fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure>
             into.flush()?;
             Ok(lost)
         });
-        match written.map_err(|error| failed(path, error))? {
-            0 => {}
-            lost => note(out.json, &format!("note: {}", left_out(path, lost))),
+        let lost = written.map_err(|error| failed(path, error))?;
+        if let Some(what) = left_out(path, lost, opened.folder.report()) {
+            note(out.json, &format!("note: {what}"));
         }
         return Ok(());
     };
@@ -56,20 +57,29 @@ pub(super) fn export(args: &ExportArgs, out: &mut Output) -> Result<(), Failure>
             other => failed(path, other),
         }
     })?;
-    let text = match lost {
-        0 => format!("everything is in {name}"),
-        _ => format!("everything that can be read is in {name}; {}", left_out(path, lost)),
+    let missing = left_out(path, lost, opened.folder.report());
+    let text = match &missing {
+        None => format!("everything is in {name}"),
+        Some(what) => format!("everything that can be read is in {name}; {what}"),
     };
-    out.done(&text, &json!({ "exported": name, "lost": lost }))
+    let is_sound = missing.is_none();
+    out.done(&text, &json!({ "exported": name, "lost": lost, "sound": is_sound }))
 }
 
-/// What is not in an export.
-fn left_out(path: &Path, lost: u64) -> String {
-    format!(
-        "stretches of messages that cannot be read, and are written as lost: {lost}; which, tells \
-         weir store check {}",
-        path.display()
-    )
+/// What is not in an export, if something is not.
+fn left_out(path: &Path, lost: u64, report: &RecoveryReport) -> Option<String> {
+    let mut what = Vec::new();
+    if lost > 0 {
+        let text = "stretches of messages that cannot be read, and are written as lost";
+        what.push(format!("{text}: {lost}"));
+    }
+    if report.damage.iter().any(|damage| damage.lost.is_empty()) {
+        what.push("changes of what there is may be lost".to_owned());
+    }
+    if what.is_empty() {
+        return None;
+    }
+    Some(format!("{}; which, tells weir store check {}", what.join("; "), path.display()))
 }
 
 /// Reads everything in.
