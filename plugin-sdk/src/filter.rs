@@ -64,6 +64,10 @@ const PAYLOAD: u16 = 2;
 const KEY: u16 = 3;
 const HEADERS: u16 = 4;
 
+/// Longest reason that the broker passes on, bytes. The rest is cut here already: a batch of
+/// long ones would be longer than an answer may be.
+const REASON_BYTES_MAX: usize = 512;
+
 /// The answer for one batch, as it grows.
 #[derive(Default)]
 struct Sheet {
@@ -87,11 +91,11 @@ impl Sheet {
             Verdict::Keep => KEEP,
             Verdict::Drop => DROP,
             Verdict::Refuse(reason) => {
-                self.edit(REASON, reason.as_bytes());
+                self.edit(REASON, cut(reason).as_bytes());
                 REFUSE
             }
             Verdict::Divert(reason) => {
-                self.edit(REASON, reason.as_bytes());
+                self.edit(REASON, cut(reason).as_bytes());
                 DIVERT
             }
             Verdict::Rewrite(rewrite) => {
@@ -118,6 +122,10 @@ impl Sheet {
         });
         Verdicts { codes: self.codes, edits }
     }
+}
+
+fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
 /// A MessagePack map; values that are UTF-8 become text, others bytes.

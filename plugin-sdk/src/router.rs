@@ -19,6 +19,11 @@ pub(crate) const NOWHERE: u32 = u32::MAX;
 pub(crate) const OWN: u32 = u32::MAX - 1;
 /// Column id of the delays among the extras of an answer.
 const DELAY_COLUMN: u16 = 64;
+/// Targets that the broker takes for one message.
+const PICKS_PER_ROW_MAX: usize = 256;
+/// Where a message goes that has more of them. It is no subject, so that the broker fails this
+/// message alone and says why; too many picks would fail its whole batch and end the instance.
+const TOO_MANY: &str = "more than 256 targets for one message";
 
 /// Collects the targets of one message.
 #[derive(Debug)]
@@ -28,9 +33,9 @@ pub struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Sends the message to `subject`; call it again to send copies. What
-    /// [`Message::subject`] gave is the cheapest to send to: neither side has to
-    /// look it up.
+    /// Sends the message to `subject`; call it again to send copies. One with more
+    /// than 256 of them fails, alone. What [`Message::subject`] gave is the cheapest
+    /// to send to: neither side has to look it up.
     #[inline]
     pub fn send(&mut self, subject: &str) {
         if self.message.is_own_subject(subject) {
@@ -64,6 +69,8 @@ pub(crate) struct Sheet {
     /// Open addressing, a power of two long; entries are target number + 1.
     table: Vec<u32>,
     row_start: usize,
+    /// Targets that the rows before have.
+    row_targets: usize,
     failure: Option<String>,
 }
 
@@ -147,10 +154,15 @@ impl Sheet {
             self.end_other_row(row, picked);
         }
         self.row_start = self.picks.len();
+        self.row_targets = self.ends.len();
     }
 
     #[inline(never)]
-    fn end_other_row(&mut self, row: usize, picked: usize) {
+    fn end_other_row(&mut self, row: usize, mut picked: usize) {
+        if picked > PICKS_PER_ROW_MAX {
+            self.fail_row();
+            picked = 1;
+        }
         if picked == 0 {
             if !self.delays.is_empty() {
                 self.delays.push(0);
@@ -163,6 +175,26 @@ impl Sheet {
         } else if !self.row_ends.is_empty() {
             self.row_ends.push(self.picks.len() as u32);
         }
+    }
+
+    /// Puts [`TOO_MANY`] in place of what this row has picked, and forgets the targets that
+    /// are its alone: the broker takes none that nobody picks.
+    #[cold]
+    fn fail_row(&mut self) {
+        self.picks.truncate(self.row_start);
+        self.delays.truncate(self.row_start);
+        // The last that came goes first, so that no probe meets a gap.
+        let mask = self.table.len() - 1;
+        for number in (self.row_targets as u32..self.ends.len() as u32).rev() {
+            let mut slot = hash(self.target(number)) as usize & mask;
+            while self.table[slot] != number + 1 {
+                slot = (slot + 1) & mask;
+            }
+            self.table[slot] = 0;
+        }
+        self.ends.truncate(self.row_targets);
+        self.bytes.truncate(self.ends.last().map_or(0, |&end| end as usize));
+        self.pick(TOO_MANY.as_bytes(), 0);
     }
 
     fn finish(mut self) -> Result<Routes, String> {

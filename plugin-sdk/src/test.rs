@@ -36,6 +36,13 @@ use crate::native::{call_policy, with_world};
 use crate::router::{NOWHERE, OWN, route_batch};
 use crate::{Context, Filter, Policy, Rewrite, Router, Verdict, read_config};
 
+/// Longest subject, bytes.
+const SUBJECT_BYTES_MAX: usize = 255;
+/// Deepest subject, tokens.
+const SUBJECT_TOKENS_MAX: usize = 32;
+/// Longest delay of a copy, ms (7 days).
+const DELAY_MS_MAX: u32 = 7 * 24 * 3_600 * 1_000;
+
 /// Starts a policy with a configuration (JSON, "" for none) and every power it
 /// wants.
 ///
@@ -112,7 +119,8 @@ impl TestMessage {
 /// Routes messages as one batch; the subjects that each goes to, in order.
 ///
 /// # Errors
-/// When the router gives the batch up.
+/// When the router gives the batch up, or a message is one that the broker takes for failed:
+/// it goes to what is no subject, to too many of them, or too late.
 pub fn route<R: Router>(
     router: &mut R,
     messages: &[TestMessage],
@@ -124,7 +132,7 @@ pub fn route<R: Router>(
 /// Like [`route`], with the delay of each copy, ms.
 ///
 /// # Errors
-/// When the router gives the batch up.
+/// As [`route`].
 pub fn route_with_delays<R: Router>(
     router: &mut R,
     messages: &[TestMessage],
@@ -134,7 +142,33 @@ pub fn route_with_delays<R: Router>(
     let routes = call_policy(remembers(&manifest), || {
         route_batch(router, &manifest.header_columns, &input)
     })?;
-    Ok(messages.iter().enumerate().map(|(row, message)| picks_of(&routes, row, message)).collect())
+    let of_row = |(row, message)| {
+        let picks = picks_of(&routes, row, message);
+        check_picks(&picks, message).map(|()| picks)
+    };
+    messages.iter().enumerate().map(of_row).collect()
+}
+
+fn check_picks(picks: &[(String, u32)], message: &TestMessage) -> Result<(), String> {
+    let subject = &message.subject;
+    for (target, delay_ms) in picks {
+        if target != subject && !is_subject(target) {
+            return Err(format!("sends {subject:?} to {target:?}, which is no subject"));
+        }
+        if *delay_ms > DELAY_MS_MAX {
+            return Err(format!("delays {subject:?} by {delay_ms} ms: {DELAY_MS_MAX} at most"));
+        }
+    }
+    Ok(())
+}
+
+fn is_subject(text: &str) -> bool {
+    let foreign =
+        |char: char| matches!(char, '*' | '>') || char.is_whitespace() || char.is_control();
+    text.len() <= SUBJECT_BYTES_MAX
+        && !text.contains(foreign)
+        && !text.split('.').any(str::is_empty)
+        && text.split('.').count() <= SUBJECT_TOKENS_MAX
 }
 
 fn picks_of(routes: &Routes, row: usize, message: &TestMessage) -> Vec<(String, u32)> {

@@ -136,6 +136,24 @@ fn leaving_the_scope_needs_a_power() {
     assert!(held.starts_with("to tested/held: ") && held.ends_with("[as published]"), "{held}");
 }
 
+/// What the SDK answers then has to be what this broker fails one message for.
+#[test]
+fn a_message_for_too_many_targets_fails_alone() {
+    let bench = Bench::new(TestClock::manual(0));
+    let many = vec![r#"{"pattern": "many", "to": "a"}"#; 257].join(", ");
+    let table =
+        format!(r#"{{"match": "all", "rules": [{many}, {{"pattern": "one", "to": "b"}}]}}"#);
+    let router = bench.router(&bench.shipped("subject-router"), &table);
+    let chain = PublishChain::new(Vec::new(), vec![router.clone()], 1);
+    let batch = [("one", "1"), ("many", "2"), ("other", "3"), ("many", "4")];
+    let rows = judge(&chain, &bench.clock, &batch);
+    assert!(rows[1].starts_with("refused PolicyFailed by 1: "), "{rows:?}");
+    assert!(rows[1].contains("more than 256 targets"), "{rows:?}");
+    assert_eq!([&*rows[0], &*rows[2], &*rows[3]], ["b [b=1]", "same", &*rows[1]]);
+    let counts = counts(router.setup());
+    assert_eq!((counts.calls, counts.rows, counts.failed_rows), (1, 4, 2));
+}
+
 #[test]
 fn a_session_may_keep_the_verdict_of_a_subject() {
     let bench = Bench::new(TestClock::manual(0));

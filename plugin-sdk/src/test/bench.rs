@@ -51,7 +51,12 @@ struct Entry {
     key_hash: Option<u32>,
     attempts: u16,
     fate: Fate,
+    /// Taken from the log: it has a place in the window while it is ready.
+    taken: bool,
+    /// The policy has heard that it is ready.
     shown: bool,
+    /// Before all others of its line, until it has ended or is parked.
+    first: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +71,8 @@ struct Member {
 const ROUNDS_MAX: usize = 1_000;
 /// Longest lease or delay, ms: what the broker cuts longer ones to.
 const TIMER_MS_MAX: u64 = 7 * 24 * 3_600 * 1_000;
+/// Timers that a policy may have open.
+const WAKES_MAX: usize = 10_000;
 const GROUP: GroupId = GroupId(1);
 
 /// The small broker.
@@ -183,7 +190,15 @@ impl<'p, D: Delivery> Bench<'p, D> {
                 ..TestMessage::new("bench").key(key.unwrap_or_default())
             };
             let fate = Fate::Waiting(self.now_ms);
-            self.entries.push(Entry { message, key_hash: hash, attempts: 0, fate, shown: false });
+            self.entries.push(Entry {
+                message,
+                key_hash: hash,
+                attempts: 0,
+                fate,
+                taken: false,
+                shown: false,
+                first: false,
+            });
         }
         self.turn();
     }
@@ -212,9 +227,6 @@ impl<'p, D: Delivery> Bench<'p, D> {
     /// Lets time pass; leases, delays, timers and ticks that end on the way act.
     pub fn run_for_ms(&mut self, span_ms: u64) {
         let end_ms = self.now_ms + span_ms;
-        // A timer of no length is due at once.
-        self.expire();
-        self.turn();
         loop {
             let next_ms = self.next_moment_ms().filter(|&moment_ms| moment_ms <= end_ms);
             self.now_ms = next_ms.unwrap_or(end_ms);
@@ -342,7 +354,7 @@ impl<'p, D: Delivery> Bench<'p, D> {
     }
 
     fn finish(&mut self, at: usize, fate: Fate) {
-        self.entries[at].fate = fate;
+        (self.entries[at].fate, self.entries[at].first) = (fate, false);
         if fate == Fate::Settled {
             self.settled.push(MessageId(at as u64));
         }
@@ -393,6 +405,15 @@ impl<'p, D: Delivery> Bench<'p, D> {
                 self.again(at, None);
             }
         }
+        self.ring();
+        while self.plan.tick_ms > 0 && self.next_tick_ms <= self.now_ms {
+            self.next_tick_ms += u64::from(self.plan.tick_ms);
+            self.tell(10, 0, 0, 0, 0, 0);
+        }
+    }
+
+    /// Tells of the policy's timers that are due.
+    fn ring(&mut self) {
         let now_ms = self.now_ms;
         let due: Vec<_> = self
             .wakes
@@ -402,15 +423,13 @@ impl<'p, D: Delivery> Bench<'p, D> {
         for token in due {
             self.tell(9, 0, 0, 0, 0, token);
         }
-        while self.plan.tick_ms > 0 && self.next_tick_ms <= self.now_ms {
-            self.next_tick_ms += u64::from(self.plan.tick_ms);
-            self.tell(10, 0, 0, 0, 0, 0);
-        }
     }
 
     /// Hands over, tells the policy and does what it wishes, until all is quiet.
     fn turn(&mut self) {
         for _ in 0..ROUNDS_MAX {
+            // A timer of no length is due at once.
+            self.ring();
             if self.plan.chooser == 0 {
                 self.show()
             } else {

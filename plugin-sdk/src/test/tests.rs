@@ -2,6 +2,7 @@
 
 use super::{Bench, Fate, TestMessage, filter, metric, route, route_with_delays, start, take_log};
 use crate::prelude::*;
+use crate::router::route_batch;
 use crate::{Counter, Gauge, Histogram, Random, kv};
 use std::collections::VecDeque;
 
@@ -103,6 +104,52 @@ fn delays_stay_with_their_copies() {
 }
 
 #[test]
+fn a_message_for_too_many_fails_alone() {
+    // Enough of them that the table of targets grows meanwhile.
+    let rule: Rule = |message, to| match message.subject() {
+        "s.1" => {
+            to.send("a");
+            to.send(message.subject());
+        }
+        "s.3" => to.send("t.7"),
+        _ => (0..300).for_each(|number| to.send_after(&format!("t.{number}"), 5)),
+    };
+    let (manifest, messages) = (Ruled::manifest(), numbered(5));
+    let input = super::batch(&manifest, &messages);
+    let routes = route_batch(&mut Ruled(rule), &manifest.header_columns, &input).expect("routes");
+    let rows = messages.iter().enumerate();
+    let rows: Vec<_> = rows.map(|(row, message)| super::picks_of(&routes, row, message)).collect();
+    let copy = |subject: &str| (subject.to_owned(), 0_u32);
+    let failed = vec![copy("more than 256 targets for one message")];
+    let expected =
+        [failed.clone(), vec![copy("a"), copy("s.1")], failed.clone(), vec![copy("t.7")], failed];
+    assert_eq!(rows, expected);
+    assert_eq!(routes.targets.ends.len(), 3, "the broker takes none that nobody picks");
+    let most: Rule = |_, to| (0..256).for_each(|number| to.send(&format!("t.{number}")));
+    assert_eq!(routed(most, &numbered(1))[0].len(), 256);
+}
+
+#[test]
+fn a_message_that_the_broker_takes_for_failed_shows() {
+    fn fails(rule: Rule) -> String {
+        route(&mut Ruled(rule), &numbered(1)).expect_err("the broker fails it")
+    }
+    let no_subject = "which is no subject";
+    assert!(fails(|_, to| to.send("a b")).contains(no_subject));
+    assert!(fails(|_, to| to.send("a..b")).contains(no_subject));
+    assert!(fails(|_, to| to.send("a.>")).contains(no_subject));
+    assert!(fails(|_, to| to.send(&"x".repeat(256))).contains(no_subject));
+    assert!(fails(|_, to| to.send(&["x"; 33].join("."))).contains(no_subject));
+    assert!(fails(|_, to| to.send_after("a", 604_800_001)).contains("604800000 at most"));
+    let most: Rule = |_, to| {
+        to.send(&"x".repeat(255));
+        to.send(&["x"; 32].join("."));
+        to.send_after("a", 604_800_000);
+    };
+    assert_eq!(routed(most, &numbered(1))[0].len(), 3);
+}
+
+#[test]
 fn giving_up_fails_the_batch() {
     let rule: Rule = |_, to| to.fail("cannot");
     assert_eq!(route(&mut Ruled(rule), &numbered(2)), Err("cannot".to_owned()));
@@ -160,6 +207,7 @@ impl Filter for Judge {
             b"drop" => Verdict::Drop,
             b"refuse" => Verdict::Refuse("no".to_owned()),
             b"divert" => Verdict::Divert("there".to_owned()),
+            long if long.len() > 100 => Verdict::Refuse(String::from_utf8_lossy(long).into()),
             b"rewrite" => Rewrite {
                 payload: Some(b"new".to_vec()),
                 key: None,
@@ -191,6 +239,16 @@ fn verdicts_and_edits_find_their_rows() {
         Verdict::Divert("there".to_owned()),
     ];
     assert_eq!(verdicts, expected);
+}
+
+/// A batch of them would be longer than an answer may be.
+#[test]
+fn a_long_reason_is_cut_at_a_character() {
+    let mut judge = start::<Judge>("").expect("starts");
+    let reason = format!("x{}", "\u{e4}".repeat(2_000));
+    let messages = [TestMessage::new("a").payload(reason.as_str())];
+    let verdicts = filter(&mut judge, &messages).expect("judges");
+    assert_eq!(verdicts, [Verdict::Refuse(reason[..511].to_owned())]);
 }
 
 /// Drops everything, and has not asked for the power to.
@@ -566,6 +624,116 @@ fn time_begins_at_nought_and_a_timer_of_no_length_is_due_at_once() {
     bench.run_for_ms(1_000);
     assert_eq!(bench.deliveries().iter().map(|one| one.at_ms).collect::<Vec<_>>(), [0]);
     assert_eq!(crate::wall_ms(), 1_000);
+    // Also where it is made while time passes.
+    assert!(bench.nack(MessageId(0), 100));
+    bench.run_for_ms(1_000);
+    assert_eq!(bench.deliveries().iter().map(|one| one.at_ms).collect::<Vec<_>>(), [0, 1_100]);
+}
+
+#[test]
+fn what_comes_back_is_shown_whatever_the_window() {
+    let hands_out_the_first: Heard = |event, actions| {
+        if let Event::Ready { group, message: MessageId(0), .. } = *event {
+            actions.dispatch(group, MessageId(0), ConsumerId(1), 0);
+        }
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy().window(1), hands_out_the_first);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(2, |_| None);
+    // The other one fills the window, undecided.
+    assert!(bench.nack(MessageId(0), 10));
+    bench.run_for_ms(10);
+    assert!(bench.held().eq([MessageId(0)]));
+}
+
+#[test]
+fn what_is_given_back_with_a_goodbye_is_told_at_once() {
+    let plan = Plan::at_least_once().interest(&[EventKind::Ready]);
+    let mut policy = Scripted(plan, log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(1, |_| None);
+    let ann = bench.join("ann", 1).expect("joins");
+    bench.leave(ann);
+    assert_eq!(lines(), ["ready 0 0", "ready 0 0"]);
+}
+
+#[test]
+fn what_was_parked_waits_for_the_one_that_is_first_meanwhile() {
+    let decides: Heard = |event, actions| match *event {
+        Event::Ready { group, message: MessageId(0), .. } => actions.park(group, MessageId(0)),
+        Event::Joined { group, consumer, .. } => {
+            actions.retry(group, MessageId(0), 0);
+            actions.dispatch(group, MessageId(1), consumer, 0);
+        }
+        _ => {}
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy().order(Order::PerKey), decides);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(2, |_| Some("key".to_owned()));
+    let ann = bench.join("ann", 1).expect("joins");
+    assert!(bench.fates().eq([Fate::Waiting(0), Fate::InFlight(ann, 30_000)]));
+    assert!(bench.ack(MessageId(1)));
+    assert!(bench.fates().eq([Fate::Parked, Fate::Settled]), "it was shown, and parked again");
+    assert_eq!(bench.refusals(), [] as [u8; 0]);
+}
+
+#[test]
+fn what_was_parked_enters_its_line_as_it_comes_back() {
+    // Parked while there is nobody: then the one wish is refused, later the other.
+    let decides: Heard = |event, actions| match *event {
+        Event::Ready { group, message, .. } => {
+            actions.dispatch(group, message, ConsumerId(1), 0);
+            actions.park(group, message);
+        }
+        Event::Joined { group, .. } => {
+            actions.retry(group, MessageId(1), 0);
+            actions.retry(group, MessageId(0), 0);
+            // It stands behind the other: it does not wait for a time as well.
+            actions.retry(group, MessageId(0), 500);
+        }
+        _ => {}
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy().order(Order::PerKey), decides);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.publish(2, |_| Some("key".to_owned()));
+    assert!(bench.fates().eq([Fate::Parked; 2]));
+    bench.join("ann", 2).expect("joins");
+    assert!(bench.held().eq([MessageId(1)]));
+    assert!(bench.ack(MessageId(1)));
+    assert!(bench.held().eq([MessageId(0)]));
+    assert_eq!(bench.refusals(), [3, 3, 7, 7]);
+}
+
+#[test]
+fn what_lies_beyond_the_window_is_no_message_yet() {
+    let decides: Heard = |event, actions| {
+        if let Event::Ready { group, .. } = *event {
+            actions.dispatch(group, MessageId(1), ConsumerId(1), 0);
+        }
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy().window(1), decides);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(2, |_| None);
+    assert_eq!(bench.refusals(), [2]);
+    assert_eq!(bench.held().count(), 0);
+}
+
+#[test]
+fn a_consumer_that_is_not_there_and_too_many_timers_are_refused() {
+    let wishes: Heard = |event, actions| {
+        if let Event::Ready { group, message, .. } = *event {
+            actions.dispatch(group, message, ConsumerId(1), 0);
+            actions.extend(group, message, ConsumerId(9), 500);
+            (0..=10_000).for_each(|token| actions.wake(group, token, 1));
+        }
+    };
+    let mut policy = Scripted(Plan::dispatched_by_policy(), wishes);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(1, |_| None);
+    assert_eq!(bench.refusals(), [3, 8]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::rules::{self, Mode, OneOrMany};
 use crate::template::Template;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir_plugin_sdk::Targets;
 use weir_plugin_sdk::hash::same_bytes;
+use weir_plugin_sdk::{Random, Targets};
 
 /// Most wildcards of one pattern, the final `>` included.
 pub const CAPTURES_MAX: usize = 8;
@@ -137,6 +137,18 @@ impl Rule {
 }
 
 impl Table {
+    /// Lets the turns of splits begin anywhere, by `seed`. Instances come and go, and there
+    /// are several at a time: began all at one place, the shares that a turn reaches late
+    /// would get too little.
+    #[must_use]
+    pub fn with_turns_from(mut self, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        for rule in &mut self.rules {
+            rule.turn = random.next_u64() as u32;
+        }
+        self
+    }
+
     /// Sends a message where the table says. `key_hash` is asked only for splits
     /// by key; `None` means that the message has no key.
     pub fn route(

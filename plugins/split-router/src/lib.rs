@@ -38,8 +38,8 @@ impl Policy for SplitRouter {
             .wants(Power::Retarget)
     }
 
-    fn new(subjects: Subjects, _context: &Context) -> Result<Self, String> {
-        Ok(Self { table: subjects.compile()? })
+    fn new(subjects: Subjects, context: &Context) -> Result<Self, String> {
+        Ok(Self { table: subjects.compile()?.with_turns_from(context.seed) })
     }
 }
 
@@ -89,6 +89,20 @@ mod tests {
         assert!((2_850..=3_150).contains(&a), "{a}");
         let (a, b) = counts("key", |_| Some("one".to_owned()));
         assert!(a == 4_000 || b == 4_000);
+    }
+
+    #[test]
+    fn instances_that_come_and_go_keep_the_weights() {
+        let config = r#"{"rules": [{"pattern": "jobs", "by": "turn", "split":
+            [{"to": "stable", "weight": 95}, {"to": "canary", "weight": 5}]}]}"#;
+        // Each gets one message.
+        let goes_to_canary = |seed: &u64| {
+            let context = Context { seed: *seed, ..Context::default() };
+            let mut router = test::start_in::<SplitRouter>(config, &context).unwrap();
+            test::route(&mut router, &[TestMessage::new("jobs")]).unwrap() == [["canary"]]
+        };
+        let canary = (0..2_000).filter(goes_to_canary).count();
+        assert!((70..=130).contains(&canary), "{canary} of 2000, 100 expected");
     }
 
     #[test]

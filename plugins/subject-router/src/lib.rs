@@ -114,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_for_which_too_many_rules_hold_fails() {
+        let start = |rules: usize| {
+            let rules = vec![r#"{"pattern": ">", "to": "a"}"#; rules].join(",");
+            let table = format!(r#"{{"match": "all", "rules": [{rules}]}}"#);
+            test::start::<SubjectRouter>(&table).unwrap()
+        };
+        let messages = [TestMessage::new("x")];
+        assert_eq!(test::route(&mut start(256), &messages).unwrap()[0].len(), 256);
+        let error = test::route(&mut start(257), &messages).unwrap_err();
+        assert!(error.contains("more than 256 targets"), "{error}");
+    }
+
+    #[test]
     fn a_split_is_sent_to_the_policy_that_can() {
         let table = r#"{"rules":[{"pattern":"a","split":[{"to":"b","weight":1}]}]}"#;
         assert!(test::start::<SubjectRouter>(table).unwrap_err().contains("split-router"));

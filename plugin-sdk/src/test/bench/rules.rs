@@ -1,7 +1,7 @@
 //! What the small broker decides: which messages are ready, whose turn it is, and
 //! which wishes of a policy it grants. Called by its turns.
 
-use super::{Bench, Delivered, Entry, Fate, Member, TIMER_MS_MAX, wire};
+use super::{Bench, Delivered, Entry, Fate, Member, TIMER_MS_MAX, WAKES_MAX, wire};
 use crate::delivery::{Delivery, MessageId};
 use crate::event::EventKind;
 use crate::hash::Random;
@@ -63,31 +63,39 @@ pub(super) fn back_off_ms(plan: &wire::Plan, failures: u16) -> u64 {
 
 impl<D: Delivery> Bench<'_, D> {
     /// Shows ready messages to a policy that picks consumers itself. What stands behind
-    /// another of its line takes a place in the window, and is shown when it is first.
+    /// another of its line takes a place in the window, and is shown when it is first. The
+    /// window bounds what is taken from the log, not what comes back.
     pub(super) fn show(&mut self) {
-        let waiting = |entry: &Entry| matches!(entry.fate, Fate::Waiting(_));
-        let open = self.entries.iter().filter(|entry| entry.shown && waiting(entry)).count();
-        let mut room = (self.plan.window as usize).saturating_sub(open);
+        let in_window = |at: &usize| self.entries[*at].taken && self.is_ready(*at);
+        let waiting = (0..self.entries.len()).filter(in_window).count();
+        let mut room = (self.plan.window as usize).saturating_sub(waiting);
         for at in 0..self.entries.len() {
-            if room > 0 && self.is_ready(at) && !self.entries[at].shown {
-                room -= 1;
-                if !self.breaks_order(at) {
-                    self.tell_ready(at);
+            if !self.is_ready(at) {
+                continue;
+            }
+            if !self.entries[at].taken {
+                if room == 0 {
+                    continue;
                 }
+                room -= 1;
+                self.entries[at].taken = true;
+            }
+            if !self.entries[at].shown && !self.breaks_order(at) {
+                self.tell_ready(at);
             }
         }
     }
 
     /// Hands over what has somebody to go to. A policy hears of a message as the broker
     /// takes it from the log, which is for a consumer that has room, or when it is ready
-    /// again after a try.
+    /// again.
     pub(super) fn hand_over(&mut self) {
         for at in 0..self.entries.len() {
             if !self.is_ready(at) || self.breaks_order(at) {
                 continue;
             }
             let member = self.choose(at);
-            if !self.entries[at].shown && (member.is_some() || self.entries[at].attempts > 0) {
+            if !self.entries[at].shown && (member.is_some() || self.entries[at].taken) {
                 self.tell_ready(at);
             }
             if let Some(member) = member {
@@ -102,14 +110,15 @@ impl<D: Delivery> Bench<'_, D> {
 
     fn tell_ready(&mut self, at: usize) {
         let entry = &mut self.entries[at];
-        entry.shown = true;
+        (entry.taken, entry.shown, entry.first) = (true, true, true);
         let (attempts, hash) = (entry.attempts, entry.key_hash.unwrap_or(key_hash(b"")));
         self.tell(EventKind::Ready as u8, 0, attempts, 0, hash, at as u64);
     }
 
-    /// Whether an earlier message of the same line is still open.
+    /// Whether another open message of the same line comes before it: the first, also where
+    /// it was published later because this one was parked, or an earlier one.
     fn breaks_order(&self, at: usize) -> bool {
-        if self.plan.order == 0 {
+        if self.plan.order == 0 || self.entries[at].first {
             return false;
         }
         let key = self.entries[at].key_hash;
@@ -119,8 +128,7 @@ impl<D: Delivery> Bench<'_, D> {
                 1 => key.is_some() && entry.key_hash == key,
                 _ => true,
             };
-            let earlier = other < at || matches!(entry.fate, Fate::InFlight(..));
-            same_line && other != at && earlier && open(entry)
+            same_line && other != at && (entry.first || other < at) && open(entry)
         })
     }
 
@@ -156,6 +164,7 @@ impl<D: Delivery> Bench<'_, D> {
         let lease_ms = if lease_ms == 0 { self.plan.lease_ms } else { lease_ms };
         let entry = &mut self.entries[at];
         entry.attempts = entry.attempts.saturating_add(1);
+        (entry.taken, entry.first) = (true, true);
         let member = &mut self.members[member];
         let (message, attempt, at_ms) = (MessageId(at as u64), entry.attempts, self.now_ms);
         self.deliveries.push(Delivered { message, consumer: member.id, attempt, at_ms });
@@ -179,6 +188,7 @@ impl<D: Delivery> Bench<'_, D> {
             3 => Some(Power::DeadLetter),
             4 => Some(Power::Drop),
             1 | 2 | 5 | 6 => None,
+            7 if self.wakes.len() >= WAKES_MAX => return Err(8),
             7 => {
                 self.wakes.push((self.now_ms + u64::from(wish.value), wish.message));
                 return Ok(());
@@ -189,18 +199,29 @@ impl<D: Delivery> Bench<'_, D> {
             return Err(6);
         }
         let at = wish.message as usize;
-        let fate = self.entries.get(at).ok_or(2)?.fate;
+        // What still lies in the log is none that the broker knows.
+        let fate = self.entries.get(at).filter(|entry| entry.taken).ok_or(2)?.fate;
         match (wish.kind, fate) {
             // What has ended is no message any more.
             (_, Fate::Settled | Fate::DeadLettered | Fate::Dropped) => return Err(2),
             (1, Fate::Waiting(from_ms)) if from_ms <= self.now_ms => {
                 self.grant_dispatch(at, wish)?;
             }
-            (2, Fate::Waiting(_) | Fate::Parked) => self.wait(at, u64::from(wish.value)),
+            // Behind another of its line it waits for that one, and for nothing else.
+            (2, Fate::Waiting(_)) if self.breaks_order(at) => {}
+            (2, Fate::Waiting(_) | Fate::Parked) => {
+                self.wait(at, u64::from(wish.value));
+                // One that was parked enters its line now, before those that follow it.
+                self.entries[at].first = !self.breaks_order(at);
+            }
             (3, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::DeadLettered),
             (4, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::Dropped),
             (5, Fate::Waiting(_) | Fate::Parked) => self.finish(at, Fate::Parked),
-            (6, Fate::InFlight(consumer, until_ms)) if consumer.0 == wish.consumer => {
+            (6, Fate::InFlight(consumer, until_ms)) => {
+                self.member_of(wish)?;
+                if consumer.0 != wish.consumer {
+                    return Err(7);
+                }
                 let longest_ms = self.now_ms + TIMER_MS_MAX;
                 let until_ms = (until_ms + u64::from(wish.value)).min(longest_ms);
                 self.entries[at].fate = Fate::InFlight(consumer, until_ms);
@@ -216,12 +237,17 @@ impl<D: Delivery> Bench<'_, D> {
         if self.breaks_order(at) {
             return Err(5);
         }
-        let is_it = |member: &Member| member.id.0 == wish.consumer && member.here;
-        let member = self.members.iter().position(is_it).ok_or(3)?;
+        let member = self.member_of(wish)?;
         if !self.has_room(&self.members[member]) {
             return Err(4);
         }
         self.dispatch(at, member, wish.value);
         Ok(())
+    }
+
+    /// The consumer that a wish names.
+    fn member_of(&self, wish: &Wish) -> Result<usize, u8> {
+        let is_it = |member: &Member| member.id.0 == wish.consumer && member.here;
+        self.members.iter().position(is_it).ok_or(3)
     }
 }
