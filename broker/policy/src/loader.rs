@@ -175,7 +175,7 @@ impl Loader {
                 return None;
             }
         }
-        let scan = std::mem::take(&mut self.last_scan);
+        let mut scan = std::mem::take(&mut self.last_scan);
         for (name, wanted) in &self.wanted(&scan) {
             self.advance(name, wanted, &scan);
         }
@@ -189,6 +189,8 @@ impl Loader {
             self.remove(&name);
         }
         self.resume_removed();
+        let nameless = self.nameless(&scan);
+        scan.problems.extend(nameless);
         self.tell_faults(&scan);
         let now_ms = self.workshop.clock.now().steady_ms;
         let wait_ms = scan.due_ms.map(|due_ms| due_ms.saturating_sub(now_ms).max(1));

@@ -4,6 +4,7 @@ use crate::bindings::weir::policy::types::Manifest as Described;
 use crate::component::Roles;
 use crate::error::LoadError;
 use crate::limits::{self, VERSION_BYTES_MAX};
+use crate::schema::{self, SchemaError};
 use crate::text::shown;
 
 /// Column ids (`wit/types.wit`).
@@ -138,6 +139,20 @@ impl Manifest {
         })
     }
 
+    /// Judges the configuration schema by itself, as it is judged again with each
+    /// binding's configuration.
+    ///
+    /// # Errors
+    /// [`LoadError::Manifest`]: no configuration would be taken.
+    pub fn check_schema(&self) -> Result<(), LoadError> {
+        let empty = serde_json::Value::Object(serde_json::Map::new());
+        match schema::validate(&self.config_schema, &empty) {
+            // It says what is missing: nothing is wrong with the schema.
+            Ok(()) | Err(SchemaError::Mistake(_) | SchemaError::Somewhere) => Ok(()),
+            Err(error) => Err(LoadError::Manifest(error.to_string())),
+        }
+    }
+
     /// Whether the answer hangs on the subject alone.
     #[must_use]
     pub fn memo_by_subject(&self) -> bool {
@@ -198,5 +213,21 @@ mod tests {
         }
         let wants = vec!["rewrite".to_owned(); 10_000];
         assert_eq!(check("1.0.0", wants).expect("a good one").wants, ["rewrite"]);
+    }
+
+    #[test]
+    fn a_schema_is_judged_before_there_is_a_configuration() {
+        let mut manifest = check("1.0.0", Vec::new()).expect("a good one");
+        let mut judge = |schema: &str| {
+            manifest.config_schema = schema.to_owned();
+            manifest.check_schema()
+        };
+        for schema in ["", r#"{"type": "object", "required": ["to"]}"#] {
+            judge(schema).expect(schema);
+        }
+        for schema in [r#"{"type": 7}"#, r#"{"$ref": "https://example.org/schema"}"#] {
+            let error = judge(schema).expect_err(schema).to_string();
+            assert!(error.contains("configuration schema"), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 use crate::build::{BuildError, Built, build, write_whole};
 use crate::toolchain::WasmToolchain;
 use crate::wit::WIT;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Longest name of a policy, bytes.
@@ -28,7 +29,7 @@ pub enum ScaffoldError {
     /// The name cannot be a policy's.
     #[error(
         "{0:?} cannot be a policy's name: use at most {max} of a-z, 0-9 and single hyphens, a \
-         letter first, and no word that Rust or the SDK needs for itself",
+         letter first, and no word that Rust, the SDK or the broker needs for itself",
         max = NAME_BYTES_MAX
     )]
     Name(String),
@@ -101,8 +102,13 @@ pub fn new_policy(name: &str, role: Role, folder: &Path) -> Result<(), ScaffoldE
     if !is_name(name) {
         return Err(ScaffoldError::Name(name.to_owned()));
     }
-    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(ScaffoldError::Occupied(folder.to_owned()));
+    match folder.read_dir().map(|mut entries| entries.next().is_some()) {
+        Ok(true) => return Err(ScaffoldError::Occupied(folder.to_owned())),
+        // Whether there is something in it cannot be told: it may not be written over.
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            return Err(BuildError::File { path: folder.to_owned(), source }.into());
+        }
+        _ => {}
     }
     let fill = |template: &str| {
         template.replace("{{name}}", name).replace("{{version}}", env!("CARGO_PKG_VERSION"))
@@ -131,8 +137,10 @@ pub fn build_project(folder: &Path, toolchain: &WasmToolchain) -> Result<Built, 
     build(folder, toolchain, &folder.join("target/policies"), folder)
 }
 
-/// `[a-z0-9-]{1,64}`, and what cargo asks for on top of that.
+/// `[a-z0-9-]{1,64}`, and what cargo and the broker ask for on top of that.
 fn is_name(name: &str) -> bool {
+    // A component of such a name does not bind itself: the broker's own binding has it.
+    let bindings = ["default-router", "default-delivery"];
     let keywords = ["crate", "extern", "final", "macro", "match", "static", "test", "type", "use"];
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -140,6 +148,7 @@ fn is_name(name: &str) -> bool {
         && !name.contains("--")
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !keywords.contains(&name)
+        && !bindings.contains(&name)
         && !["core", "std", "alloc", "serde", "schemars", "weir-plugin-sdk"].contains(&name)
 }
 
@@ -155,6 +164,7 @@ mod tests {
         for name in ["", "My", "2x", "-a", "a-", "a--b", "a_b", "test", "std", "ä"] {
             assert!(!is_name(name), "{name}");
         }
+        assert!(!is_name("default-router") && !is_name("default-delivery"));
         assert!(is_name(&"a".repeat(64)) && !is_name(&"a".repeat(65)));
     }
 

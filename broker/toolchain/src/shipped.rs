@@ -143,8 +143,9 @@ fn read_records(root: &Path) -> BTreeMap<String, Record> {
 }
 
 /// Hex SHA-256 over everything that the component of `name` depends on: its
-/// sources, the kit's, the SDK's, the contract, the profile, and the versions and
-/// checksums of all crates in its part of the lock file.
+/// sources, the kit's, the SDK's, the contract, the profile, the versions and
+/// checksums of all crates in its part of the lock file, and what they take from the
+/// workspace.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -171,16 +172,21 @@ pub fn source_digest(root: &Path, name: &str) -> std::io::Result<String> {
             feed(&std::fs::read(&path)?);
         }
     }
-    for line in locked(root, name)? {
+    let crates = locked(root, name)?;
+    let inherited = inherited(root, &crates)?;
+    for line in crates.iter().chain(&inherited) {
         feed(line.as_bytes());
     }
     Ok(hex(&hash.finalize()))
 }
 
-/// All files below `part`.
+/// All files below `part` that may be sources.
 fn collect(part: &Path, files: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(part)? {
         let path = entry?.path();
+        if is_left(&path) {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, files)?;
         } else {
@@ -188,6 +194,14 @@ fn collect(part: &Path, files: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether `path` is what `weir policy build` leaves beside a `Cargo.toml`, or what an
+/// editor hides: no copy is older for it.
+fn is_left(path: &Path) -> bool {
+    let Some(name) = path.file_name().map(|name| name.to_string_lossy()) else { return false };
+    let is_built = name == "target" || name.ends_with(".wasm");
+    name.starts_with('.') || (is_built && path.with_file_name("Cargo.toml").is_file())
 }
 
 #[derive(Deserialize)]
@@ -222,6 +236,38 @@ fn locked(root: &Path, name: &str) -> std::io::Result<BTreeSet<String>> {
             if lines.insert(format!("{} {} {checksum}", found.name, found.version)) {
                 open.extend(found.dependencies.iter().cloned());
             }
+        }
+    }
+    Ok(lines)
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    workspace: Workspace,
+}
+
+#[derive(Deserialize)]
+struct Workspace {
+    #[serde(default)]
+    package: toml::Table,
+    #[serde(default)]
+    dependencies: toml::Table,
+}
+
+/// What `crates`, lines of [`locked`], take from the workspace's `Cargo.toml` and the
+/// lock file does not say: the edition, and features of dependencies.
+fn inherited(root: &Path, crates: &BTreeSet<String>) -> std::io::Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(root.join("Cargo.toml"))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(std::io::Error::other)?;
+    let Workspace { package, dependencies } = manifest.workspace;
+    let mut lines = BTreeSet::new();
+    if let Some(edition) = package.get("edition") {
+        lines.insert(format!("edition = {edition}"));
+    }
+    for (key, dependency) in &dependencies {
+        let package = dependency.get("package").and_then(toml::Value::as_str).unwrap_or(key);
+        if crates.iter().any(|line| line.split(' ').next() == Some(package)) {
+            lines.insert(format!("{key} = {dependency}"));
         }
     }
     Ok(lines)
@@ -272,5 +318,59 @@ mod tests {
         std::fs::write(folder.path().join("Cargo.lock"), lock).expect("written");
         let crates = locked(folder.path(), "mine").expect("lock");
         assert!(crates.contains("twin 2.0.0 aa"), "{crates:?}");
+    }
+
+    /// A workspace with one policy, `mine`, which depends on `json` and not on `other`.
+    fn workspace(dependencies: &str) -> tempfile::TempDir {
+        let lock = "[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n\
+            dependencies = [\"json\"]\n\
+            [[package]]\nname = \"json\"\nversion = \"1.0.0\"\nchecksum = \"aa\"\n\
+            [[package]]\nname = \"other\"\nversion = \"1.0.0\"\nchecksum = \"bb\"\n";
+        let manifest = format!(
+            "[workspace.package]\nedition = \"2024\"\n[workspace.dependencies]\n{dependencies}"
+        );
+        let folder = tempfile::tempdir().expect("folder");
+        let write = |path: &str, text: &str| {
+            write_whole(&folder.path().join(path), text.as_bytes()).expect("written");
+        };
+        write("Cargo.lock", lock);
+        write("Cargo.toml", &manifest);
+        for source in ["plugins/mine/Cargo.toml", "plugins/mine/src/lib.rs"] {
+            write(source, "");
+        }
+        for shared in SHARED {
+            write(&format!("{shared}/src/lib.rs"), "");
+        }
+        folder
+    }
+
+    fn digest_of_mine(root: &Path) -> String {
+        source_digest(root, "mine").expect("digest")
+    }
+
+    /// Neither the lock file nor the policy's own folder tells of them.
+    #[test]
+    fn features_that_the_workspace_chooses_count() {
+        let digest = |dependencies: &str| digest_of_mine(workspace(dependencies).path());
+        let plain = digest("json = \"1\"\nother = \"1\"\n");
+        let features = "{ version = \"1\", features = [\"exact\"] }";
+        assert_ne!(digest(&format!("json = {features}\nother = \"1\"\n")), plain);
+        assert_eq!(digest(&format!("json = \"1\"\nother = {features}\n")), plain);
+    }
+
+    #[test]
+    fn what_a_build_leaves_is_no_source() {
+        let folder = workspace("");
+        let before = digest_of_mine(folder.path());
+        let write = |path: &str| {
+            let path = folder.path().join("plugins/mine").join(path);
+            write_whole(&path, b"text").expect("written");
+        };
+        for left in ["target/policies/a.d", "mine.wasm", "src/.lib.rs.swp"] {
+            write(left);
+        }
+        assert_eq!(digest_of_mine(folder.path()), before);
+        write("src/target/mod.rs");
+        assert_ne!(digest_of_mine(folder.path()), before);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Loader, unusable};
+use super::{Loader, Wanted, unusable};
 use crate::chain::PublishChain;
-use crate::folder::{FileProblem, Plugin, Scan, Standing};
+use crate::folder::{FileProblem, Plugin, Scan, Source, Standing};
 use crate::generation::{BindingState, Record, Running};
 use crate::status::{Board, BoardRow, PolicyListing};
 
@@ -48,6 +48,34 @@ impl Loader {
         self.board.store(Arc::new(board));
         // Last, since it waits for the disk: nobody's message waits for it.
         self.save();
+    }
+
+    /// Bare components that would bind themselves, were their name not another binding's.
+    pub(super) fn nameless(&self, scan: &Scan) -> Vec<FileProblem> {
+        let wanted = self.wanted(scan);
+        // A file that is not understood may name the component.
+        let is_known = |wanted: &Wanted<'_>| {
+            wanted.file.is_none_or(|file| matches!(file.standing, Standing::Whole(_)))
+        };
+        let mut problems = Vec::new();
+        for (name, plugin) in &scan.plugins {
+            let is_bare = plugin.source == Source::Bare;
+            let is_whole = matches!(plugin.standing, Standing::Whole(_));
+            let is_taken = wanted.get(name.as_str()).is_some_and(is_known);
+            if is_bare && is_whole && is_taken && self.binds_itself(name, &wanted) {
+                let file = format!("plugins/{}", plugin.file);
+                let reason = format!(
+                    "no binding names this component, and it cannot bind itself, since \
+                     there is a binding `{name}` of another policy; give the file another name"
+                );
+                problems.push(FileProblem { file, reason });
+            }
+        }
+        // A file that is being written may name any of them: nothing new is said meanwhile.
+        if scan.bindings.values().any(|file| matches!(file.standing, Standing::Waiting(_))) {
+            problems.retain(|problem| self.faults.contains(problem));
+        }
+        problems
     }
 
     /// Counts every file that cannot be used, once, and tells the log of those that

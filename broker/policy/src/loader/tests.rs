@@ -475,6 +475,37 @@ fn a_renamed_binding_does_not_become_an_automatic_one() {
 }
 
 #[test]
+fn a_bare_component_whose_name_is_another_bindings_is_told_of() {
+    let mut desk = desk();
+    let file = "plugins/default-router.wasm";
+    desk.disk.write("/d/plugins/default-router.wasm", variant(&router(), 1));
+    desk.loader.pass(true);
+    assert!(desk.error(file).contains("another name"), "{}", desk.error(file));
+    desk.disk.write("/d/bindings/in.toml", "policy='default-router'\nsubjects=['in.>']");
+    desk.pass();
+    assert_eq!(desk.stand("in"), "active@1");
+    assert!(desk.loader.board().load().status(Some(file)).is_empty(), "a binding names it");
+}
+
+#[test]
+fn a_binding_that_is_being_written_may_name_the_component() {
+    let mut desk = desk();
+    let file = "plugins/default-router.wasm";
+    let is_told = |desk: &Desk| !desk.loader.board().load().status(Some(file)).is_empty();
+    let other = "policy='header-filter'\nsubjects=['in.>']";
+    desk.disk.write("/d/plugins/default-router.wasm", variant(&router(), 1));
+    desk.clock.advance(200);
+    desk.disk.write("/d/bindings/in.toml", other);
+    desk.loader.pass(false);
+    assert!(!is_told(&desk), "it may name it");
+    desk.pass();
+    assert!(is_told(&desk), "it names another");
+    desk.disk.write("/d/bindings/in.toml", format!("{other}\n"));
+    desk.loader.pass(false);
+    assert!(is_told(&desk), "what was told stays");
+}
+
+#[test]
 fn production_takes_plugins_with_a_manifest_only() {
     let mut desk = desk_with(false, shipped());
     desk.disk.write("/d/plugins/bare.wasm", router());

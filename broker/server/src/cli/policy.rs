@@ -3,6 +3,7 @@
 //! `list`, `status` and `rollback` ask the broker. `new`, `build` and `check` work
 //! on files of this machine and need no broker.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -343,7 +344,7 @@ fn new(args: &NewArgs, mut out: Output) -> Result<(), Failure> {
     let shown = folder.display().to_string();
     let value = json!({ "policy": args.name, "folder": shown });
     out.done(&format!("{shown}: edit {shown}/src/lib.rs"), &value)?;
-    note(out.json, &format!("then: cd {shown}; cargo test; weir policy build"));
+    note(out.json, &format!("then: cd {}; cargo test; weir policy build", shell_word(&shown)));
     Ok(())
 }
 
@@ -389,9 +390,19 @@ fn put_to_work(file: &str, package: &str, placed: bool) -> String {
     match placed {
         true => format!("once it lies in a broker's DATA/plugins: weir policy status {package}"),
         false => format!(
-            "put it to work: cp {file} DATA/plugins/ (DATA is the broker's data folder),\n\
-             then: weir policy status {package}"
+            "put it to work: cp {} DATA/plugins/ (DATA is the broker's data folder),\n\
+             then: weir policy status {package}",
+            shell_word(file)
         ),
+    }
+}
+
+/// A path as a shell takes it for one word, so that the commands of a hint work.
+fn shell_word(path: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,@%:".contains(c);
+    match path.chars().all(is_plain) {
+        true => path.into(),
+        false => format!("'{}'", path.replace('\'', r"'\''")).into(),
     }
 }
 
@@ -445,8 +456,11 @@ fn load(file: &Path) -> Result<Arc<Component>, Failure> {
     // A pipe does not say how much is to come.
     let mut opened = opened.take(COMPONENT_BYTES_MAX as u64 + 1);
     opened.read_to_end(&mut bytes).map_err(unreadable)?;
-    let engine = Engine::new().map_err(refused)?;
-    Component::load(&engine, &bytes).map_err(refused)
+    // That is this machine's fault: the component may be a good one.
+    let engine = Engine::new().map_err(|error| Failure::failed(error.to_string()))?;
+    let component = Component::load(&engine, &bytes).map_err(refused)?;
+    component.manifest().check_schema().map_err(refused)?;
+    Ok(component)
 }
 
 #[cfg(test)]
@@ -504,5 +518,12 @@ mod tests {
         assert!(text.contains("cp my-router/my-router.wasm DATA/plugins/"), "{text}");
         let text = put_to_work("weir-data/plugins/my-router.wasm", "my-router", true);
         assert!(!text.contains("cp ") && text.contains("weir policy status my-router"), "{text}");
+    }
+
+    #[test]
+    fn a_path_of_any_name_is_one_word_of_a_command() {
+        let text = put_to_work("Ann's policies/a.wasm", "a", false);
+        assert!(text.contains(r"cp 'Ann'\''s policies/a.wasm' DATA/plugins/"), "{text}");
+        assert_eq!(shell_word("~a"), "'~a'");
     }
 }
