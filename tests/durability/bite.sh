@@ -3,6 +3,7 @@
 # watches over it fails; with all guards in, in the very same build, it holds.
 #
 #   no-sync         blocks are told of as synced before they are
+#   no-second-sync  what was only allocated is synced once, as if it were full of zeros
 #   no-folder-sync  new files are not synced with their folder
 #
 # That nothing once synced is cut off as a torn tail is shown on the simulated disk:
@@ -58,5 +59,6 @@ bites no-sync 6 'was acknowledged and is lost|was seen up to|nobody can account 
 bites no-sync 6 'and its ack was confirmed|there is no queue' confirmed_ack_final
 bites no-sync 4 'was acknowledged and is lost|nobody can account for it' fsync_fails_once
 bites no-sync 1 'before any sync was over' slow_sync
+bites no-second-sync 60 'was acknowledged and is lost|was seen up to|nobody can account for it' ack_survives_power_cut
 bites no-folder-sync 12 'was acknowledged and is lost|nobody can account for it|the (queue|stream|group|binding|message) is there' dir_entry_durable
 exit $faults

@@ -182,7 +182,24 @@ pub trait File: Send + Sync {
     /// needed as before, and has less to wait for.
     fn start_sync(&self, _bytes: Range<u64>) {}
 
+    /// Takes room on the disk for all of a file that was just made, `len` bytes, which read
+    /// as zeros, and writes none of them. False: the file system has no such thing, and the
+    /// file is as it was.
+    ///
+    /// What is written there later needs a change of the file system's own, and where that
+    /// fails a sync may not tell: whoever syncs such a file does it twice, see
+    /// [`File::sync_data`].
+    ///
+    /// # Errors
+    /// `StorageFull`, or as the operating system says.
+    fn allocate(&self, _len: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Waits until all that was written is on disk, the length included.
+    ///
+    /// Where the file was only allocated, that takes two: a file system that has stopped in
+    /// the middle may not say so in the first, and does in the second.
     ///
     /// # Errors
     /// As the operating system says. Then what was not on disk may never be, and

@@ -345,7 +345,10 @@ fn write_again(sources: &mut Sources, store_id: u128, synced: u64) -> Result<(),
             let written = source.file.write_at(&bytes[range.clone()], range.start as u64);
             written.map_err(io(&source.path))?;
         }
-        source.file.sync_data().map_err(io(&source.path))?;
+        // Twice: it may be one that was only allocated.
+        for _ in 0..2 {
+            source.file.sync_data().map_err(io(&source.path))?;
+        }
     }
     Ok(())
 }
@@ -367,7 +370,7 @@ fn cut(files: &dyn Files, torn: &Torn, loaded: &[Source]) -> Result<(), OpenErro
         end -= part;
         file.write_at(&zeros[..part as usize], end).map_err(io(path))?;
     }
-    file.sync_data().map_err(io(path))
+    file.sync_data().and_then(|()| file.sync_data()).map_err(io(path))
 }
 
 /// A damaged head or footer of a segment: path of the file, and what is wrong.

@@ -148,7 +148,8 @@ impl Rest for Link {
             // An earlier process has used it again.
             return;
         };
-        let is_whole = spares::is_whole(&*file, shared.config.journal_file_bytes);
+        let is_whole = spares::is_whole(&*file, shared.config.journal_file_bytes)
+            || shared.spares.make_whole_if_short(&*shared.files, &*file);
         if is_whole && shared.spares.give(path.clone(), shared.has_no_space()) {
             shared.ring_held();
             return;

@@ -7,6 +7,8 @@
 pub(crate) enum Guard {
     /// Blocks are synced before they are told of as synced: `no-sync`.
     Sync,
+    /// A file that was only allocated is synced twice: `no-second-sync`.
+    SecondSync,
     /// What was once synced is never cut off: `no-mark`.
     DurableMark,
     /// New names are synced with their folder: `no-folder-sync`.
@@ -18,6 +20,7 @@ pub(crate) enum Guard {
 pub(crate) fn is_out(guard: Guard) -> bool {
     let name = match guard {
         Guard::Sync => "no-sync",
+        Guard::SecondSync => "no-second-sync",
         Guard::DurableMark => "no-mark",
         Guard::FolderSync => "no-folder-sync",
     };

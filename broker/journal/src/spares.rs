@@ -2,11 +2,13 @@
 //! block written to one needs nothing more of the file system.
 //!
 //! Made by the keeper ahead of time, by the writer where it was quicker, and given
-//! back by the keeper. Allocating is not enough: what was allocated and never written is
-//! turned into written by a change of the file system's own, and where that is lost (its
-//! journal was stopped by an error in another place) the sync of the block does not tell.
-//! Invariant: while `is_lacking` nothing new is published, so that what is left of the
-//! file in use is left for what consumers settle.
+//! back by the keeper. One that is only allocated will do where nobody asks for syncs: what
+//! was allocated and never written is turned into written by a change of the file system's
+//! own, which makes syncs long, and where that is lost (its journal was stopped by an error
+//! in another place) the sync of the block does not tell, but a second one does.
+//! Invariants: while `is_lacking` nothing new is published, so that what is left of the
+//! file in use is left for what consumers settle; what was only allocated is not kept, and
+//! its odd length says so to later starts.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -33,6 +35,13 @@ pub(crate) fn is_name(name: &str) -> bool {
     number.is_some_and(|number| u64::from_str_radix(number, 16).is_ok())
 }
 
+/// A file to go on in.
+pub(crate) struct Spare {
+    pub(crate) name: String,
+    /// Full of zeros, or of what it was used for before; else only allocated.
+    pub(crate) is_filled: bool,
+}
+
 /// See the file's head.
 pub(crate) struct Spares {
     names: Mutex<Vec<String>>,
@@ -44,6 +53,8 @@ pub(crate) struct Spares {
     making: Mutex<()>,
     /// There is none, and the last one could not be made for want of room.
     is_lacking: AtomicBool,
+    /// One could not be allocated, for another reason than want of room.
+    cannot_allocate: AtomicBool,
 }
 
 impl Spares {
@@ -52,7 +63,13 @@ impl Spares {
     pub(crate) fn new(files: &dyn Files, names: Vec<String>, len: u64) -> Self {
         let made = AtomicU64::new(names.len() as u64);
         let is_whole = |name: &String| files.open(name).is_ok_and(|file| is_whole(&*file, len));
-        let (mut names, short): (Vec<_>, Vec<_>) = names.into_iter().partition(is_whole);
+        let (mut names, mut short): (Vec<_>, Vec<_>) = names.into_iter().partition(is_whole);
+        let can_be_whole = |name: &String| files.open(name).is_ok_and(|it| make_whole(&*it, len));
+        if names.is_empty()
+            && let Some(at) = short.iter().position(can_be_whole)
+        {
+            names.push(short.swap_remove(at));
+        }
         let more = names.split_off(names.len().min(kept_most(len)));
         // One that cannot be removed now is found again by the next start.
         short.iter().chain(&more).for_each(|name| drop(files.remove(name)));
@@ -62,6 +79,7 @@ impl Spares {
             made,
             making: Mutex::default(),
             is_lacking: AtomicBool::new(false),
+            cannot_allocate: AtomicBool::new(false),
         }
     }
 
@@ -77,6 +95,55 @@ impl Spares {
                 return Ok(name);
             }
         }
+    }
+
+    /// One to go on in where few ask for syncs: one that was used before if there is
+    /// another, else one that is allocated now. `None`: there is no room for that, or the
+    /// file system cannot; what else may be wrong, [`Spares::take`] meets again.
+    pub(crate) fn take_unsynced(&self, files: &dyn Files) -> Option<Spare> {
+        let mut names = Shared::lock(&self.names);
+        if names.len() > 1 {
+            return names.pop().map(|name| Spare { name, is_filled: true });
+        }
+        drop(names);
+        if self.cannot_allocate.load(Relaxed) {
+            return None;
+        }
+        // Somebody who makes one now takes as much room.
+        let making = self.making.try_lock();
+        let room = if making.is_ok() { self.len } else { 2 * self.len };
+        let len = allocated_len(self.len);
+        let made = self.look_for_room(files, room).and_then(|()| {
+            self.make_with(files, |file| match file.allocate(len)? {
+                true => Ok(()),
+                false => Err(ErrorKind::Unsupported.into()),
+            })
+        });
+        match made {
+            Ok(name) => Some(Spare { name, is_filled: false }),
+            Err(error) => {
+                self.cannot_allocate.fetch_or(!is_full(&error), Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Whether another is there, or would be, when one is taken.
+    pub(crate) fn has_more_than_one(&self, files: &dyn Files) -> bool {
+        match Shared::lock(&self.names).len() {
+            0 => false,
+            1 => self.look_for_room(files, self.len).is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Makes a file that was only allocated, and that nothing needs any more, one to go on
+    /// in, where there is no other or little room: to remove it would give its room to
+    /// whoever comes first. Whether it is one now.
+    pub(crate) fn make_whole_if_short(&self, files: &dyn Files, file: &dyn File) -> bool {
+        let room = limits::SPARES_ROOM * self.len;
+        let is_short = self.is_empty() || self.look_for_room(files, room).is_err();
+        is_short && make_whole(file, self.len)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -150,6 +217,7 @@ impl Spares {
         file: &dyn File,
         len: u64,
     ) -> io::Result<bool> {
+        let len = len.next_multiple_of(limits::SECTOR_BYTES as u64);
         let before = file.len()?;
         if before >= len {
             return Ok(true);
@@ -175,9 +243,18 @@ impl Spares {
         }
     }
 
-    /// Makes a file. Nothing is left behind of one that fails.
+    /// Makes a file that is full of zeros.
     fn make(&self, files: &dyn Files) -> io::Result<String> {
         self.look_for_room(files, self.len)?;
+        self.make_with(files, |file| fill(file, 0..self.len))
+    }
+
+    /// Makes a file. Nothing is left behind of one that fails.
+    fn make_with(
+        &self,
+        files: &dyn Files,
+        prepare: impl FnOnce(&dyn File) -> io::Result<()>,
+    ) -> io::Result<String> {
         let number = self.made.fetch_add(1, Relaxed);
         let name = format!("journal/{PREFIX}{number:08x}{SUFFIX}");
         let file = match files.create(&name) {
@@ -187,7 +264,7 @@ impl Spares {
             }
             other => other?,
         };
-        if let Err(error) = fill(&*file, 0..self.len) {
+        if let Err(error) = prepare(&*file) {
             // Half of one is of no use, and takes what others need.
             drop(files.remove(&name));
             return Err(error);
@@ -218,10 +295,30 @@ fn kept_most(len: u64) -> usize {
     ((limits::SPARES_BYTES_MAX / len.max(1)) as usize).clamp(2, limits::SPARES_MAX)
 }
 
-/// Whether a file has the room that a journal file needs, `len` bytes: one of an earlier
-/// configuration may be shorter.
+/// Fills a file with zeros that was only allocated, where others have `len` bytes. Takes no
+/// room. False: it is none, or it could not be filled.
+fn make_whole(file: &dyn File, len: u64) -> bool {
+    if !file.len().is_ok_and(|found| found == allocated_len(len)) {
+        return false;
+    }
+    let before = len - limits::SECTOR_BYTES as u64;
+    // Twice, as whatever was only allocated. The length tells that it is done, and comes last.
+    let twice = || file.sync_data().and_then(|()| file.sync_data());
+    let filled = fill(file, 0..before).and_then(|()| twice());
+    filled.and_then(|()| fill(file, before..len)).and_then(|()| twice()).is_ok()
+}
+
+/// Length of a file that is only allocated, bytes, where others have `len`.
+pub(crate) fn allocated_len(len: u64) -> u64 {
+    len.saturating_sub(1)
+}
+
+/// Whether a file has the room that a journal file needs, `len` bytes, and was once written
+/// to its end: one of an earlier configuration may be shorter, and one that was only
+/// allocated ends within a sector.
 pub(crate) fn is_whole(file: &dyn File, len: u64) -> bool {
-    file.len().is_ok_and(|found| found >= len)
+    let is_filled = |found: u64| found.is_multiple_of(limits::SECTOR_BYTES as u64);
+    file.len().is_ok_and(|found| found >= len && is_filled(found))
 }
 
 /// Whether it says that there is no room.
@@ -231,9 +328,9 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Spares;
+    use super::{Spares, allocated_len, is_whole};
     use crate::files::Files;
-    use crate::limits::{SPARES_MAX, SPARES_PRESSED};
+    use crate::limits::{SECTOR_BYTES, SPARES_MAX, SPARES_PRESSED};
     use crate::sim::{Effect, Fault, Operation, SimFiles};
 
     /// A disk on which zeros cannot be written.
@@ -244,13 +341,13 @@ mod tests {
         files
     }
 
-    /// Files that were used before, each a byte longer than it must be.
+    /// Files that were used before, each a sector longer than it must be.
     fn used(files: &SimFiles, count: usize, len: u64) -> Vec<String> {
         files.make_folder("journal").expect("it can be made");
         let names: Vec<String> = (0..count).map(|at| format!("journal/j-{at}.wj")).collect();
         names.iter().for_each(|name| {
             let file = files.create(name).expect("it is new");
-            file.set_len(len + 1).expect("there is room");
+            file.set_len(len + SECTOR_BYTES as u64).expect("there is room");
         });
         names
     }
@@ -278,9 +375,66 @@ mod tests {
         assert!(spares.give("journal/j-9.wj".to_owned(), true), "there is none");
     }
 
+    #[test]
+    fn one_that_is_only_allocated_is_told_by_its_length_and_kept_only_as_the_last() {
+        let files = SimFiles::new(1);
+        let len = 1 << 20;
+        let spares = Spares::new(&files, used(&files, 2, len), len);
+        let first = spares.take_unsynced(&files).expect("one of two");
+        assert!(first.is_filled && first.name.starts_with("journal/j-"));
+        let next = spares.take_unsynced(&files).expect("it can be made");
+        assert!(!next.is_filled && !spares.is_empty(), "the last one is kept");
+        let file = files.open(&next.name).expect("it was made");
+        assert_eq!(file.len().expect("it is there"), allocated_len(len));
+        for bytes in [len, len / 2] {
+            assert!(!is_whole(&*file, bytes));
+        }
+        assert!(!spares.make_whole_if_short(&files, &*file), "there is another");
+        let later = Spares::new(&files, vec![first.name.clone(), next.name.clone()], len);
+        assert!(!later.is_empty() && !files.paths().contains(&next.name));
+    }
+
+    #[test]
+    fn one_that_was_only_allocated_takes_no_room_to_become_the_last() {
+        let files = SimFiles::new(1);
+        files.make_folder("journal").expect("it is new");
+        let len = 1 << 20;
+        let spares = Spares::new(&files, Vec::new(), len);
+        let only = spares.take_unsynced(&files).expect("it can be made");
+        let file = files.open(&only.name).expect("it was made");
+        file.write_at(b"used", 4_096).expect("there is room");
+        files.set_room(files.used_bytes() + 1);
+        assert!(spares.make_whole_if_short(&files, &*file) && is_whole(&*file, len));
+        let mut bytes = vec![1; len as usize];
+        assert_eq!(file.read_at(&mut bytes, 0).expect("it can be read"), bytes.len());
+        assert!(bytes.iter().all(|&byte| byte == 0));
+        // So at a start.
+        file.set_len(allocated_len(len)).expect("it can be cut");
+        assert!(!Spares::new(&files, vec![only.name], len).is_empty());
+        file.set_len(allocated_len(len) - 1).expect("it can be cut");
+        assert!(!spares.make_whole_if_short(&files, &*file), "it is of another kind");
+    }
+
+    #[test]
+    fn where_there_is_no_room_or_no_way_nothing_is_allocated() {
+        let files = SimFiles::new(1);
+        files.make_folder("journal").expect("it is new");
+        let spares = Spares::new(&files, Vec::new(), 1 << 20);
+        files.set_room(1 << 20);
+        assert!(spares.take_unsynced(&files).is_none());
+        files.set_room(1 << 30);
+        assert!(spares.take_unsynced(&files).is_some(), "there is room again");
+        files.arm(Fault::new(Operation::SetLen, 1, Effect::Error).under("journal/spare-"));
+        let before = files.paths();
+        assert!(spares.take_unsynced(&files).is_none());
+        assert_eq!(files.paths(), before, "nothing is left behind");
+        assert!(spares.take_unsynced(&files).is_none(), "it is not tried again");
+        assert!(spares.take(&files).is_ok_and(|name| name.is_some()), "zeros do");
+    }
+
     /// What is allocated only is not as safe as a sync says.
     #[test]
-    fn every_file_is_full_of_zeros() {
+    fn every_file_that_is_kept_is_full_of_zeros() {
         let files = with_zeros_that(Effect::Error);
         assert!(Spares::new(&files, Vec::new(), 1 << 20).make_sure(&files).is_err());
     }

@@ -21,11 +21,16 @@ use crate::limits;
 use crate::log::Place;
 use crate::sabotage::{Guard, is_out};
 use crate::shared::{FenceOnPanic, Forming, JournalFile, Shared, Work, quick_bytes};
+use crate::spares::{self, Spare};
 
 /// See the file's head.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     file: Arc<dyn File>,
+    /// Full of zeros, or of what it was used for before; else only allocated.
+    is_filled: bool,
+    /// Blocks in it for which a sync was asked.
+    asked: u32,
     sequence: u64,
     /// Where the next block goes.
     at: u64,
@@ -94,6 +99,8 @@ impl Writer {
         Ok(Self {
             shared,
             file,
+            is_filled: true,
+            asked: 0,
             sequence,
             at: FILE_HEAD_BYTES as u64,
             number,
@@ -121,7 +128,7 @@ impl Writer {
     /// longer: what others handed over behind it, or much of theirs before it, and
     /// where it asked for no sync, one that others ask for.
     pub(crate) fn step_to(&mut self, position: u64, level: Level, here: usize) {
-        while self.shared.written() < position && self.has_room(quick_bytes(level)) {
+        while self.shared.written() < position && self.has_room(level, quick_bytes(level)) {
             let work = self.shared.take_quick_work(level);
             if !work.is_some_and(|work| self.work(work, Some(here))) {
                 return;
@@ -129,11 +136,14 @@ impl Writer {
         }
     }
 
-    /// Whether a block with `bytes` of entries fits the file without a look for the
-    /// next one.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+    /// Whether a block with `bytes` of entries that is to reach `level` goes to this file
+    /// without a look for the next one.
+    pub(crate) fn has_room(&self, level: Level, bytes: usize) -> bool {
+        if level == Level::Disk && self.wants_another() {
+            return false;
+        }
         let len = (bytes + 2 * limits::SECTOR_BYTES) as u64;
-        let room = self.shared.config.journal_file_bytes.saturating_sub(self.at);
+        let room = self.room();
         let spares = &self.shared.spares;
         self.held.is_none() && len <= room && (len + self.reserve() <= room || !spares.is_empty())
     }
@@ -141,6 +151,13 @@ impl Writer {
     /// Bytes written that a sync would have to bring to the disk.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.at - self.synced
+    }
+
+    /// What is left of the file, bytes.
+    fn room(&self) -> u64 {
+        let whole = self.shared.config.journal_file_bytes;
+        let len = if self.is_filled { whole } else { spares::allocated_len(whole) };
+        len.saturating_sub(self.at)
     }
 
     /// What is kept free at a file's end as long as there is no next one, bytes.
@@ -183,7 +200,7 @@ impl Writer {
             return false;
         }
         let (position, stores, done) = match work {
-            Work::Block(block, sync) => match self.make_place(&block) {
+            Work::Block(block, sync) => match self.make_place(&block, sync) {
                 Ok(true) => {
                     self.shared.set_held(false);
                     let (position, stores) = (block.position, block.stores.clone());
@@ -219,12 +236,17 @@ impl Writer {
 
     /// Sees to it that there is room for the block in a file. False: there is no file
     /// to go on in, and no room for one; nothing was written.
-    fn make_place(&mut self, block: &Forming) -> std::io::Result<bool> {
+    fn make_place(&mut self, block: &Forming, sync: bool) -> std::io::Result<bool> {
         let len = block.builder.len_estimate() as u64 + limits::SECTOR_BYTES as u64;
-        let file_bytes = self.shared.config.journal_file_bytes;
-        let room = file_bytes.saturating_sub(self.at);
+        let room = self.room();
         if len > room && self.at > FILE_HEAD_BYTES as u64 {
-            return Ok(self.roll()? && self.lengthen(len)?);
+            let whole = self.shared.config.journal_file_bytes;
+            let is_longer = FILE_HEAD_BYTES as u64 + len > spares::allocated_len(whole);
+            return Ok(self.roll(self.asks_often() || is_longer)? && self.lengthen(len)?);
+        }
+        // Without a next file this one has room, too.
+        if sync && self.wants_another() && self.roll(true)? {
+            return Ok(true);
         }
         if len > room {
             return self.lengthen(len);
@@ -242,6 +264,10 @@ impl Writer {
     /// Makes a file that was just begun long enough for a block of `len` bytes, which may be
     /// longer than files usually are. False: there is no room for that.
     fn lengthen(&self, len: u64) -> std::io::Result<bool> {
+        if !self.is_filled {
+            // Blocks that are longer begin no such file.
+            return Ok(true);
+        }
         let Shared { files, spares, .. } = &*self.shared;
         spares.lengthen(&**files, &*self.file, self.at + len)
     }
@@ -260,9 +286,9 @@ impl Writer {
         let started = Instant::now();
         if !sync || is_out(Guard::Sync) {
             self.file.write_at(&self.buffer, self.at)?;
-        } else if self.unsynced_bytes() > 0 {
+        } else if self.unsynced_bytes() > 0 || !self.is_filled {
             self.file.write_at(&self.buffer, self.at)?;
-            self.file.sync_data()?;
+            self.sync_file()?;
         } else {
             self.file.write_synced(&self.buffer, self.at)?;
         }
@@ -271,6 +297,7 @@ impl Writer {
         self.shared.give_builder(block.builder);
         self.at += finished.len as u64;
         if sync {
+            self.asked += 1;
             (self.synced, self.begun) = (self.at, self.at);
         } else if self.at - self.begun >= limits::UNSYNCED_BYTES {
             self.file.start_sync(self.begun..self.at);
@@ -292,7 +319,7 @@ impl Writer {
 
     fn sync(&mut self) -> std::io::Result<()> {
         if self.unsynced_bytes() > 0 && !is_out(Guard::Sync) {
-            self.file.sync_data()?;
+            self.sync_file()?;
             self.shared.counts.syncs.fetch_add(1, Relaxed);
             (self.synced, self.begun) = (self.at, self.at);
         }
@@ -300,15 +327,45 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on in the next file. What lies in this one is synced first: a block is
-    /// as safe as all before it. False: there is no room for a next file.
-    fn roll(&mut self) -> std::io::Result<bool> {
+    /// Syncs the file, so that it may be told.
+    fn sync_file(&self) -> std::io::Result<()> {
+        self.file.sync_data()?;
+        if self.is_filled || is_out(Guard::SecondSync) {
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
+
+    /// Whether a block that is to be synced should go to another file, which is full of zeros,
+    /// though there is room in this one: not where it would take the last one that is there.
+    fn wants_another(&self) -> bool {
+        let Shared { files, spares, .. } = &*self.shared;
+        let is_slow = !self.is_filled && self.asks_often();
+        is_slow && !self.shared.has_no_space() && spares.has_more_than_one(&**files)
+    }
+
+    /// Whether so many syncs are asked for that they should be short.
+    fn asks_often(&self) -> bool {
+        self.asked >= limits::UNFILLED_SYNCS_MAX
+    }
+
+    /// Goes on in the next file, in one that is full of zeros if that `must_be_filled`. What
+    /// lies in this one is synced first: a block is as safe as all before it. False: there is
+    /// no room for a next file.
+    fn roll(&mut self, must_be_filled: bool) -> std::io::Result<bool> {
         self.sync()?;
-        let Some(spare) = self.shared.spares.take(&*self.shared.files)? else {
-            return Ok(false);
+        let Shared { files, spares, .. } = &*self.shared;
+        let quick = if must_be_filled { None } else { spares.take_unsynced(&**files) };
+        let spare = match quick {
+            Some(spare) => spare,
+            None => match spares.take(&**files)? {
+                Some(name) => Spare { name, is_filled: true },
+                None => return Ok(false),
+            },
         };
         let next = self.sequence + 1;
-        self.file = begin_file(&self.shared, &spare, next, self.number, self.chain_crc)?;
+        self.file = begin_file(&self.shared, &spare.name, next, self.number, self.chain_crc)?;
+        (self.is_filled, self.asked) = (spare.is_filled, 0);
         self.shared.tell(Told::Sealed { sequence: self.sequence });
         self.sequence = next;
         let start = FILE_HEAD_BYTES as u64;

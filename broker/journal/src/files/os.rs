@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{File, FileEntry, Files, Space};
@@ -266,6 +266,17 @@ impl File for OsFile {
         // No length would mean all that follows.
         let Some(len) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) else { return };
         let _ = rustix::fs::fadvise(&self.file, bytes.start, Some(len), Advice::DontNeed);
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+                Err(error) => return Err(self.named("allocate", &error.into())),
+            }
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

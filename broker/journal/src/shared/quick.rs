@@ -54,7 +54,7 @@ impl Shared {
         // A sync brings to the disk what others have written without one, too.
         let is_short =
             level != Level::Disk || writer.unsynced_bytes() + bytes as u64 <= most as u64;
-        (is_short && writer.has_room(most)).then_some(guard)
+        (is_short && writer.has_room(level, most)).then_some(guard)
     }
 
     /// A store begins a turn in which it will hand something over for a sync.

@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub(super) errors: u64,
     /// Open handles.
     pub(super) handles: usize,
+    /// It was allocated up to there, and not written since up to its end and beyond.
+    pub(super) allocated: Option<u64>,
 }
 
 /// What a sync that has begun will bring to disk.
@@ -95,6 +97,7 @@ impl Node {
     pub(super) fn end_sync(&mut self, part: &SyncPart) {
         let len = if part.is_whole { part.len } else { part.len.max(self.durable.len()) };
         self.durable.set_len(len);
+        self.allocated = self.allocated.filter(|&allocated| len <= allocated);
         for (page, mask, bytes) in &part.pages {
             self.durable.set_sectors(*page, *mask, bytes.as_ref());
             let same = self.current.same_sectors(*page, bytes.as_ref());

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 #![allow(unreachable_pub, reason = "one target, many modules")]
 
+mod allocated_files;
 mod anatomy;
 mod any_subset_survives;
 mod bitrot_below_mark;

@@ -199,7 +199,8 @@ fn an_owner_that_wants_no_sync_makes_none() {
 #[test]
 fn an_owner_goes_on_in_no_other_file() {
     let journal = stepped();
-    let has_room = |bytes| Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(bytes);
+    let has_room =
+        |bytes| Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(Level::Disk, bytes);
     assert!(has_room(QUICK_WRITE_BYTES));
     assert!(!has_room(config().journal_file_bytes as usize));
 }

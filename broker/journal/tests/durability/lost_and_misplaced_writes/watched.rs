@@ -220,6 +220,10 @@ impl File for WatchedFile {
         self.file.write_synced(bytes, position)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        self.file.allocate(len)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
