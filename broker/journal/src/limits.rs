@@ -47,7 +47,7 @@ pub const SPARES_MAX: usize = FILED_AT_ONCE_MAX + 1;
 pub const SPARES_BYTES_MAX: u64 = 1 << 30;
 /// ... and as long as there is room on the disk; where it is short, this many.
 pub const SPARES_PRESSED: usize = 1;
-/// Syncs asked for in a journal file up to which the next need not be full of zeros: each
+/// Syncs asked for in a journal file from which on the next is to be full of zeros: each
 /// takes half as long again in one that was only allocated (90 us more here), and filling
 /// one with zeros takes as long as writing it. For files of the default size, one sync in a
 /// MiB; in smaller ones they may be as close as their number says.

@@ -148,9 +148,10 @@ impl Rest for Link {
             // An earlier process has used it again.
             return;
         };
+        let (spares, is_pressed) = (&shared.spares, shared.has_no_space());
         let is_whole = spares::is_whole(&*file, shared.config.journal_file_bytes)
-            || shared.spares.make_whole_if_short(&*shared.files, &*file);
-        if is_whole && shared.spares.give(path.clone(), shared.has_no_space()) {
+            || spares.make_whole_if_short(&*shared.files, &*file, is_pressed);
+        if is_whole && spares.give(path.clone(), is_pressed) {
             shared.ring_held();
             return;
         }

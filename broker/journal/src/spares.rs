@@ -7,8 +7,8 @@
 //! own, which makes syncs long, and where that is lost (its journal was stopped by an error
 //! in another place) the sync of the block does not tell, but a second one does.
 //! Invariants: while `is_lacking` nothing new is published, so that what is left of the
-//! file in use is left for what consumers settle; what was only allocated is not kept, and
-//! its odd length says so to later starts.
+//! file in use is left for what consumers settle; what was only allocated is not kept as it
+//! is, and its odd length says so to later starts.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -138,12 +138,18 @@ impl Spares {
     }
 
     /// Makes a file that was only allocated, and that nothing needs any more, one to go on
-    /// in, where there is no other or little room: to remove it would give its room to
-    /// whoever comes first. Whether it is one now.
-    pub(crate) fn make_whole_if_short(&self, files: &dyn Files, file: &dyn File) -> bool {
+    /// in, where there is no other or little room, and it would be kept: to remove it would
+    /// give its room to whoever comes first. Whether it is one now.
+    pub(crate) fn make_whole_if_short(
+        &self,
+        files: &dyn Files,
+        file: &dyn File,
+        is_pressed: bool,
+    ) -> bool {
+        let count = Shared::lock(&self.names).len();
         let room = limits::SPARES_ROOM * self.len;
-        let is_short = self.is_empty() || self.look_for_room(files, room).is_err();
-        is_short && make_whole(file, self.len)
+        let is_short = || count == 0 || self.look_for_room(files, room).is_err();
+        count < self.kept(is_pressed) && is_short() && make_whole(file, self.len)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -159,13 +165,17 @@ impl Spares {
     /// the disk wants room.
     pub(crate) fn give(&self, name: String, is_pressed: bool) -> bool {
         let mut names = Shared::lock(&self.names);
-        let most = if is_pressed { limits::SPARES_PRESSED } else { kept_most(self.len) };
-        let is_wanted = names.len() < most;
+        let is_wanted = names.len() < self.kept(is_pressed);
         if is_wanted {
             names.push(name);
             self.is_lacking.store(false, Relaxed);
         }
         is_wanted
+    }
+
+    /// How many are kept.
+    fn kept(&self, is_pressed: bool) -> usize {
+        if is_pressed { limits::SPARES_PRESSED } else { kept_most(self.len) }
     }
 
     /// Removes one, but for so many, to make room on the disk. Whether there was one.
@@ -389,7 +399,11 @@ mod tests {
         for bytes in [len, len / 2] {
             assert!(!is_whole(&*file, bytes));
         }
-        assert!(!spares.make_whole_if_short(&files, &*file), "there is another");
+        assert!(!spares.make_whole_if_short(&files, &*file, false), "there is another, and room");
+        files.set_room(files.used_bytes() + 1);
+        assert!(!spares.make_whole_if_short(&files, &*file, true), "it would not be kept");
+        assert_eq!(file.len().expect("it is there"), allocated_len(len), "and was not filled");
+        files.set_room(1 << 40);
         let later = Spares::new(&files, vec![first.name.clone(), next.name.clone()], len);
         assert!(!later.is_empty() && !files.paths().contains(&next.name));
     }
@@ -404,7 +418,7 @@ mod tests {
         let file = files.open(&only.name).expect("it was made");
         file.write_at(b"used", 4_096).expect("there is room");
         files.set_room(files.used_bytes() + 1);
-        assert!(spares.make_whole_if_short(&files, &*file) && is_whole(&*file, len));
+        assert!(spares.make_whole_if_short(&files, &*file, true) && is_whole(&*file, len));
         let mut bytes = vec![1; len as usize];
         assert_eq!(file.read_at(&mut bytes, 0).expect("it can be read"), bytes.len());
         assert!(bytes.iter().all(|&byte| byte == 0));
@@ -412,7 +426,7 @@ mod tests {
         file.set_len(allocated_len(len)).expect("it can be cut");
         assert!(!Spares::new(&files, vec![only.name], len).is_empty());
         file.set_len(allocated_len(len) - 1).expect("it can be cut");
-        assert!(!spares.make_whole_if_short(&files, &*file), "it is of another kind");
+        assert!(!spares.make_whole_if_short(&files, &*file, true), "it is of another kind");
     }
 
     #[test]

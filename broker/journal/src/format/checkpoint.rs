@@ -28,7 +28,8 @@ pub struct LogState {
     pub kept_end: u64,
     /// Segments it has.
     pub segments: u64,
-    /// Latest time of an append, ms since the epoch.
+    /// Latest time of the appends that the last start has read or that came since, ms since
+    /// the epoch. For whoever looks at the file: a start makes no use of it.
     pub time_max_ms: u64,
     /// Settled stretches above the start, `from..to`, in order.
     pub released: Vec<(u64, u64)>,

@@ -14,7 +14,9 @@ use weir_core::shard::Shard;
 use weir_core::store::{LogId, Stamp, Store};
 use weir_message::BatchBuilder;
 
-use crate::limits::{LEFT_IN_VAIN_MS, QUICK_SYNC_BYTES, QUICK_WRITE_BYTES};
+use crate::limits::{
+    LEFT_IN_VAIN_MS, QUICK_SYNC_BYTES, QUICK_WRITE_BYTES, SECTOR_BYTES, UNFILLED_SYNCS_MAX,
+};
 use crate::shared::Shared;
 use crate::sim::SimFiles;
 use crate::{Journal, JournalConfig, JournalStore};
@@ -203,6 +205,42 @@ fn an_owner_goes_on_in_no_other_file() {
         |bytes| Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(Level::Disk, bytes);
     assert!(has_room(QUICK_WRITE_BYTES));
     assert!(!has_room(config().journal_file_bytes as usize));
+}
+
+/// An owner does not look for the next file, and the last one is not given for shorter syncs.
+#[test]
+fn what_is_often_synced_goes_to_a_file_full_of_zeros() {
+    for is_last in [false, true] {
+        let files = Arc::new(SimFiles::new(1));
+        let journal = stepped_on(files.clone());
+        let mut store = journal.store(Box::new(|| {}));
+        let log = store.open("log").unwrap();
+        journal.shared.keep_spare();
+        let in_use = || *Shared::lock(&journal.shared.journal_files).keys().next_back().unwrap();
+        let has_room =
+            || Shared::lock(&journal.shared.writer).as_ref().unwrap().has_room(Level::Disk, 10);
+        let mut write = |bytes, level| {
+            append(&mut store, log, bytes, level);
+            while journal.step_writer() {}
+        };
+        let first = in_use();
+        while in_use() == first {
+            write(1 << 20, Level::Os);
+        }
+        let is_filled = |sequence| {
+            let bytes = files.bytes(&crate::writer::path(sequence)).unwrap();
+            bytes.len().is_multiple_of(SECTOR_BYTES)
+        };
+        assert!(!is_filled(in_use()), "it is only allocated");
+        if is_last {
+            files.set_room(files.used_bytes() + 1);
+        }
+        (0..UNFILLED_SYNCS_MAX).for_each(|_| write(10, Level::Disk));
+        assert_eq!((in_use(), has_room()), (first + 1, is_last));
+        write(10, Level::Disk);
+        assert_eq!(in_use(), if is_last { first + 1 } else { first + 2 });
+        assert_eq!(is_filled(in_use()), !is_last);
+    }
 }
 
 /// Two stores with a log each, of a journal whose writer rests and has a thread.
