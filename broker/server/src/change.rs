@@ -390,9 +390,13 @@ pub(crate) async fn delete(broker: &Broker, body: &Target) -> Result<Answered, S
             && let Err(mut error) = make_sure(&turn, &found).await
         {
             if error.code == ErrorCode::NoSpace {
-                let name = &body.name;
-                error.hint =
-                    format!("purge it first, which makes room: weir queue purge {name}").into();
+                // A purge needs no entry, and gives back what the queue takes: that may be little.
+                error.hint = format!(
+                    "free space on the broker's disk; where the queue holds much of it, a purge \
+                     may be enough: weir queue purge {}",
+                    body.name
+                )
+                .into();
             }
             return Ok(Err(error));
         }

@@ -569,6 +569,20 @@ fn a_plan_is_filled_in_and_cut_as_by_the_broker() {
 }
 
 #[test]
+fn a_back_off_of_one_ms_grows_as_the_brokers_does() {
+    let mut policy = Scripted(Plan::at_least_once().retry(1, 4, 150), log_it);
+    let mut bench = Bench::open(&mut policy).expect("opens");
+    bench.join("ann", 1).expect("joins");
+    bench.publish(1, |_| None);
+    for pause_ms in [1, 1, 2, 3, 4] {
+        assert!(bench.nack(MessageId(0), 0));
+        bench.run_for_ms(pause_ms);
+    }
+    let moments: Vec<u64> = bench.deliveries().iter().map(|one| one.at_ms).collect();
+    assert_eq!(moments, [0, 1, 2, 4, 7, 11]);
+}
+
+#[test]
 fn a_lease_without_end_is_cut() {
     let mut policy = Scripted(Plan::at_least_once().lease_ms(u32::MAX), log_it);
     let mut bench = Bench::open(&mut policy).expect("opens");

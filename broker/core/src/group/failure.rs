@@ -16,19 +16,20 @@ pub(super) enum Ending {
 }
 
 impl Group {
-    /// Delay after `failures` failed tries, ms.
+    /// Delay after `failures` failed tries, ms. It grows in us: a few ms that grow by a small
+    /// share would never become one more.
     fn back_off_ms(&self, failures: u16) -> u64 {
         let plan = &self.plan;
-        let longest = u64::from(plan.retry_max_ms.max(plan.retry_first_ms));
-        let mut delay = u64::from(plan.retry_first_ms);
+        let longest_us = 1_000 * u64::from(plan.retry_max_ms.max(plan.retry_first_ms));
+        let mut delay_us = 1_000 * u64::from(plan.retry_first_ms);
         for _ in 1..failures {
-            let grown = delay * u64::from(plan.retry_growth.max(100)) / 100;
-            if grown == delay || delay >= longest {
+            let grown_us = delay_us.saturating_mul(u64::from(plan.retry_growth.max(100))) / 100;
+            if grown_us == delay_us || delay_us >= longest_us {
                 break;
             }
-            delay = grown;
+            delay_us = grown_us;
         }
-        delay.min(longest)
+        delay_us.min(longest_us) / 1_000
     }
 
     /// A delivery that was taken from its consumer goes back.

@@ -6,6 +6,7 @@
 //! is broken, stays out of charge after a restart too, numbers go on, and there is
 //! something to go back to.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -297,17 +298,28 @@ impl Loader {
     pub(super) fn recall_state(&self, record: &mut Record) {
         let now = self.workshop.clock.now();
         let prefix = format!("{STATES}{}/", record.name);
-        let mut policy = None;
-        let kvs: Vec<Arc<Kv>> = (0..self.workshop.shards.max(1)).map(|_| Arc::default()).collect();
+        let shards = self.workshop.shards.max(1);
+        let mut found: BTreeMap<u32, (String, Kv)> = BTreeMap::new();
         for (key, value) in self.archive.list(&prefix) {
-            let shard = key[prefix.len()..].parse::<usize>().ok();
-            let Some(kv) = shard.and_then(|shard| kvs.get(shard)) else { continue };
+            let shard = key[prefix.len()..].parse::<u32>().ok();
+            let Some(shard) = shard.filter(|shard| *shard < shards) else { continue };
+            let kv = Kv::default();
             match kv.import(&value, now) {
-                Some(name) => policy = Some(name),
+                Some(policy) => drop(found.insert(shard, (policy, kv))),
                 None => tell(record, "its state cannot be read"),
             }
         }
-        record.recalled = policy.map(|policy| (policy, kvs.into()));
+        // The first shard's is kept first. Where the process ended before the others' were,
+        // theirs is the state of the policy before, which this one must not be given.
+        let policy = found.values().next().map(|(policy, _)| policy.clone());
+        record.recalled = policy.map(|policy| {
+            let kvs = (0..shards).map(|shard| match found.remove(&shard) {
+                Some((of, kv)) if of == policy => Arc::new(kv),
+                _ => Arc::default(),
+            });
+            let kvs: Arc<[Arc<Kv>]> = kvs.collect();
+            (policy, kvs)
+        });
     }
 }
 

@@ -404,6 +404,30 @@ fn several_candidates_that_are_refused_are_tried_once_each() {
 }
 
 #[test]
+fn what_a_shipped_one_stands_in_for_is_not_tried_again() {
+    let mut desk = desk_with(false, shipped());
+    let component = variant(&router(), 1);
+    let digest = sha256_hex(&component);
+    desk.disk.write("/d/plugins/subject-router/r.wasm", component);
+    let manifest =
+        format!("name='subject-router'\nversion='9.9.9'\ncomponent='r.wasm'\nsha256='{digest}'");
+    desk.disk.write("/d/plugins/subject-router/plugin.toml", manifest);
+    desk.disk.write("/d/bindings/in.toml", TO_A);
+    desk.loader.pass(true);
+    let stand = |desk: &Desk| {
+        let counts = (desk.loader.counters.refusals, desk.compilations());
+        (desk.stand("in"), desk.error("in"), counts)
+    };
+    let before = stand(&desk);
+    assert_eq!(before.0, "kept@1");
+    for _ in 0..3 {
+        desk.clock.advance(31_000);
+        desk.pass();
+    }
+    assert_eq!(stand(&desk), before);
+}
+
+#[test]
 fn an_unknown_policy_is_named_with_the_nearest_one() {
     let mut desk = desk();
     desk.disk.write("/d/bindings/in.toml", "policy='subject-rooter'\nsubjects=['>']");

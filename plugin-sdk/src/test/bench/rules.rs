@@ -47,18 +47,18 @@ pub(super) fn carried_out(plan: Plan, manifest: &Manifest) -> wire::Plan {
     }
 }
 
-/// Delay after `failures` failed tries, ms.
+/// Delay after `failures` failed tries, ms. It grows in us, as the broker's does.
 pub(super) fn back_off_ms(plan: &wire::Plan, failures: u16) -> u64 {
-    let longest = u64::from(plan.retry_max_ms);
-    let mut delay = u64::from(plan.retry_first_ms);
+    let longest_us = 1_000 * u64::from(plan.retry_max_ms);
+    let mut delay_us = 1_000 * u64::from(plan.retry_first_ms);
     for _ in 1..failures {
-        let grown = delay * u64::from(plan.retry_growth) / 100;
-        if grown == delay || delay >= longest {
+        let grown_us = delay_us.saturating_mul(u64::from(plan.retry_growth)) / 100;
+        if grown_us == delay_us || delay_us >= longest_us {
             break;
         }
-        delay = grown;
+        delay_us = grown_us;
     }
-    delay.min(longest)
+    delay_us.min(longest_us) / 1_000
 }
 
 impl<D: Delivery> Bench<'_, D> {

@@ -136,6 +136,42 @@ fn a_lease_that_runs_out_is_a_try() {
     );
 }
 
+/// Half of a ms more is no ms more, until there are several of them.
+#[test]
+fn a_back_off_of_one_ms_grows_too() {
+    check(
+        "queue orders
+         bind least retry=1 growth=150 retry_max=4
+         ann: consume orders credit=9
+         eve: publish orders a
+         ann: nack 1
+         wait 1
+         ann: nack 2
+         wait 1
+         ann: nack 3
+         wait 2
+         ann: nack 4
+         wait 3
+         ann: nack 5
+         wait 4",
+        expect![[r#"
+            ~ classify ["orders"]
+            eve <- published 1: Ok(Disk)
+            ann <- deliver a#1
+            1 ms:
+            ann <- deliver a#2 (try 2)
+            2 ms:
+            ann <- deliver a#3 (try 3)
+            4 ms:
+            ann <- deliver a#4 (try 4)
+            7 ms:
+            ann <- deliver a#5 (try 5)
+            11 ms:
+            ann <- deliver a#6 (try 6)
+        "#]],
+    );
+}
+
 #[test]
 fn without_the_power_the_last_try_parks() {
     check(

@@ -246,3 +246,22 @@ fn another_policys_state_is_kept_however_few_changes_it_had() {
     assert_eq!(found.as_deref(), Some("at-least-once"));
     assert_eq!(get(&desk.restart(), "mail"), Some(vec![1]));
 }
+
+/// One put per shard, and the process may end between two.
+#[test]
+fn state_that_was_kept_of_one_shard_only_is_not_mixed_with_another_policys() {
+    let mut desk = desk_with_two_generations();
+    let before = desk.shelf.values.lock().unwrap().get("kv/in/1").cloned().unwrap();
+    let other = keeping("policy='at-least-once'\nqueues=['mail-*']");
+    desk.disk.write("/d/bindings/in.toml", other);
+    desk.pass();
+    let mut call = Transaction::default();
+    assert!(kv(&desk)[0].put(&mut call, 0, "mail".to_owned(), vec![1], 0));
+    assert_eq!(kv(&desk)[0].commit(&mut call, 0), 0);
+    desk.loader.save_state();
+    desk.shelf.values.lock().unwrap().insert("kv/in/1".to_owned(), before);
+    let desk = desk.restart();
+    assert_eq!(desk.stand("in"), "active@3");
+    assert_eq!(kv(&desk)[0].get(&Transaction::default(), 0, "mail"), Some(vec![1]));
+    assert_eq!(get(&desk, "seen"), None, "it is the other policy's");
+}
