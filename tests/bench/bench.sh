@@ -5,13 +5,24 @@
 #
 #   tests/bench/bench.sh
 #   tests/bench/bench.sh --only w1,w4 --peers weir,nats --repeats 1 --seconds 1
+#
+# WEIR names another program to be measured. Of which commit it is nobody knows then but
+# whoever built it, who may say so in WEIR_BENCH_COMMIT.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
 weir="${WEIR:-}"
 if [ -z "$weir" ]; then
+    # Of the tree as it is built from, and only if that is one tree.
+    tree() { git -C "$root" describe --always --dirty 2>/dev/null || true; }
+    WEIR_BENCH_COMMIT=$(tree)
+    export WEIR_BENCH_COMMIT
     cargo build --release --manifest-path "$root/Cargo.toml" -p weir-server
+    if [ "$(tree)" != "$WEIR_BENCH_COMMIT" ]; then
+        echo "the tree has changed while the broker was built: it began as $WEIR_BENCH_COMMIT" >&2
+        exit 1
+    fi
     weir="${CARGO_TARGET_DIR:-$root/target}/release/weir"
 fi
 rm -f "$here/dispatcher/bench-dispatcher.wasm"

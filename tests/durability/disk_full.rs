@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use weir_client::{Client, ErrorCode, Level, Message};
 
 use crate::broker::{Broker, Setup};
-use crate::check::{self, Faults, Settled};
+use crate::check::{self, Faults, History, Settled};
 use crate::disk::Disk;
 use crate::load::{Fate, Line, Producing, pause};
 use crate::message::{Id, payload};
 use crate::proof::{DEADLINE, Proof};
-use crate::story::{FLOW, Story, WORK, drain};
+use crate::story::{FLOW, PARTITIONS, Story, WORK, drain, read_again};
 
 /// Megabytes of the disk.
 const DISK_MIB: u32 = 64;
@@ -24,6 +24,9 @@ const FREE_MIB: u32 = 12;
 const RESUMES_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a message.
 const MESSAGE_BYTES: usize = 24 << 10;
+/// Messages that the stream takes while there is room, each time: few, as nobody frees what
+/// they take.
+const STREAM_MESSAGES: usize = 8;
 
 #[test]
 fn disk_full_and_back() {
@@ -51,15 +54,20 @@ fn fills(disk: &Disk) -> (Duration, u64) {
     let broker = Broker::start(&setup);
     let _ = Story::begin(&broker, true);
     let mut writer = Writer::new();
+    let mut faults = Faults::default();
+    let mut records = vec![History::default(); usize::from(PARTITIONS)];
 
     // It fills with what is kept in it.
     broker.with(async |client| {
+        writer.append(&client).await;
         writer.until(&client, WORK, Outcome::NoSpace).await;
         writer.until(&client, FLOW, Outcome::NoSpace).await;
     });
-    // Consumers go on, and make the room.
+    // Readers and consumers go on, and these make the room.
+    read_again(&broker, FLOW, &mut records, &mut faults);
     let mut found = broker.with(async |client| drain(&client, WORK).await.unwrap());
     let drained = writer.resumes(&broker, &data, "the queue was emptied");
+    broker.with(async |client| writer.append(&client).await);
 
     // Somebody else takes the rest, and again what consumers make free.
     let ballast = [1, 2].map(|part| data.with_extension(format!("ballast-{part}")));
@@ -78,14 +86,15 @@ fn fills(disk: &Disk) -> (Duration, u64) {
     // And what was acknowledged in all that is there, after a start as well.
     broker.kill();
     let broker = Broker::start(&setup);
+    read_again(&broker, FLOW, &mut records, &mut faults);
     found.extend(broker.with(async |client| drain(&client, WORK).await.unwrap()));
     broker.stop();
-    let mut faults = Faults::default();
-    let line = writer.line;
-    let refused = line.of(Fate::Refused).count() as u64;
-    check::queue(&[&line], &Settled::default(), &found, &[], &mut faults);
+    let Writer { work, flow } = writer;
+    check::queue(&[&work], &Settled::default(), &found, &[], &mut faults);
+    check::stream(&[&flow], &records, &mut faults);
     faults.none("the disk was full");
-    (drained.max(freed), refused)
+    let refused = work.of(Fate::Refused).count() + flow.of(Fate::Refused).count();
+    (drained.max(freed), refused as u64)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,19 +103,23 @@ enum Outcome {
     NoSpace,
 }
 
-/// Publishes one message at a time. Only those for the queue are written down.
+/// Publishes one message at a time, and writes down what became of it.
 struct Writer {
-    line: Line,
+    /// What it sent to the queue.
+    work: Line,
+    /// What it sent to the stream.
+    flow: Line,
 }
 
 impl Writer {
     fn new() -> Self {
-        let producing = Producing::to(1, WORK, Level::Disk);
-        Self { line: Line::silent(producing) }
+        let line = |producer, to| Line::silent(Producing::to(producer, to, Level::Disk));
+        Self { work: line(1, WORK), flow: line(2, FLOW) }
     }
 
     async fn publish(&mut self, client: &Client, to: &str) -> Outcome {
-        let id = Id { producer: 1, number: self.line.fates.len() as u64 };
+        let line = if to == WORK { &mut self.work } else { &mut self.flow };
+        let id = Id { producer: line.producing.producer, number: line.fates.len() as u64 };
         let payload = payload(id, MESSAGE_BYTES);
         let message = [Message::new(to).payload(&payload)];
         let receipt = client.publish_confirmed(&message).await.expect("the broker answers");
@@ -115,11 +128,16 @@ impl Writer {
             Some(refusal) if refusal.code == ErrorCode::NoSpace => Outcome::NoSpace,
             Some(refusal) => panic!("refused with {refusal:?}"),
         };
-        if to == WORK {
-            let is_stored = outcome == Outcome::Stored;
-            self.line.fates.push(if is_stored { Fate::Acknowledged } else { Fate::Refused });
-        }
+        let is_stored = outcome == Outcome::Stored;
+        line.fates.push(if is_stored { Fate::Acknowledged } else { Fate::Refused });
         outcome
+    }
+
+    /// Has the stream take what it is to keep.
+    async fn append(&mut self, client: &Client) {
+        for _ in 0..STREAM_MESSAGES {
+            self.until(client, FLOW, Outcome::Stored).await;
+        }
     }
 
     /// Publishes until that is the outcome.

@@ -14,6 +14,9 @@ use crate::profile::Profiling;
 
 /// Ticks a second, as /proc counts: fixed on Linux.
 const TICKS: f64 = 100.0;
+/// Cores that others may take during a sample before its figures are in doubt: other
+/// programs, and whoever shares the processors with this machine.
+pub(crate) const TAKEN_CORES_MAX: f64 = 0.3;
 
 /// The machine of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -59,13 +62,15 @@ fn file_system(mounts: &str, folder: &std::path::Path) -> String {
     best.1
 }
 
-/// CPU seconds so far: of the server with its children, of this process, of all.
+/// CPU seconds so far: of the server with its children, of this process, of all; and those
+/// that this machine wanted and did not get.
 #[derive(Clone, Copy, Debug)]
 struct Cpu {
     at: Instant,
     server: f64,
     client: f64,
     all: f64,
+    stolen: f64,
 }
 
 /// Parent, and CPU ticks with those of children that have ended.
@@ -101,21 +106,16 @@ fn tree(root: u32) -> Vec<(u32, u64)> {
     found
 }
 
-/// CPU seconds of the machine that were not idle.
-fn busy() -> f64 {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = text.lines().next().unwrap_or_default();
+/// CPU seconds of the machine that were not idle, and those that were stolen, of
+/// `/proc/stat`: a virtual machine's processor had work, and another machine had the core.
+fn busy_and_stolen(stat: &str) -> (f64, f64) {
+    let line = stat.lines().next().unwrap_or_default();
     let ticks: Vec<f64> =
         line.split_whitespace().skip(1).filter_map(|it| it.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal
-    ticks
-        .iter()
-        .take(8)
-        .enumerate()
-        .filter(|(index, _)| ![3, 4, 7].contains(index))
-        .map(|(_, it)| it)
-        .sum::<f64>()
-        / TICKS
+    let used = ticks.iter().take(7).enumerate().filter(|(index, _)| ![3, 4].contains(index));
+    let busy = used.map(|(_, it)| it).sum::<f64>();
+    (busy / TICKS, ticks.get(7).copied().unwrap_or_default() / TICKS)
 }
 
 impl Cpu {
@@ -126,11 +126,14 @@ impl Cpu {
         let fields = own.rsplit_once(')').map(|it| it.1).unwrap_or_default();
         let client =
             fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<f64>().ok());
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let (all, stolen) = busy_and_stolen(&stat);
         Self {
             at: Instant::now(),
             server: used as f64 / TICKS,
             client: client.sum::<f64>() / TICKS,
-            all: busy(),
+            all,
+            stolen,
         }
     }
 }
@@ -146,14 +149,18 @@ pub(crate) struct Resources {
     pub(crate) client_cores: f64,
     /// Cores used by anything else.
     pub(crate) other_cores: f64,
+    /// Cores that were wanted and that another machine had; 0 in files of runs that did not
+    /// look.
+    #[serde(default)]
+    pub(crate) stolen_cores: f64,
     /// Most memory the server had resident, MiB.
     pub(crate) rss_peak_mib: f64,
 }
 
 impl Resources {
-    /// Others used so much that the figures are in doubt.
+    /// Others took so much that the figures are in doubt.
     pub(crate) fn noisy(&self) -> bool {
-        self.other_cores > 0.3
+        self.other_cores + self.stolen_cores > TAKEN_CORES_MAX
     }
 }
 
@@ -191,6 +198,7 @@ impl Meter {
             server_cores,
             client_cores,
             other_cores: (all - server_cores - client_cores).max(0.0),
+            stolen_cores: cores(self.start.stolen, end.stolen),
             rss_peak_mib: resident_mib(self.server, "VmHWM"),
         };
         (resources, counts)
@@ -214,4 +222,39 @@ pub(crate) fn resident_mib(server: u32, key: &str) -> f64 {
         line.split_whitespace().nth(1)?.parse::<f64>().ok()
     };
     tree(server).iter().filter_map(|(process, _)| of(*process)).sum::<f64>() / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_not_used_time() {
+        // user nice system idle iowait irq softirq steal guest guest_nice
+        let stat = "cpu  100 200 300 4000 5000 10 20 70 90 90\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_and_stolen(stat), (6.3, 0.7));
+        assert_eq!(busy_and_stolen("cpu  100 0 0 4000 5000 0 0\n"), (1.0, 0.0));
+        assert_eq!(busy_and_stolen(""), (0.0, 0.0));
+    }
+
+    #[test]
+    fn whoever_takes_the_cores_a_sample_is_noisy() {
+        let taken = |other_cores, stolen_cores| {
+            Resources { other_cores, stolen_cores, ..Resources::default() }.noisy()
+        };
+        let (half, more) = (TAKEN_CORES_MAX / 2.0, TAKEN_CORES_MAX * 0.75);
+        assert!(!taken(0.0, 0.0));
+        assert!(!taken(half, half), "as much as they may");
+        assert!(taken(TAKEN_CORES_MAX * 1.01, 0.0), "other programs");
+        assert!(taken(0.0, TAKEN_CORES_MAX * 1.01), "another machine");
+        assert!(taken(half, more), "both together");
+    }
+
+    #[test]
+    fn samples_of_before_are_read() {
+        let before = r#"{"seconds":1.5,"server_cores":0.5,"client_cores":0.5,
+            "other_cores":0.1,"rss_peak_mib":61.5}"#;
+        let resources: Resources = serde_json::from_str(before).expect("it is one");
+        assert_eq!((resources.other_cores, resources.stolen_cores), (0.1, 0.0));
+    }
 }

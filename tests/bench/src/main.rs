@@ -170,7 +170,7 @@ async fn run(args: RunArgs) -> Result<()> {
         started: date(),
         command: command(),
         machine: Machine::read(&folder.canonicalize()?),
-        versions: versions::of_clients(),
+        versions: versions::of_run(),
         repeats: args.repeats,
         seconds: args.seconds,
         ..Results::default()

@@ -1,6 +1,7 @@
 //! `docs/performance.md`, from the JSON file of a run. Everything in it but the
 //! text below and the notes is measured; nothing is typed in by hand.
 
+use crate::machine::TAKEN_CORES_MAX;
 use crate::results::{Results, Sample};
 use crate::table::{self, short};
 use crate::targets;
@@ -24,7 +25,8 @@ server **share the cores** of the machine: a slow client hides its broker, so CP
 stands beside every rate. \"default\" means that the acknowledgement waits for no sync of its own
 (for Weir that is its level `os`, although `disk` is what it does unless told otherwise);
 \"synced\" means acknowledged when it is on the disk. What each broker promises is listed under
-Configurations. NOISY: other programs used more than 0.3 cores in the median sample. Lost:
+Configurations. NOISY: other programs and other machines (stolen: a processor had work and
+was not given a core) took more than TAKEN_CORES_MAX cores in the median sample. Lost:
 published, and not received when nothing had come for 2 s; told: the broker told the listener how
 many it skipped. LOST and DAMAGED: so many in all repeats together; \"1 of 3 samples\": the others
 have failed, and why stands at the end.
@@ -77,9 +79,14 @@ fn method(workload: &str) -> &'static str {
     }
 }
 
+/// The text above all figures, with the bound that samples are judged by.
+fn head() -> String {
+    HEAD.replace("TAKEN_CORES_MAX", &TAKEN_CORES_MAX.to_string())
+}
+
 /// The whole page.
 pub(crate) fn page(results: &Results, plots: &[(String, String)]) -> String {
-    let mut out = HEAD.to_owned();
+    let mut out = head();
     out += &setting(results);
     out += &targets::table(results);
     for workload in ["limits", "W1", "W2", "W3", "W4", "W5", "W6", "W7"] {
@@ -175,6 +182,7 @@ fn resources(results: &Results, workload: &str) -> String {
                 short(server),
                 of(cell.resource(|it| it.client_cores)),
                 of(cell.resource(|it| it.other_cores)),
+                of(cell.resource(|it| it.stolen_cores)),
                 of(cell.resource(|it| it.rss_peak_mib)),
                 faults.lost.to_string(),
                 faults.told.to_string(),
@@ -195,6 +203,7 @@ fn resources(results: &Results, workload: &str) -> String {
         "server cores",
         "client cores",
         "other cores",
+        "stolen cores",
         "peak RSS MiB",
         "lost",
         "of these told",
@@ -212,4 +221,14 @@ fn resources(results: &Results, workload: &str) -> String {
 /// Samples whose payloads were damaged, of which a table tells the sum only.
 pub(crate) fn damaged(results: &Results) -> impl Iterator<Item = &Sample> {
     results.samples.iter().filter(|it| it.faults.damaged > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_the_bound_of_noise() {
+        assert!(head().contains(&format!("took more than {TAKEN_CORES_MAX} cores")), "{}", head());
+    }
 }

@@ -92,7 +92,7 @@ impl Cell<'_> {
         faults
     }
 
-    /// Whether others used the machine in the median repeat.
+    /// Whether others took the machine's cores in the median repeat.
     pub(crate) fn noisy(&self) -> bool {
         self.resource(|it| f64::from(u8::from(it.noisy()))).is_some_and(|it| it >= 0.5)
     }

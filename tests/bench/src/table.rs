@@ -27,10 +27,11 @@ pub(crate) fn line(sample: &Sample) -> String {
         sample.values.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
     let resources = sample.resources.map_or_else(String::new, |it| {
         format!(
-            " | cores: server {:.2} client {:.2} other {:.2}{}, peak {:.0} MiB",
+            " | cores: server {:.2} client {:.2} other {:.2} stolen {:.2}{}, peak {:.0} MiB",
             it.server_cores,
             it.client_cores,
             it.other_cores,
+            it.stolen_cores,
             if it.noisy() { " NOISY" } else { "" },
             it.rss_peak_mib
         )
