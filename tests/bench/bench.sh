@@ -15,11 +15,12 @@ root=$(cd "$here/../.." && pwd)
 weir="${WEIR:-}"
 if [ -z "$weir" ]; then
     # Of the tree as it is built from, and only if that is one tree.
-    tree() { git -C "$root" describe --always --dirty 2>/dev/null || true; }
-    WEIR_BENCH_COMMIT=$(tree)
+    WEIR_BENCH_COMMIT=$(git -C "$root" describe --always --dirty 2>/dev/null || true)
     export WEIR_BENCH_COMMIT
+    tree() { { git -C "$root" rev-parse HEAD; git -C "$root" diff HEAD; } 2>/dev/null | sha256sum; }
+    begun=$(tree)
     cargo build --release --manifest-path "$root/Cargo.toml" -p weir-server
-    if [ "$(tree)" != "$WEIR_BENCH_COMMIT" ]; then
+    if [ "$(tree)" != "$begun" ]; then
         echo "the tree has changed while the broker was built: it began as $WEIR_BENCH_COMMIT" >&2
         exit 1
     fi

@@ -10,9 +10,9 @@ pub trait Archive: Send + Sync {
     /// Keys under `prefix` with their values.
     fn list(&self, prefix: &str) -> Vec<(String, Bytes)>;
 
-    /// Puts `value` at `key`, or removes what is there. It is safe on return, or the
-    /// log tells why it could not be kept.
-    fn put(&self, key: &str, value: Option<Bytes>);
+    /// Puts `value` at `key`, or removes what is there. It is safe on return. False when it
+    /// could not be kept; the log tells why.
+    fn put(&self, key: &str, value: Option<Bytes>) -> bool;
 
     /// The component of this digest (hex SHA-256), if it is kept.
     fn blob(&self, digest: &str) -> Option<Bytes>;
@@ -30,7 +30,9 @@ impl Archive for NoArchive {
         Vec::new()
     }
 
-    fn put(&self, _: &str, _: Option<Bytes>) {}
+    fn put(&self, _: &str, _: Option<Bytes>) -> bool {
+        true
+    }
 
     fn blob(&self, _: &str) -> Option<Bytes> {
         None

@@ -36,9 +36,9 @@ impl Archive for PolicyArchive {
         found.map(|(key, entry)| (key, entry.value)).collect()
     }
 
-    fn put(&self, key: &str, value: Option<Bytes>) {
+    fn put(&self, key: &str, value: Option<Bytes>) -> bool {
         let put = put(&self.shelf, key, value);
-        self.done(key, put.map(|_| ()));
+        self.done(key, put.map(|_| ()))
     }
 
     fn blob(&self, digest: &str) -> Option<Bytes> {

@@ -249,16 +249,19 @@ impl Loader {
             }
             let value = serde_json::to_vec(&saved).expect("plain values with text keys");
             let value = Bytes::from(value);
-            if self.archived.get(&key) != Some(&value) {
-                self.archive.put(&key, Some(value.clone()));
+            // What could not be kept is tried again when it is saved next.
+            if self.archived.get(&key) != Some(&value)
+                && self.archive.put(&key, Some(value.clone()))
+            {
                 self.archived.insert(key, value);
             }
         }
         let known = |key: &String| self.records.contains_key(&key[BINDINGS.len()..]);
         let gone: Vec<String> = self.archived.keys().filter(|key| !known(key)).cloned().collect();
         for key in gone {
-            self.archive.put(&key, None);
-            self.archived.remove(&key);
+            if self.archive.put(&key, None) {
+                self.archived.remove(&key);
+            }
         }
     }
 
@@ -288,7 +291,10 @@ impl Loader {
                 continue;
             }
             let policy = &good.component.manifest().name;
-            self.archive.put(&key, Some(kv.export(policy, now).into()));
+            if !self.archive.put(&key, Some(kv.export(policy, now).into())) {
+                // Nor the others': the first shard's says whose state all of it is.
+                return;
+            }
             self.archived_state.insert(key, (Arc::downgrade(kv), changes));
         }
     }
@@ -309,7 +315,7 @@ impl Loader {
                 None => tell(record, "its state cannot be read"),
             }
         }
-        // The first shard's is kept first. Where the process ended before the others' were,
+        // The first shard's is kept first. Where the others' could not be kept behind it,
         // theirs is the state of the policy before, which this one must not be given.
         let policy = found.values().next().map(|(policy, _)| policy.clone());
         record.recalled = policy.map(|policy| {

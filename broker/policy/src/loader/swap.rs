@@ -43,7 +43,7 @@ impl Loader {
         }
         match started {
             Ok(()) => {
-                // What was refused stays so: at a start this may be what stands in for it.
+                record.refused.clear();
                 record.withdrawn = None;
                 self.keep_component(candidate);
                 Ok((BindingState::Active, None))

@@ -6,7 +6,7 @@
 mod restarts;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use weir_core::env::{Clock, Disk};
@@ -77,6 +77,7 @@ struct Shelf {
     values: Mutex<BTreeMap<String, Bytes>>,
     blobs: Mutex<BTreeMap<String, Bytes>>,
     puts: AtomicUsize,
+    is_full: AtomicBool,
 }
 
 impl Archive for Shelf {
@@ -86,13 +87,17 @@ impl Archive for Shelf {
         found.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    fn put(&self, key: &str, value: Option<Bytes>) {
+    fn put(&self, key: &str, value: Option<Bytes>) -> bool {
         self.puts.fetch_add(1, Ordering::Relaxed);
+        if self.is_full.load(Ordering::Relaxed) {
+            return false;
+        }
         let mut values = self.values.lock().unwrap();
         match value {
             Some(value) => values.insert(key.to_owned(), value),
             None => values.remove(key),
         };
+        true
     }
 
     fn blob(&self, digest: &str) -> Option<Bytes> {
@@ -401,30 +406,6 @@ fn several_candidates_that_are_refused_are_tried_once_each() {
     desk.disk.write("/d/bindings/in.toml", binding);
     desk.pass();
     assert_eq!((desk.stand("in"), counts(&desk)), ("active@1".into(), (2, 2)));
-}
-
-#[test]
-fn what_a_shipped_one_stands_in_for_is_not_tried_again() {
-    let mut desk = desk_with(false, shipped());
-    let component = variant(&router(), 1);
-    let digest = sha256_hex(&component);
-    desk.disk.write("/d/plugins/subject-router/r.wasm", component);
-    let manifest =
-        format!("name='subject-router'\nversion='9.9.9'\ncomponent='r.wasm'\nsha256='{digest}'");
-    desk.disk.write("/d/plugins/subject-router/plugin.toml", manifest);
-    desk.disk.write("/d/bindings/in.toml", TO_A);
-    desk.loader.pass(true);
-    let stand = |desk: &Desk| {
-        let counts = (desk.loader.counters.refusals, desk.compilations());
-        (desk.stand("in"), desk.error("in"), counts)
-    };
-    let before = stand(&desk);
-    assert_eq!(before.0, "kept@1");
-    for _ in 0..3 {
-        desk.clock.advance(31_000);
-        desk.pass();
-    }
-    assert_eq!(stand(&desk), before);
 }
 
 #[test]

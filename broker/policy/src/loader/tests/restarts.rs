@@ -265,3 +265,15 @@ fn state_that_was_kept_of_one_shard_only_is_not_mixed_with_another_policys() {
     assert_eq!(kv(&desk)[0].get(&Transaction::default(), 0, "mail"), Some(vec![1]));
     assert_eq!(get(&desk, "seen"), None, "it is the other policy's");
 }
+
+#[test]
+fn state_for_which_there_was_no_room_is_kept_when_there_is() {
+    let mut desk = desk_with_two_generations();
+    put(&desk, "late", 7);
+    desk.shelf.is_full.store(true, Ordering::Relaxed);
+    desk.loader.save_state();
+    desk.shelf.is_full.store(false, Ordering::Relaxed);
+    desk.loader.save_state();
+    let desk = desk.restart();
+    assert_eq!(get(&desk, "late"), Some(vec![7]));
+}
