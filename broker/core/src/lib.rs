@@ -15,6 +15,7 @@ pub mod limits;
 pub mod memo;
 pub mod memory_store;
 pub mod name;
+pub mod numbered;
 mod paged_slab;
 pub mod pattern_index;
 pub mod policy;

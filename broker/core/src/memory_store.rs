@@ -21,6 +21,7 @@ use hashbrown::HashMap;
 use weir_message::Batch;
 
 use crate::command::Level;
+use crate::numbered::Numbered;
 use crate::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
 
 pub use catalogue::MemoryCatalogue;
@@ -59,8 +60,9 @@ impl Faults {
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     level_max: Level,
-    /// By number; a removed log leaves an empty place, so numbers stay unique.
-    logs: Vec<Option<Log>>,
+    logs: Numbered<Log>,
+    /// Number of the next one.
+    next_log: u32,
     names: HashMap<String, LogId>,
     snapshots: HashMap<String, Bytes>,
     /// Logs whose end is ahead of their stable position.
@@ -112,11 +114,11 @@ impl MemoryStore {
     }
 
     fn log(&self, log: LogId) -> &Log {
-        self.logs[log.0 as usize].as_ref().expect("the shard uses open logs only")
+        self.logs.get(log.0).expect("the shard uses open logs only")
     }
 
     fn log_mut(&mut self, log: LogId) -> &mut Log {
-        self.logs[log.0 as usize].as_mut().expect("the shard uses open logs only")
+        self.logs.get_mut(log.0).expect("the shard uses open logs only")
     }
 }
 
@@ -133,14 +135,15 @@ impl Store for MemoryStore {
         if let Some(&log) = self.names.get(name) {
             return Ok(log);
         }
-        let log = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
-        self.logs.push(Some(Log::new(name)));
+        let log = LogId(self.next_log);
+        self.next_log = self.next_log.checked_add(1).expect("fewer than 2^32 logs in one process");
+        self.logs.put(log.0, Log::new(name));
         self.names.insert(name.to_owned(), log);
         Ok(log)
     }
 
     fn remove(&mut self, log: LogId) -> Result<(), StoreError> {
-        if let Some(removed) = self.logs[log.0 as usize].take() {
+        if let Some(removed) = self.logs.take(log.0) {
             self.names.remove(removed.name());
             self.bytes_held -= removed.bytes_held();
         }

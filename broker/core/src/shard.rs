@@ -35,6 +35,7 @@ use crate::group::consumer::ConsumerId;
 use crate::group::line::Line;
 use crate::group::{Group, GroupId, Io};
 use crate::limits;
+use crate::numbered::Numbered;
 use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::rejection::Rejection;
@@ -75,8 +76,8 @@ pub struct Shard {
     /// Numbers for dead-letter queues that the shard makes itself.
     ids: Range<u32>,
     destinations: HashMap<DestinationId, Destination, FixedState>,
-    /// Whose log it is, by its number; `None` for a group's.
-    owners: Vec<Option<DestinationId>>,
+    /// Whose log it is, by its number; nobody's for a group's.
+    owners: Numbered<DestinationId>,
     names: HashMap<Arc<str>, DestinationId, FixedState>,
     /// Boxed: a table is never full, and grows by copying.
     groups: HashMap<GroupId, Box<Group>, FixedState>,
@@ -122,7 +123,7 @@ impl Shard {
             store,
             ids,
             destinations: HashMap::default(),
-            owners: Vec::new(),
+            owners: Numbered::default(),
             names: HashMap::default(),
             groups: HashMap::default(),
             groups_made: 0,

@@ -223,8 +223,7 @@ pub struct Entry {
     pub revision: u64,
 }
 
-/// The catalogue: small values by key, with compare-and-set and watch, and blobs
-/// by digest.
+/// The catalogue: small values by key, with compare-and-set, and blobs by digest.
 pub trait Catalogue: Send {
     /// The entry at `key`.
     fn get(&self, key: &str) -> Option<Entry>;
@@ -238,9 +237,6 @@ pub trait Catalogue: Send {
 
     /// Keys under `prefix` with their entries, in order.
     fn list(&self, prefix: &str) -> Vec<(String, Entry)>;
-
-    /// What changed after `revision`, in order; a removed key has no entry.
-    fn changes(&self, revision: u64) -> Vec<(String, Option<Entry>)>;
 
     /// Keeps `bytes` under their digest (hex SHA-256, computed by the caller).
     ///

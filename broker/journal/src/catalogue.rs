@@ -17,9 +17,7 @@ use crate::shared::Shared;
 /// What the catalogue knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogueState {
-    /// Every key ever written in the life of the process or kept: last revision, and
-    /// its value unless removed.
-    pub(crate) entries: BTreeMap<String, (u64, Option<Bytes>)>,
+    pub(crate) entries: BTreeMap<String, Entry>,
     pub(crate) revision: u64,
     /// Position of a put that is handed over and not in here yet; 0: there is none.
     pub(crate) on_its_way: u64,
@@ -29,12 +27,10 @@ impl CatalogueState {
     /// Notes what the journal says, in its order.
     pub(crate) fn apply(&mut self, key: &str, value: Option<Bytes>, revision: u64) {
         self.revision = self.revision.max(revision);
-        self.entries.insert(key.to_owned(), (revision, value));
-    }
-
-    fn get(&self, key: &str) -> Option<Entry> {
-        let (revision, value) = self.entries.get(key)?;
-        Some(Entry { value: value.clone()?, revision: *revision })
+        match value {
+            Some(value) => self.entries.insert(key.to_owned(), Entry { value, revision }),
+            None => self.entries.remove(key),
+        };
     }
 }
 
@@ -58,13 +54,13 @@ impl JournalCatalogue {
 
 impl Catalogue for JournalCatalogue {
     fn get(&self, key: &str) -> Option<Entry> {
-        Shared::lock(&self.shared.catalogue).get(key)
+        Shared::lock(&self.shared.catalogue).entries.get(key).cloned()
     }
 
     fn put(&mut self, key: &str, value: Option<Bytes>, expected: u64) -> Result<u64, StoreError> {
         let mut state = Shared::lock(&self.shared.catalogue);
         assert!(state.on_its_way == 0, "there is one catalogue, which puts one by one");
-        let actual = state.get(key).map_or(0, |entry| entry.revision);
+        let actual = state.entries.get(key).map_or(0, |entry| entry.revision);
         if actual != expected {
             return Err(StoreError::Conflict { expected, actual });
         }
@@ -99,18 +95,8 @@ impl Catalogue for JournalCatalogue {
         let state = Shared::lock(&self.shared.catalogue);
         let from = state.entries.range(prefix.to_owned()..);
         from.take_while(|(key, _)| key.starts_with(prefix))
-            .filter_map(|(key, (revision, value))| {
-                Some((key.clone(), Entry { value: value.clone()?, revision: *revision }))
-            })
+            .map(|(key, entry)| (key.clone(), entry.clone()))
             .collect()
-    }
-
-    fn changes(&self, revision: u64) -> Vec<(String, Option<Entry>)> {
-        let state = Shared::lock(&self.shared.catalogue);
-        let mut changed: Vec<_> =
-            state.entries.iter().filter(|(_, (changed, _))| *changed > revision).collect();
-        changed.sort_by_key(|(_, (changed, _))| *changed);
-        changed.into_iter().map(|(key, _)| (key.clone(), state.get(key))).collect()
     }
 
     fn put_blob(&mut self, digest: &str, bytes: Bytes) -> Result<(), StoreError> {

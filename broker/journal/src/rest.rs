@@ -126,7 +126,7 @@ impl Rest for Link {
         let entries = catalogue
             .entries
             .iter()
-            .filter_map(|(key, (revision, value))| Some((key.clone(), *revision, value.clone()?)));
+            .map(|(key, entry)| (key.clone(), entry.revision, entry.value.clone()));
         CheckpointContent {
             catalogue: entries.collect(),
             snapshots: Shared::lock(&shared.snapshots).clone().into_iter().collect(),

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use weir_core::command::Level;
+use weir_core::numbered::Numbered;
 use weir_core::store::{Bounds, LogId, Records, Stamp, Store, StoreError};
 use weir_message::Batch;
 
@@ -33,8 +34,9 @@ pub struct JournalStore {
     shared: Arc<Shared>,
     number: usize,
     inbox: Arc<Inbox>,
-    /// By number; a removed log leaves an empty place.
-    logs: Vec<Option<Log>>,
+    logs: Numbered<Log>,
+    /// Number of the next one here.
+    next_log: u32,
     names: HashMap<Arc<str>, LogId>,
     by_number: HashMap<u64, LogId>,
     turn: Vec<Order>,
@@ -78,7 +80,8 @@ impl JournalStore {
             shared,
             number,
             inbox,
-            logs: Vec::new(),
+            logs: Numbered::default(),
+            next_log: 0,
             names: HashMap::new(),
             by_number: HashMap::new(),
             turn: Vec::new(),
@@ -112,11 +115,11 @@ impl JournalStore {
     }
 
     fn log(&self, log: LogId) -> &Log {
-        self.logs[log.0 as usize].as_ref().expect("the shard uses open logs only")
+        self.logs.get(log.0).expect("the shard uses open logs only")
     }
 
     fn log_mut(&mut self, log: LogId) -> &mut Log {
-        self.logs[log.0 as usize].as_mut().expect("the shard uses open logs only")
+        self.logs.get_mut(log.0).expect("the shard uses open logs only")
     }
 
     fn order(&mut self, kind: EntryKind, level: Level, log: u64, numbers: [u64; 4], body: Vec<u8>) {
@@ -138,7 +141,7 @@ impl JournalStore {
         let synced = self.shared.synced();
         let safe = [u64::MAX, self.shared.written(), synced];
         for wait in self.waits.take_over(safe) {
-            let Some(log) = self.logs[wait.log.0 as usize].as_mut() else { continue };
+            let Some(log) = self.logs.get_mut(wait.log.0) else { continue };
             log.waiting.over();
             log.stable = log.stable.max(wait.end);
             if !std::mem::replace(&mut log.has_moved, true) {
@@ -152,7 +155,7 @@ impl JournalStore {
         while self.resident_bytes > self.resident_max {
             let Some(&(log, base)) = self.resident.front() else { return };
             let mut is_gone = true;
-            if let Some(log) = self.logs[log.0 as usize].as_mut()
+            if let Some(log) = self.logs.get_mut(log.0)
                 && let Some(at) = log.chunk_from(base)
             {
                 let chunk = &mut log.chunks[at];
@@ -180,7 +183,7 @@ impl JournalStore {
         }
         let logs = &self.logs;
         self.resident.retain(|&(log, base)| {
-            let log = logs[log.0 as usize].as_ref();
+            let log = logs.get(log.0);
             let in_memory = |log: &Log, at: usize| matches!(log.chunks[at].body, Body::Memory(..));
             log.is_some_and(|log| log.chunk_from(base).is_some_and(|at| in_memory(log, at)))
         });
@@ -193,7 +196,7 @@ impl JournalStore {
         for ask in asks {
             match ask {
                 Ask::Collect { round, through } => {
-                    let logs = self.logs.iter().flatten();
+                    let logs = self.logs.iter();
                     let logs = logs.filter_map(|log| log.collect(through)).collect();
                     self.shared.tell(Told::Collected { store: self.number, round, logs });
                 }
@@ -202,7 +205,7 @@ impl JournalStore {
                 }
                 Ask::Capture { round } => {
                     // What the captured state stands on must be synced before it.
-                    let logs = self.logs.iter().flatten().map(Log::capture).collect();
+                    let logs = self.logs.iter().map(Log::capture).collect();
                     let (store, position) = (self.number, self.position);
                     self.shared.tell(Told::Captured { store, round, position, logs });
                 }
@@ -213,20 +216,17 @@ impl JournalStore {
 
     fn filed(&mut self, filed: FiledLog) {
         let Some(&id) = self.by_number.get(&filed.log) else { return };
-        let Some(log) = self.logs[id.0 as usize].as_mut() else { return };
+        let Some(log) = self.logs.get_mut(id.0) else { return };
         let freed = log.filed(filed.segments, filed.through);
         self.book(filed.log, freed);
     }
 
     fn adopt(&mut self, log: Log) -> LogId {
-        let id = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
+        let id = LogId(self.next_log);
+        self.next_log = self.next_log.checked_add(1).expect("fewer than 2^32 logs in one process");
         self.names.insert(log.name.clone(), id);
         self.by_number.insert(log.number, id);
-        if self.logs.len() == self.logs.capacity() {
-            // By an eighth: doubled, the room for a log that nobody has yet could be a third.
-            self.logs.reserve_exact(self.logs.len() / 8 + 8);
-        }
-        self.logs.push(Some(log));
+        self.logs.put(id.0, log);
         id
     }
 
@@ -289,7 +289,7 @@ impl Store for JournalStore {
 
     fn remove(&mut self, log: LogId) -> Result<(), StoreError> {
         self.shared.check()?;
-        if let Some(removed) = self.logs[log.0 as usize].take() {
+        if let Some(removed) = self.logs.take(log.0) {
             self.names.remove(&removed.name);
             self.by_number.remove(&removed.number);
             let mut freed = Freed::default();
@@ -396,7 +396,7 @@ impl Store for JournalStore {
 
     fn take_moved(&mut self, into: &mut Vec<LogId>) {
         for log in self.moved.drain(..) {
-            if let Some(moved) = self.logs[log.0 as usize].as_mut() {
+            if let Some(moved) = self.logs.get_mut(log.0) {
                 moved.has_moved = false;
                 into.push(log);
             }

@@ -125,7 +125,7 @@ impl Folder {
         FolderFigures {
             report: self.report.clone(),
             logs: figures,
-            catalogue_keys: catalogue.entries.values().filter(|(_, v)| v.is_some()).count(),
+            catalogue_keys: catalogue.entries.len(),
             journal_files: self.journal_files,
         }
     }
@@ -168,11 +168,8 @@ impl Folder {
     #[must_use]
     pub fn catalogue(&self) -> Vec<(String, Vec<u8>)> {
         let catalogue = Shared::lock(&self.shared.catalogue);
-        let some = catalogue
-            .entries
-            .iter()
-            .filter_map(|(key, (_, value))| Some((key.clone(), value.as_ref()?.to_vec())));
-        some.collect()
+        let entries = catalogue.entries.iter();
+        entries.map(|(key, entry)| (key.clone(), entry.value.to_vec())).collect()
     }
 }
 
@@ -228,7 +225,7 @@ fn read_within(shared: &Shared, log: &Log, range: &Range<u64>, sink: &mut Record
 /// Those of the logs that belong to nothing in the catalogue, and are not left alone yet. A
 /// group belongs to a stream: a start removes it where there is none.
 fn unlisted<'a>(state: &CatalogueState, names: &'a [String]) -> Vec<&'a String> {
-    let has = |key: &str| state.entries.get(key).is_some_and(|(_, value)| value.is_some());
+    let has = |key: &str| state.entries.contains_key(key);
     let is_listed = |log: &str| {
         let entry = entry_of(log);
         has(entry) && stream_of(entry).is_none_or(|stream| has(&stream))

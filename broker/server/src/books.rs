@@ -304,10 +304,6 @@ mod tests {
             self.inner.list(prefix)
         }
 
-        fn changes(&self, revision: u64) -> Vec<(String, Option<Entry>)> {
-            self.inner.changes(revision)
-        }
-
         fn put_blob(&mut self, digest: &str, bytes: Bytes) -> Result<(), StoreError> {
             self.inner.put_blob(digest, bytes)
         }

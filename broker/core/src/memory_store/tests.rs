@@ -107,7 +107,7 @@ fn one_record_kept_does_not_pin_what_was_released_around_it() {
         store.release(log, end - 1, end, Level::Os);
     }
     assert_eq!(store.bytes_held(), batch(0, 1).bytes.len() as u64);
-    let kept = store.logs[0].as_ref().expect("open");
+    let kept = store.logs.get(0).expect("open");
     assert!(format!("{kept:?}").matches("Chunk {").count() < 200);
     assert_eq!(offsets(&store, log, 0, usize::MAX), [0]);
 }
@@ -198,7 +198,7 @@ fn snapshots_are_replaced() {
 }
 
 #[test]
-fn the_catalogue_compares_before_it_sets_and_tells_what_changed() {
+fn the_catalogue_compares_before_it_sets() {
     let value = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     let mut catalogue = MemoryCatalogue::default();
     let first = catalogue.put("queue/a", value("1"), 0).expect("new");
@@ -213,10 +213,8 @@ fn the_catalogue_compares_before_it_sets_and_tells_what_changed() {
     assert_eq!(names("queue/"), ["queue/a", "queue/b"]);
     catalogue.put("queue/a", None, second).expect("removed");
     assert_eq!(catalogue.get("queue/a"), None);
-    let changes = catalogue.changes(first);
-    let told: Vec<_> = changes.iter().map(|(key, entry)| (key.as_str(), entry.is_some())).collect();
-    assert_eq!(told, [("queue/b", true), ("stream/a", true), ("queue/a", false)]);
-    catalogue.put("queue/a", value("3"), 0).expect("new again");
+    let third = catalogue.put("queue/a", value("3"), 0).expect("new again");
+    assert!(third > second, "what was removed has no revision again");
     catalogue.put_blob("d1", Bytes::from_static(b"x")).expect("kept");
     assert_eq!(catalogue.blob("d1"), Some(Bytes::from_static(b"x")));
 }

@@ -188,7 +188,7 @@ impl Shard {
         groups.into_iter().for_each(|group| self.end_group(now, group, effects));
         self.pledges.withdraw(id, effects);
         for log in logs {
-            self.owners[log.0 as usize] = None;
+            self.owners.take(log.0);
             if let Err(error) = self.store.remove(log) {
                 self.note_fault(error);
             }
@@ -197,11 +197,7 @@ impl Shard {
 
     /// Notes whose log it is.
     fn own(&mut self, log: LogId, id: DestinationId) {
-        let at = log.0 as usize;
-        if self.owners.len() <= at {
-            self.owners.resize(at + 1, None);
-        }
-        self.owners[at] = Some(id);
+        self.owners.put(log.0, id);
     }
 
     fn make_group(

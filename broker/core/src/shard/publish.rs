@@ -188,7 +188,7 @@ impl Shard {
         self.store.take_moved(&mut moved);
         let mut streams = Vec::new();
         for log in moved.drain(..) {
-            let Some(&Some(id)) = self.owners.get(log.0 as usize) else { continue };
+            let Some(&id) = self.owners.get(log.0) else { continue };
             match self.destinations.get(&id) {
                 Some(Destination::Queue(queue)) => {
                     let group = self.groups.get_mut(&queue.group).expect("a queue has a group");

@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use weir_core::env::{Clock, Now};
+use weir_core::store::Catalogue as _;
 use weir_message::BatchBuilder;
 
 use super::*;
@@ -213,6 +214,30 @@ fn nobody_waits_for_a_writer_that_has_panicked() {
     assert!(matches!(done, Err(StoreError::Fenced(_))), "{done:?}");
     assert!(matches!(closed, Err(StoreError::Fenced(_))), "{closed:?}");
     thread.join().unwrap();
+}
+
+#[test]
+fn what_was_deleted_leaves_nothing_behind_in_memory() {
+    let journal = stepped(&Arc::new(SimFiles::new(1)), config());
+    let (mut store, mut catalogue) = (journal.store(Box::new(|| {})), journal.catalogue());
+    let stays = store.open("queue/stays").unwrap();
+    for number in 0..100 {
+        let key = format!("queue/{number}");
+        let revision = catalogue.put(&key, Some("{}".into()), 0).unwrap();
+        let log = store.open(&key).unwrap();
+        append(&mut store, log);
+        store.commit().unwrap();
+        store.remove(log).unwrap();
+        catalogue.put(&key, None, revision).unwrap();
+        store.commit().unwrap();
+        let again = store.open(&key).unwrap();
+        assert_ne!(again, log, "who still has the old number must not find the new log");
+        store.remove(again).unwrap();
+    }
+    assert!(store.logs.iter().map(|log| &*log.name).eq(["queue/stays"]));
+    assert_eq!((store.names.len(), store.by_number.len()), (1, 1));
+    assert!(Shared::lock(&store.shared.catalogue).entries.is_empty());
+    append(&mut store, stays);
 }
 
 #[test]

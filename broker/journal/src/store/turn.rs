@@ -118,7 +118,7 @@ impl JournalStore {
             .flat_map(|(block, appends)| std::iter::repeat_n(block, appends as usize));
         for (log, base, end, level) in self.appended.drain(..) {
             let block = if level == Level::Memory { None } else { blocks.next() };
-            let Some(target) = self.logs[log.0 as usize].as_mut() else { continue };
+            let Some(target) = self.logs.get_mut(log.0) else { continue };
             if let Some(block) = block {
                 target.lies_in(base, block);
             }
