@@ -293,6 +293,23 @@ async fn what_cannot_be_read_on_ends_the_connection_with_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_frame_that_ends_the_connection_is_kept() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    client.create_queue("orders").await.unwrap();
+    let (hello, publish) = (encoded(1, &Raw::hello()), publish_frame(0, &["orders"], b"a"));
+    // Nobody waits for any of the three.
+    let (no_array, no_messages) = (framed(&[0xC0]), framed(&[0x94, 2, 0, 0xC0, 0x90]));
+    for (kept, wrong) in [(1, no_array), (2, no_messages)] {
+        let all = answers(broker.address(), &[&hello[..], &publish, &wrong].concat()).await;
+        let (id, _) = error_of(all.last());
+        assert_eq!(id, 0);
+        until("it is kept", async || client.queue_info("orders").await.unwrap().messages == kept)
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_nothing_is_asked_to_leave() {
     let broker = TestBroker::start().await;
     let mut silent = Raw::connect(broker.address()).await;

@@ -21,6 +21,7 @@ use std::ops::Range;
 use weir_message::key_hash;
 
 use crate::command::{ConnectionId, DestinationId, GroupConfig, SubscriptionId};
+use crate::limits::DESTINATIONS_MAX;
 use crate::name::{Name, Pattern, shard_part};
 use crate::pattern_index::PatternIndex;
 use crate::rejection::Rejection;
@@ -179,8 +180,32 @@ impl Directory {
         subjects: Vec<Pattern>,
         settings: Settings,
     ) -> Result<Created, Rejection> {
-        let shard = self.shard_of(name.as_str());
-        let created = self.destinations.create(&mut self.index, name, subjects, settings, shard)?;
+        self.create_within(DESTINATIONS_MAX, name, subjects, settings)
+    }
+
+    /// As [`Self::create`], however many there are: what was there before a restart, the
+    /// broker's own queues beside those that clients may make, is there after it.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn restore(
+        &mut self,
+        name: &Name,
+        subjects: Vec<Pattern>,
+        settings: Settings,
+    ) -> Result<Created, Rejection> {
+        self.create_within(usize::MAX, name, subjects, settings)
+    }
+
+    fn create_within(
+        &mut self,
+        destinations_max: usize,
+        name: &Name,
+        subjects: Vec<Pattern>,
+        settings: Settings,
+    ) -> Result<Created, Rejection> {
+        let at = (self.shard_of(name.as_str()), destinations_max);
+        let created = self.destinations.create(&mut self.index, name, subjects, settings, at)?;
         self.version += u64::from(created.is_new);
         Ok(created)
     }

@@ -164,7 +164,7 @@ impl Stream {
         };
         let oldest_ms = self.parts.iter().filter_map(first).min()?;
         // `offset_at` keeps what is exactly as old as allowed.
-        Some(oldest_ms + self.config.age_ms_max + 1)
+        Some(oldest_ms.saturating_add(self.config.age_ms_max).saturating_add(1))
     }
 }
 

@@ -64,7 +64,11 @@ pub async fn perform(
         Request::Create(body) => change::create(broker, body).await?,
         Request::Alter(body) => change::alter(broker, body).await?,
         Request::Delete(body) => change::delete(broker, &body).await?,
-        Request::List(body) => Ok(Answer::List(list(broker, &body))),
+        Request::List(body) => {
+            // It looks at all there is: others have their turn between two of them.
+            tokio::task::yield_now().await;
+            Ok(Answer::List(list(broker, &body)))
+        }
         Request::Info(body) => info(broker, outbox, request, &body).await?,
         Request::Read(body) => match broker.find_stream(&body.stream) {
             Err(error) => Err(error),
@@ -146,12 +150,15 @@ async fn info(
     let asked = {
         let directory = broker.directory();
         let Some(found) = directory.by_id(id) else { return Ok(Err(gone(&body.name))) };
+        let group = (body.kind == Kind::Group).then(|| body.name.clone());
+        let groups = found.groups.iter();
+        let groups = groups.filter(|(name, _)| group.as_ref().is_none_or(|group| group == *name));
         Asked {
-            group: (body.kind == Kind::Group).then(|| body.name.clone()),
+            groups: groups.map(|(name, config)| (name.clone(), config.clone())).collect(),
+            group,
             name: found.name.to_string(),
             subjects: found.subjects.iter().map(ToString::to_string).collect(),
             settings: found.settings.clone(),
-            groups: found.groups.clone(),
         }
     };
     outbox.push(|pen| pen.expect(request, Pending::Info(Box::new(asked))));

@@ -59,6 +59,9 @@ pub const NO_SPACE_TOLD_MS: u64 = 60_000;
 pub const LIST_AGAIN_MS: u64 = 1_000;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
+/// Copies of messages, one for each queue or stream that keeps it, which are made of what
+/// was read at once; what would make more is refused.
+pub const COPIES_PER_READ_MAX: u64 = 4 << 20;
 /// Subjects whose route every session may remember.
 pub const ROUTE_CACHE_SUBJECTS: usize = 10_000;
 /// Subjects that all sessions together may remember beyond those, some 300 bytes each:

@@ -61,7 +61,8 @@ struct State {
     /// the next.
     channels: HashMap<ListenerId, SubscriptionId, RandomState>,
     listeners_made: u32,
-    skipped: Vec<(ListenerId, u64)>,
+    /// Messages that listeners have missed, and the client was not told of yet.
+    skipped: HashMap<ListenerId, u64, RandomState>,
     receipts: Slab<Receipt>,
     /// Requests that a shard will answer, and what the answer needs.
     pending: Vec<(RequestId, Pending)>,
@@ -178,8 +179,7 @@ impl Pen<'_> {
     /// enters the line. Its number, unless it had ended before.
     pub fn end_channel(&mut self, listener: ListenerId) -> Option<SubscriptionId> {
         let number = self.state.channels.remove(&listener)?;
-        if let Some(at) = self.state.skipped.iter().position(|(id, _)| *id == listener) {
-            let (_, count) = self.state.skipped.swap_remove(at);
+        if let Some(count) = self.state.skipped.remove(&listener) {
             wire::skipped(&mut self.state.queue.copied, number, count);
         }
         Some(number)
@@ -472,12 +472,9 @@ fn announce(state: &mut State, pushed: bool) -> bool {
 }
 
 fn skip(state: &mut State, listener: ListenerId, count: u64) -> u64 {
-    if let Some((_, skipped)) = state.skipped.iter_mut().find(|(id, _)| *id == listener) {
-        *skipped += count;
-        return *skipped;
-    }
-    state.skipped.push((listener, count));
-    count
+    let skipped = state.skipped.entry(listener).or_default();
+    *skipped += count;
+    *skipped
 }
 
 #[cfg(test)]

@@ -79,10 +79,15 @@ impl Restoring {
         kept: &Kept,
     ) -> Result<(), OpenError> {
         match kept {
-            Kept::Queue(queue) => {
-                let restored = queue.restored().map_err(|error| unreadable(key, &error))?;
-                self.add(restored);
-            }
+            Kept::Queue(queue) => match queue.restored() {
+                Ok(restored) => self.add(restored),
+                // Earlier versions made such queues of long names; no client can name them.
+                Err(wrong) if is_of_broker(key) => {
+                    error!(%key, %wrong, "cannot be made anew; its messages stay on disk");
+                    self.is_whole = false;
+                }
+                Err(wrong) => return Err(unreadable(key, &wrong)),
+            },
             Kept::Stream(stream) => {
                 let restored = stream.restored().map_err(|error| unreadable(key, &error))?;
                 self.add(restored);
@@ -100,7 +105,7 @@ impl Restoring {
 
     fn add(&mut self, restored: Restored) {
         let Restored { name, subjects, settings } = restored;
-        let made = match self.directory.create(&name, subjects, settings.clone()) {
+        let made = match self.directory.restore(&name, subjects, settings.clone()) {
             Ok(made) => made,
             Err(rejection) => {
                 error!(name = name.as_str(), %rejection, "cannot be made anew; its messages stay");
@@ -155,7 +160,7 @@ impl Restoring {
         for log in unknown {
             match own_queue(&log) {
                 Some(name) => self.adopt(storage, &name)?,
-                None if self.is_whole && !is_left(storage, &log) => {
+                None if self.is_whole && !is_of_broker(&log) && !is_left(storage, &log) => {
                     remove(storage, &log)?;
                 }
                 None => leave(storage, &log)?,
@@ -186,9 +191,14 @@ impl Restoring {
     }
 }
 
+/// Whether it is the log of a queue that the broker made by itself.
+fn is_of_broker(log: &str) -> bool {
+    log.strip_prefix("queue/").is_some_and(is_made_by_broker)
+}
+
 /// The queue whose log this is, if that is one that the broker makes by itself.
 fn own_queue(log: &str) -> Option<Name> {
-    let name = log.strip_prefix("queue/").filter(|name| is_made_by_broker(name))?;
+    let name = log.strip_prefix("queue/").filter(|_| is_of_broker(log))?;
     Name::parse(name).ok()
 }
 
@@ -286,6 +296,32 @@ mod tests {
         {
             assert_eq!(storage.catalogue.get(key).is_some(), is_there, "{key}");
             assert_eq!(storage.stores[0].store.has(key), is_there, "{key}");
+        }
+        storage.close().unwrap();
+    }
+
+    #[test]
+    fn a_queue_of_the_broker_s_own_that_nobody_can_name_stops_no_start() {
+        let files = SimFiles::new(1);
+        let mut storage = opened(&files);
+        let long = format!("{}/dead", "q".repeat(weir_core::limits::NAME_BYTES_MAX));
+        let settings = Settings::Queue(QueueConfig::default());
+        for name in ["orders", &long] {
+            let kept = Kept::destination(name, &[], &settings);
+            storage.catalogue.put(&kept.key(), Some(kept.encode()), 0).unwrap();
+        }
+        // Of another one, its log is all there is.
+        let logs = [&long, &format!("b{long}")].map(|name| format!("queue/{name}"));
+        for log in &logs {
+            storage.stores[0].store.open(log).unwrap();
+            storage.stores[0].store.commit().unwrap();
+        }
+        storage.close().unwrap();
+        let mut storage = opened(&files);
+        let Beginning { directory, .. } = restore(&mut storage).unwrap();
+        assert!(directory.find("orders").is_some() && directory.find(&long).is_none());
+        for log in &logs {
+            assert!(storage.stores[0].store.has(log), "{log}");
         }
         storage.close().unwrap();
     }

@@ -150,7 +150,8 @@ impl Session {
             if self.publisher.rows() >= PUBLISH_ROWS_MAX || !self.commands.is_empty() {
                 self.flush(chunk).await?;
             }
-            return self.publish(chunk, start, end);
+            let published = self.publish(chunk, start, end);
+            return self.or_end(chunk, published).await;
         }
         // Settlements and credit are gathered; whatever else is asked sees the
         // effects of all that came before it.
@@ -162,11 +163,20 @@ impl Session {
         match decode_request(&chunk.slice(start..end)) {
             Ok((id, request)) => self.request(id.0, request).await,
             Err(error) => {
-                self.refuse_frame(&error)?;
+                let refused = self.refuse_frame(&error);
+                self.or_end(chunk, refused).await?;
                 // A hello that failed ends the connection, whoever waits for that.
                 if self.open { Ok(()) } else { Err(Ended("no hello that can be read")) }
             }
         }
+    }
+
+    /// Hands over what came before a frame that ends the connection: it was right.
+    async fn or_end(&mut self, chunk: &Bytes, frame: Result<(), Ended>) -> Result<(), Ended> {
+        if frame.is_err() {
+            self.flush(chunk).await?;
+        }
+        frame
     }
 
     fn publish(&mut self, chunk: &Bytes, start: usize, end: usize) -> Result<(), Ended> {

@@ -46,6 +46,14 @@ impl Refusal {
         Self { row: 0, count: 1, code: ErrorCode::QueueFull, message }
     }
 
+    /// With what was read beside it, it would be kept too many times at once.
+    #[must_use]
+    pub fn too_many_copies() -> Self {
+        let message = "it goes to so many queues and streams that fewer messages must be \
+                       published at once";
+        Self { row: 0, count: 1, code: ErrorCode::LimitReached, message: message.into() }
+    }
+
     /// Whether `next` goes on where this ends, for the same reason.
     #[must_use]
     pub fn goes_on_with(&self, next: &Self, row: u32) -> bool {

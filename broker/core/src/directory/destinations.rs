@@ -113,7 +113,7 @@ impl Destinations {
         name: &Name,
         subjects: Vec<Pattern>,
         settings: Settings,
-        shard: u32,
+        (shard, destinations_max): (u32, usize),
     ) -> Result<Created, Rejection> {
         let subjects = checked_subjects(subjects)?;
         if let Some(there) = self.find(name.as_str()) {
@@ -134,7 +134,7 @@ impl Destinations {
                 most: PARTITIONS_MAX as u64,
             }));
         }
-        if self.by_id.len() >= DESTINATIONS_MAX || self.last_id + 1 >= SHARD_IDS_START {
+        if self.by_id.len() >= destinations_max || self.last_id + 1 >= SHARD_IDS_START {
             return Err(Rejection::OverLimit(&Limit {
                 what: "queues and streams of this broker",
                 name: "destinations",

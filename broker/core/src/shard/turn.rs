@@ -16,6 +16,7 @@ use crate::env::Now;
 use crate::group::slot::{State, offset_of, partition_of};
 use crate::group::{Dying, GroupId, Settled, refused};
 use crate::limits;
+use crate::name::Name;
 use crate::policy::{Action, Event, Failure, ReadyMessage, event, refusal};
 use crate::store::{Stamp, StoreError};
 
@@ -241,9 +242,8 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Option<DestinationId> {
         let name = dead_letter::queue_name(&self.groups.get(&id)?.identity.full_name)?;
-        if name.len() > 2 * limits::NAME_BYTES_MAX {
-            return None;
-        }
+        // One that no client may name is of no use to anybody, and no start would take it.
+        Name::parse(&name).ok()?;
         if let Some(&id) = self.names.get(name.as_str()) {
             return matches!(self.destinations[&id], Destination::Queue(_)).then_some(id);
         }

@@ -229,13 +229,30 @@ impl Gathering {
 
     /// The messages of each slot, which lie shard by shard. Small ones lie in memory with
     /// their neighbours: an allocation for each costs more than the copy. Not with those of
-    /// another shard: both would count its owners on one line of the caches, at once.
+    /// another shard: both would count its owners on one line of the caches, at once. A long
+    /// piece that is a slot's only one is copied once for all such slots: what a frame is
+    /// published to does not multiply its bytes.
     fn batches(&self) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::with_capacity(self.slots.len());
         for of_shard in self.slots.chunk_by(|one, next| one.shard == next.shard) {
             let mut left: usize = of_shard.iter().map(|slot| slot.bytes).sum();
             let (mut pack, mut packed) = (Vec::new(), batches.len());
+            let mut copied: HashMap<(u32, u32), Bytes, RandomState> = HashMap::default();
             for slot in of_shard {
+                if slot.bytes > PACKED_BYTES_MAX && slot.first == slot.last {
+                    unpack(&mut pack, &mut batches[packed..]);
+                    let piece = &self.pieces[slot.first as usize];
+                    let copied = copied.entry((piece.source, piece.start)).or_default();
+                    // Of several a full queue may have taken the end off.
+                    if copied.len() < slot.bytes {
+                        *copied = Bytes::copy_from_slice(self.bytes_of(piece));
+                    }
+                    left -= slot.bytes;
+                    let ends = Ends::from_slice(self.ends_of(piece));
+                    batches.push(Batch { bytes: copied.slice(..slot.bytes), ends });
+                    packed = batches.len();
+                    continue;
+                }
                 if pack.is_empty() || pack.len() + slot.bytes > PACKED_BYTES_MAX {
                     unpack(&mut pack, &mut batches[packed..]);
                     packed = batches.len();
@@ -262,13 +279,19 @@ impl Gathering {
         let start = into.len();
         for piece in self.pieces_of(slot) {
             let base = (into.len() - start) as u32;
-            let source = &self.sources[piece.source as usize];
-            into.extend_from_slice(&source[piece.start as usize..piece.end as usize]);
-            let at = piece.ends_at as usize;
-            let of_piece = &self.ends[at..at + piece.rows as usize];
-            ends.extend(of_piece.iter().map(|end| base + end));
+            into.extend_from_slice(self.bytes_of(piece));
+            ends.extend(self.ends_of(piece).iter().map(|end| base + end));
         }
         ends
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> &[u8] {
+        &self.sources[piece.source as usize][piece.start as usize..piece.end as usize]
+    }
+
+    /// Where the messages of a piece end, relative to its start.
+    fn ends_of(&self, piece: &Piece) -> &[u32] {
+        &self.ends[piece.ends_at as usize..][..piece.rows as usize]
     }
 
     fn rows_of(&self, slot: &Slot) -> Rows {
@@ -387,6 +410,44 @@ mod tests {
             _ => None,
         });
         assert_eq!(spreads.collect::<Vec<_>>(), [(100, 100)]);
+    }
+
+    #[test]
+    fn a_long_piece_for_many_queues_is_copied_once_a_shard() {
+        let mut gathering = Gathering::default();
+        let message = "a".repeat(PACKED_BYTES_MAX + 1);
+        let source = gathering.add_sources(&[format!("{message}{message}").into()]);
+        let len = message.len() as u32;
+        for id in 0..100 {
+            let target = Target { id: DestinationId(id), shard: id % 2 };
+            // What is in between is in memory with its neighbours.
+            if id % 10 == 5 {
+                add(&mut gathering, 1_000 + id, 0, 2, &["b"]);
+            }
+            gathering.add(&target, 0, (source, 0..2 * len), [len, 2 * len], 0..2);
+        }
+        // Of one of them only the first fits.
+        let pressed = PressedQueues::default();
+        let free = Some(Free { messages: 1, bytes: u64::MAX });
+        pressed.note([(DestinationId(4), free)].into_iter());
+        gathering.shed(&mut Flood::default(), |_, queue| pressed.find(queue));
+        let sends = gathering.take(ConnectionId(1), None);
+        assert_eq!(sends.len(), 2);
+        for (_, commands, _) in sends {
+            let mut copies: Vec<*const u8> = Vec::new();
+            for Publish { destination, batch, .. } in publishes(commands) {
+                if destination.0 >= 1_000 {
+                    assert_eq!(&batch.bytes[..], b"b");
+                    continue;
+                }
+                let rows = if destination.0 == 4 { 1 } else { 2 };
+                assert_eq!(batch.len(), rows, "{destination:?}");
+                assert!(batch.iter().all(|it| it == message.as_bytes()), "{destination:?}");
+                copies.push(batch.bytes.as_ptr());
+            }
+            copies.dedup();
+            assert_eq!(copies.len(), 1);
+        }
     }
 
     #[test]

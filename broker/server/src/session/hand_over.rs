@@ -18,7 +18,8 @@ use super::route::Listener;
 use super::run::{Run, Span};
 use crate::broker::Broker;
 use crate::limits::{
-    LISTENER_PROGRESS_BYTES_MIN, LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX, SKIPPED_MESSAGES_MAX,
+    COPIES_PER_READ_MAX, LISTENER_PROGRESS_BYTES_MIN, LISTENER_WAIT_MS_MAX, RUN_BYTES_MAX,
+    SKIPPED_MESSAGES_MAX,
 };
 use crate::outbox::{Listened, Outbox};
 use crate::wire::Refusal;
@@ -66,6 +67,13 @@ impl Publisher {
     /// Gathers a run for each of `targets`.
     pub(super) fn gather(&mut self, targets: &[Target], run: &Run) {
         if targets.is_empty() {
+            return;
+        }
+        let copies = u64::from(self.gathering.rows()) + u64::from(run.rows) * targets.len() as u64;
+        if copies > COPIES_PER_READ_MAX {
+            let rows: Vec<u32> =
+                run.spans.iter().flat_map(|span| span.row..span.row + span.rows).collect();
+            self.receipt.refused(run.rows, &rows, &Refusal::too_many_copies());
             return;
         }
         let first_source = self.gathering.add_sources(&run.segments);

@@ -8,6 +8,7 @@ use super::super::{Destination, Shard};
 use super::hands::LetterFilter;
 use super::script::check;
 use crate::command::*;
+use crate::dead_letter::QUEUE_END;
 use crate::effect::{Effect, Reply};
 use crate::env::Now;
 use crate::group::Group;
@@ -227,6 +228,28 @@ fn a_full_dead_letter_queue_parks() {
             ann <- deliver a#1 b#2
             eve <- orders: 2 kept, 0..2, published 2 refused 0 removed 0
               [] built-in g0 lag 2 ready 0 in flight 0 delayed 0 parked 2 | delivered 2 again 0 acked 0 nacked 2 expired 0 dead 0 dropped 0 refused 0
+                ann credit 5 holds 0
+        "#]],
+    );
+}
+
+#[test]
+fn a_name_too_long_for_a_dead_letter_queue_parks() {
+    let name = "q".repeat(limits::NAME_BYTES_MAX - QUEUE_END.len() + 1);
+    let script = format!(
+        "queue {name}
+         ann: consume {name} credit=5
+         eve: publish {name} a
+         ann: reject 1
+         eve: info {name}"
+    );
+    check(
+        &script,
+        expect![[r#"
+            eve <- published 1: Ok(Memory)
+            ann <- deliver a#1
+            eve <- qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq: 1 kept, 0..1, published 1 refused 0 removed 0
+              [] built-in g0 lag 1 ready 0 in flight 0 delayed 0 parked 1 | delivered 1 again 0 acked 0 nacked 1 expired 0 dead 0 dropped 0 refused 0
                 ann credit 5 holds 0
         "#]],
     );
