@@ -259,6 +259,8 @@ impl Loader {
             record.failing = None;
             announce(&record);
         }
+        let number = |record: &Record| record.active.as_ref().map(|active| active.number);
+        let before = number(&record);
         let first = match self.choices(&record, wanted, scan).into_iter().next() {
             Some(Choice::Candidate(candidate)) => Some(candidate.key),
             _ => None,
@@ -297,7 +299,8 @@ impl Loader {
             _ => (state, error),
         });
         let (state, error) = verdict.expect("a binding that is wanted has something to try");
-        if record.note(wall_ms, state, error) {
+        // A swap is news, also where the binding stands as it did.
+        if record.note(wall_ms, state, error) || number(&record) != before {
             announce(&record);
         }
         self.records.insert(Arc::clone(name), record);

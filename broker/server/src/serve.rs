@@ -51,7 +51,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log_level).with_context(|| {
-        format!("log.level = \"{}\": write e.g. info or weir_policy=debug", config.log_level)
+        format!("log.level = \"{}\": write e.g. info or info,weir_policy=debug", config.log_level)
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {

@@ -176,6 +176,9 @@ impl Server {
             stop_accepting.clone(),
             stop_reading.clone(),
         ));
+        if !address.ip().is_loopback() {
+            warn!(%address, "no authentication: whoever reaches this address may do everything");
+        }
         info!(%address, data = %config.data.display(), shards = config.shards, "ready");
         Ok(Self {
             address,

@@ -31,24 +31,26 @@ type Failed = (BindingId, Failure);
 
 impl Shard {
     pub(super) fn publish(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
-        let best = self.store.level_max();
-        let refused = match self.destinations.get(&publish.destination) {
-            None => Rejection::NotFound,
+        let Self { destinations, groups, store, policies, pressed, .. } = self;
+        let best = store.level_max();
+        let found = destinations.get_mut(&publish.destination);
+        let refused = match &found {
+            None => Some(Rejection::NotFound),
             // What was asked to be safer than the store can make it takes nothing.
-            Some(destination) if destination.level() > best => Rejection::LevelUnsupported,
+            Some(destination) if destination.level() > best => Some(Rejection::LevelUnsupported),
             Some(_) if publish.batch.is_empty() => return,
-            Some(Destination::Queue(_)) => return self.publish_to_queue(now, publish, effects),
-            Some(Destination::Stream(_)) => return self.publish_to_stream(now, publish, effects),
+            Some(_) => None,
         };
-        let Publish { connection, receipt, batch, rows, .. } = publish;
-        refuse((connection, receipt), batch.len(), &rows, refused, effects);
-    }
-
-    fn publish_to_queue(&mut self, now: Now, publish: Publish, effects: &mut Vec<Effect>) {
+        if let Some(refused) = refused {
+            let Publish { connection, receipt, batch, rows, .. } = publish;
+            return refuse((connection, receipt), batch.len(), &rows, refused, effects);
+        }
+        // One look-up for a queue: there may be as many as messages.
+        let Some(Destination::Queue(queue)) = found else {
+            return self.publish_to_stream(now, publish, effects);
+        };
         let Publish { destination, connection, receipt, mut batch, mut rows, delay_ms } = publish;
         let teller = (connection, receipt);
-        let Self { destinations, groups, store, policies, pressed, .. } = self;
-        let Some(Destination::Queue(queue)) = destinations.get_mut(&destination) else { return };
         let group = groups.get_mut(&queue.group).expect("a queue has a group");
         queue.count_freed(group, &**store);
         queue.is_touched = queue.is_pressed;
@@ -68,7 +70,7 @@ impl Shard {
             }
         }
         let floor = queue.config.level;
-        let mut safety = Safety::new(policies, now, floor, store.level_max());
+        let mut safety = Safety::new(policies, now, floor, best);
         safety.ask(group, &batch);
         let (level, failed) = safety.found();
         let from = store.bounds(queue.log).end;

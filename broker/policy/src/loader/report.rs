@@ -161,14 +161,23 @@ impl Loader {
     }
 }
 
+/// Of a digest, in the log.
+const DIGEST_DIGITS: usize = 12;
+
 /// Tells the log how a binding stands now.
 pub(super) fn announce(record: &Record) {
     let binding = &*record.name;
-    let generation = record.active.as_ref().map_or(0, |active| active.number);
+    let active = record.active.as_ref();
+    let generation = active.map_or(0, |active| active.number);
+    let digest = active.map_or("", |active| &**active.good.component.digest());
+    // As people compare them.
+    let digest = digest.get(..DIGEST_DIGITS).unwrap_or(digest);
     match (&record.error, record.state) {
-        (None, state) => tracing::info!(binding, generation, ?state, "policy binding changed"),
+        (None, state) => {
+            tracing::info!(binding, generation, digest, ?state, "policy binding changed");
+        }
         (Some(_), BindingState::Waiting) => {}
-        (Some(error), state) => tracing::warn!(binding, generation, ?state, "{error}"),
+        (Some(error), state) => tracing::warn!(binding, generation, digest, ?state, "{error}"),
     }
 }
 

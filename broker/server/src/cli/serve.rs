@@ -18,9 +18,10 @@ use crate::config::{Config, Overrides};
 #[command(after_help = "Examples:\n  \
     weir serve                                    loopback, data in ./weir-data\n  \
     weir serve --config weir.toml\n  \
-    weir serve --listen 0.0.0.0:7117 --production\n  \
+    weir serve --listen 10.0.0.5:7117 --production   in a network that you trust: there\n  \
+                                                  is no authentication yet\n  \
     weir serve --memory                           keep nothing on disk\n  \
-    weir serve --log weir_policy=debug            see policies being loaded\n\n\
+    weir serve --log info,weir_policy=debug       see policies being loaded\n\n\
     In development mode (the default) a policy is put to work by copying its\n\
     component into DATA/plugins.")]
 pub struct ServeArgs {
@@ -28,7 +29,7 @@ pub struct ServeArgs {
     #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address to listen on [default: 127.0.0.1:7117]
-    #[arg(long, env = "WEIR_LISTEN", value_name = "HOST:PORT")]
+    #[arg(long, env = "WEIR_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<String>,
     /// Folder for everything the broker keeps [default: ./weir-data]
     #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
@@ -42,7 +43,7 @@ pub struct ServeArgs {
     /// Keep everything in memory: queues, streams and messages end with the process
     #[arg(long)]
     pub memory: bool,
-    /// What to log, e.g. warn, or weir_policy=debug [default: info]
+    /// What to log, e.g. warn, or info,weir_policy=debug [default: info]
     #[arg(long, env = "WEIR_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }

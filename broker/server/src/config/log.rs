@@ -10,6 +10,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Our own parts, as `PART=LEVEL` names them.
 const PARTS: [&str; 6] =
     ["weir_server", "weir_policy", "weir_journal", "weir_core", "weir_protocol", "weir_shipped"];
+/// What policies log themselves.
+const POLICIES: &str = "weir::policy";
 
 /// Checks a filter: levels, and parts with levels, with commas between them.
 ///
@@ -51,7 +53,7 @@ fn known_level(filter: &str, word: &str) -> anyhow::Result<()> {
 /// Parts of others are not known to us.
 fn known_part(filter: &str, path: &str) -> anyhow::Result<()> {
     let part = path.split("::").next().unwrap_or(path);
-    if !part.starts_with("weir") || PARTS.contains(&part) {
+    if path == POLICIES || !part.starts_with("weir") || PARTS.contains(&part) {
         return Ok(());
     }
     let nearest = nearest(part, &PARTS);
@@ -71,6 +73,7 @@ mod tests {
             "info,weir_policy=debug",
             "weir_server::session=trace, warn",
             "weir_journal",
+            "info,weir::policy=debug",
             "wasmtime=error",
             "weir_server[connection]=debug",
         ] {
@@ -89,6 +92,7 @@ mod tests {
             ("weir_policy=debgu", "`debgu` is no level", "`debug`"),
             ("weir_polcy=debug", "no part `weir_polcy`", "`weir_policy`"),
             ("info,weir", "no part `weir`", "did you mean"),
+            ("info,weir::polcy=debug", "no part `weir`", "did you mean"),
         ] {
             let error = check(filter).expect_err("a slip").to_string();
             assert!(error.contains(word) && error.contains(nearest), "{error}");
