@@ -176,7 +176,8 @@ pub(crate) async fn run(weir: PathBuf, folder: PathBuf, minutes: f64) -> Result<
          consumers with a credit of {CREDIT} that acknowledge each. Before, behind, and at \
          least every {} s in between the peak is looked for during {} s, which are not counted. {who}. \
          Latency: from the moment a message is handed to the client until a consumer has it. \
-         To do it again: `weir-bench soak --minutes {minutes}`.\n\n\
+         To do it again: `cargo build --release`, then in `tests/bench` `cargo run --release -- \
+         soak --minutes {minutes}`.\n\n\
          {}: {} cores ({}), Linux {}, {}.\n",
         STRETCH.as_secs(),
         PEAK.as_secs(),
