@@ -21,10 +21,10 @@ use std::ops::Range;
 use weir_message::key_hash;
 
 use crate::command::{ConnectionId, DestinationId, GroupConfig, SubscriptionId};
-use crate::limits::DESTINATIONS_MAX;
+use crate::limits::GLOB_WEIGHT_MAX;
 use crate::name::{Name, Pattern, shard_part};
 use crate::pattern_index::PatternIndex;
-use crate::rejection::Rejection;
+use crate::rejection::{Limit, Rejection};
 
 use destinations::Destinations;
 pub use destinations::{Created, Destination, Kind, Settings};
@@ -43,6 +43,14 @@ enum Listener {
     Share(u32),
     /// A queue or stream.
     Destination(DestinationId),
+}
+
+fn too_many_globs() -> Rejection {
+    Rejection::OverLimit(&Limit {
+        what: "weight of the patterns with a `*` beside other characters, by their shapes",
+        name: "glob_weight",
+        most: GLOB_WEIGHT_MAX,
+    })
 }
 
 /// Who listens where.
@@ -180,7 +188,7 @@ impl Directory {
         subjects: Vec<Pattern>,
         settings: Settings,
     ) -> Result<Created, Rejection> {
-        self.create_within(DESTINATIONS_MAX, name, subjects, settings)
+        self.create_if(true, name, subjects, settings)
     }
 
     /// As [`Self::create`], however many there are: what was there before a restart, the
@@ -194,18 +202,19 @@ impl Directory {
         subjects: Vec<Pattern>,
         settings: Settings,
     ) -> Result<Created, Rejection> {
-        self.create_within(usize::MAX, name, subjects, settings)
+        self.create_if(false, name, subjects, settings)
     }
 
-    fn create_within(
+    fn create_if(
         &mut self,
-        destinations_max: usize,
+        is_bounded: bool,
         name: &Name,
         subjects: Vec<Pattern>,
         settings: Settings,
     ) -> Result<Created, Rejection> {
-        let at = (self.shard_of(name.as_str()), destinations_max);
-        let created = self.destinations.create(&mut self.index, name, subjects, settings, at)?;
+        let (shard, index) = (self.shard_of(name.as_str()), &mut self.index);
+        let created =
+            self.destinations.create(index, name, subjects, settings, shard, is_bounded)?;
         self.version += u64::from(created.is_new);
         Ok(created)
     }
@@ -263,7 +272,22 @@ impl Directory {
         group: &Name,
         config: GroupConfig,
     ) -> Result<Created, Rejection> {
-        let created = self.destinations.create_group(stream, group, config)?;
+        let created = self.destinations.create_group(stream, group, config, true)?;
+        self.version += u64::from(created.is_new);
+        Ok(created)
+    }
+
+    /// As [`Self::create_group`], however many there are: see [`Self::restore`].
+    ///
+    /// # Errors
+    /// As [`Self::create_group`].
+    pub fn restore_group(
+        &mut self,
+        stream: &str,
+        group: &Name,
+        config: GroupConfig,
+    ) -> Result<Created, Rejection> {
+        let created = self.destinations.create_group(stream, group, config, false)?;
         self.version += u64::from(created.is_new);
         Ok(created)
     }

@@ -67,6 +67,17 @@ pub const POLICY_BATCH_ROWS: usize = 512;
 pub const POLICY_BATCH_EVENTS: usize = 4_096;
 /// Most `*` in one token of a pattern: what the index finds without a search.
 pub const STARS_PER_TOKEN_MAX: usize = 2;
+/// Weight of the different shapes of globs (tokens with a `*` beside other bytes) that the
+/// index of one broker may hold, each counted once for the tokens before it: [`GLOB_WEIGHT`]
+/// or [`WIDE_GLOB_WEIGHT`] each. A match looks each one up that may apply.
+pub const GLOB_WEIGHT_MAX: u64 = 256 << 10;
+/// Of a shape with one `*`: one look-up.
+pub const GLOB_WEIGHT: u64 = 1;
+/// Of a shape with two: a look-up for each place where the middle may lie.
+pub const WIDE_GLOB_WEIGHT: u64 = 16;
+/// Most logs of the streams of one broker: a stream has one for each partition, and each of
+/// its groups as many cursors. Each takes some 500 bytes.
+pub const STREAM_LOGS_MAX: u64 = 1_000_000;
 /// Most patterns one queue or stream listens on.
 pub const PATTERNS_PER_DESTINATION_MAX: usize = 64;
 /// Most channel subscriptions of one broker.

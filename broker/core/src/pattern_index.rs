@@ -21,6 +21,7 @@ use std::hash::{BuildHasher, Hash};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::limits::GLOB_WEIGHT_MAX;
 use crate::name::Pattern;
 use crate::paged_slab::PagedSlab;
 use trie::{NodeId, Trie};
@@ -86,6 +87,15 @@ impl<T: Copy + Eq + Hash> PatternIndex<T> {
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.literals.len() + self.trie.nodes()
+    }
+
+    /// Whether values may be put under `patterns`: what their globs cost every match is
+    /// bounded for all patterns together.
+    #[must_use]
+    pub fn has_room(&self, patterns: &[Pattern]) -> bool {
+        let with_wildcards = patterns.iter().filter(|pattern| !pattern.is_literal());
+        let more: u64 = with_wildcards.map(|pattern| self.trie.weight_of(pattern.as_str())).sum();
+        more == 0 || self.trie.weight() + more <= GLOB_WEIGHT_MAX
     }
 
     /// Puts `value` under `pattern`, where it may lie already.

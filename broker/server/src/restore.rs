@@ -135,7 +135,7 @@ impl Restoring {
         let Some(found) = self.directory.find(&stream) else { return Ok(false) };
         let Settings::Stream(settings) = &found.settings else { return Ok(false) };
         let partitions = settings.partitions;
-        match self.directory.create_group(&stream, &name, config.clone()) {
+        match self.directory.restore_group(&stream, &name, config.clone()) {
             Ok(made) => {
                 let logs = 0..partitions;
                 let group = name.as_str().to_owned();

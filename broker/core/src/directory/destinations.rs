@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Listener, SHARD_IDS_START};
+use super::{Listener, SHARD_IDS_START, too_many_globs};
 use crate::command::{DestinationId, GroupConfig, Level, QueueConfig, StreamConfig};
 use crate::limits::{
     DESTINATIONS_MAX, GROUPS_PER_STREAM_MAX, PARTITIONS_MAX, PATTERNS_PER_DESTINATION_MAX,
+    STREAM_LOGS_MAX,
 };
 use crate::name::{Name, Pattern};
 use crate::pattern_index::{PatternIndex, Place};
@@ -39,6 +40,14 @@ impl Settings {
         match self {
             Self::Queue(_) => Kind::Queue,
             Self::Stream(_) => Kind::Stream,
+        }
+    }
+
+    /// A stream's; none for a queue.
+    fn partitions(&self) -> u64 {
+        match self {
+            Self::Queue(_) => 0,
+            Self::Stream(config) => u64::from(config.partitions),
         }
     }
 
@@ -76,6 +85,11 @@ impl Destination {
     pub fn kind(&self) -> Kind {
         self.settings.kind()
     }
+
+    /// Logs that it has as a stream: see [`STREAM_LOGS_MAX`].
+    fn logs(&self) -> u64 {
+        self.settings.partitions() * (1 + self.groups.len() as u64)
+    }
 }
 
 /// What a call has made or found.
@@ -94,6 +108,8 @@ pub(super) struct Destinations {
     pub(super) by_id: HashMap<DestinationId, Destination>,
     by_name: BTreeMap<Arc<str>, DestinationId>,
     last_id: u32,
+    /// Logs of all streams: see [`STREAM_LOGS_MAX`].
+    stream_logs: u64,
 }
 
 type Index = PatternIndex<Listener>;
@@ -113,7 +129,8 @@ impl Destinations {
         name: &Name,
         subjects: Vec<Pattern>,
         settings: Settings,
-        (shard, destinations_max): (u32, usize),
+        shard: u32,
+        is_bounded: bool,
     ) -> Result<Created, Rejection> {
         let subjects = checked_subjects(subjects)?;
         if let Some(there) = self.find(name.as_str()) {
@@ -134,12 +151,19 @@ impl Destinations {
                 most: PARTITIONS_MAX as u64,
             }));
         }
-        if self.by_id.len() >= destinations_max || self.last_id + 1 >= SHARD_IDS_START {
+        if is_bounded && self.by_id.len() >= DESTINATIONS_MAX || self.last_id + 1 >= SHARD_IDS_START
+        {
             return Err(Rejection::OverLimit(&Limit {
                 what: "queues and streams of this broker",
                 name: "destinations",
                 most: DESTINATIONS_MAX as u64,
             }));
+        }
+        if is_bounded {
+            self.has_room_for(settings.partitions())?;
+            if !index.has_room(&subjects) {
+                return Err(too_many_globs());
+            }
         }
         self.last_id += 1;
         let id = DestinationId(self.last_id);
@@ -155,6 +179,9 @@ impl Destinations {
         mut settings: Settings,
     ) -> Result<DestinationId, Rejection> {
         let subjects = subjects.map(checked_subjects).transpose()?;
+        if subjects.as_ref().is_some_and(|subjects| !index.has_room(subjects)) {
+            return Err(too_many_globs());
+        }
         let destination = self.find_mut(name)?;
         match (&destination.settings, &mut settings) {
             (Settings::Queue(_), Settings::Queue(_)) => {}
@@ -212,9 +239,13 @@ impl Destinations {
         stream: &str,
         group: &Name,
         config: GroupConfig,
+        is_bounded: bool,
     ) -> Result<Created, Rejection> {
-        let stream = self.stream_mut(stream)?;
-        let (id, shard) = (stream.id, stream.shard);
+        let stream = self.find(stream).ok_or(Rejection::NotFound)?;
+        let Settings::Stream(settings) = &stream.settings else {
+            return Err(Rejection::WrongKind);
+        };
+        let (id, shard, cursors) = (stream.id, stream.shard, u64::from(settings.partitions));
         if let Some(there) = stream.groups.get(group.as_str()) {
             let is_same = there.order == config.order && there.options == config.options;
             return is_same
@@ -228,6 +259,11 @@ impl Destinations {
                 most: GROUPS_PER_STREAM_MAX as u64,
             }));
         }
+        if is_bounded {
+            self.has_room_for(cursors)?;
+        }
+        self.stream_logs += cursors;
+        let stream = self.by_id.get_mut(&id).expect("it was just found");
         stream.groups.insert(group.as_str().to_owned(), config);
         Ok(Created { id, shard, is_new: true })
     }
@@ -247,7 +283,21 @@ impl Destinations {
     pub(super) fn delete_group(&mut self, stream: &str, group: &str) -> Result<Created, Rejection> {
         let stream = self.stream_mut(stream)?;
         stream.groups.remove(group).ok_or(Rejection::NotFound)?;
-        Ok(Created { id: stream.id, shard: stream.shard, is_new: false })
+        let (id, shard, cursors) = (stream.id, stream.shard, stream.settings.partitions());
+        self.stream_logs -= cursors;
+        Ok(Created { id, shard, is_new: false })
+    }
+
+    /// Whether so many logs more may be made for streams.
+    fn has_room_for(&self, logs: u64) -> Result<(), Rejection> {
+        if logs > 0 && self.stream_logs + logs > STREAM_LOGS_MAX {
+            return Err(Rejection::OverLimit(&Limit {
+                what: "partitions of all streams, each once more for every group",
+                name: "stream_logs",
+                most: STREAM_LOGS_MAX,
+            }));
+        }
+        Ok(())
     }
 
     fn find_mut(&mut self, name: &str) -> Result<&mut Destination, Rejection> {
@@ -278,6 +328,7 @@ impl Destinations {
         settings: Settings,
         shard: u32,
     ) {
+        self.stream_logs += settings.partitions();
         let name: Arc<str> = name.into();
         let mut destination = Destination {
             id,
@@ -297,6 +348,7 @@ impl Destinations {
         let id = self.by_name.remove(name)?;
         let mut destination = self.by_id.remove(&id)?;
         unlisten(index, &mut destination);
+        self.stream_logs -= destination.logs();
         Some(destination)
     }
 }

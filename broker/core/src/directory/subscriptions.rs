@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU32;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
-use super::{Listener, Resolved, Share, Subscriber};
+use super::{Listener, Resolved, Share, Subscriber, too_many_globs};
 use crate::command::ConnectionId;
 use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::name::{Name, Pattern};
@@ -80,6 +80,9 @@ impl Subscriptions {
                 name: "subscriptions",
                 most: SUBSCRIPTIONS_MAX as u64,
             }));
+        }
+        if !index.has_room(std::slice::from_ref(pattern)) {
+            return Err(too_many_globs());
         }
         let key = u32::try_from(self.slab.vacant_key()).expect("bounded by SUBSCRIPTIONS_MAX");
         let (place, share) = match share {

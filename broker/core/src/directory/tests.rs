@@ -234,6 +234,66 @@ fn limits_are_refused() {
     assert_eq!(directory.list().count(), 0);
 }
 
+/// Partitions and groups multiply: what they come to together is bounded, what was there
+/// before a restart is there after it, and what goes gives its room back.
+#[test]
+fn logs_of_streams_are_bounded_together() {
+    use crate::limits::{PARTITIONS_MAX, STREAM_LOGS_MAX};
+    let config = || GroupConfig { order: 0, options: String::new(), start: Start::Earliest };
+    let mut directory = Directory::new(2);
+    create(&mut directory, "wide", &[], stream(PARTITIONS_MAX));
+    let fit = STREAM_LOGS_MAX / u64::from(PARTITIONS_MAX) - 1;
+    for number in 0..fit {
+        let group = name(&format!("g{number}"));
+        directory.create_group("wide", &group, config()).expect("there is room");
+    }
+    let is_refused = |refused: Result<Created, Rejection>| matches!(refused, Err(Rejection::OverLimit(limit)) if limit.name == "stream_logs");
+    let one_more = name("one-more");
+    assert!(is_refused(directory.create_group("wide", &one_more, config())));
+    assert!(is_refused(directory.create(&name("other"), vec![], stream(PARTITIONS_MAX))));
+    create(&mut directory, "narrow", &[], stream(1));
+    create(&mut directory, "work", &[], queue());
+    directory.restore_group("wide", &one_more, config()).expect("restored");
+    directory.restore(&name("other"), vec![], stream(PARTITIONS_MAX)).expect("restored");
+    assert!(is_refused(directory.create_group("narrow", &one_more, config())));
+    directory.delete("other", Kind::Stream).expect("deleted");
+    directory.delete_group("wide", "one-more").expect("deleted");
+    directory.create_group("narrow", &one_more, config()).expect("there is room again");
+    directory.delete("wide", Kind::Stream).expect("deleted");
+    let again = stream(PARTITIONS_MAX);
+    create(&mut directory, "wide", &[], again);
+}
+
+#[test]
+fn patterns_that_would_cost_every_match_too_much_are_refused() {
+    use crate::limits::{GLOB_WEIGHT_MAX, WIDE_GLOB_WEIGHT};
+    let mut directory = Directory::new(1);
+    let patterns = |first: u32| -> Vec<Pattern> {
+        (1..=60).map(|length| pattern(&format!("t{first}.{}*b*", "a".repeat(length)))).collect()
+    };
+    let queues = (0..).take_while(|&first| {
+        directory.create(&name(&format!("q{first}")), patterns(first), queue()).is_ok()
+    });
+    let made = queues.count() as u32;
+    let is_refused = |refused: Result<(), Rejection>| matches!(refused, Err(Rejection::OverLimit(limit)) if limit.name == "glob_weight");
+    let create = directory.create(&name("other"), patterns(made), queue());
+    assert!(is_refused(create.map(|_| ())));
+    let alter = directory.alter("q0", Some(patterns(made)), queue());
+    assert!(is_refused(alter.map(|_| ())));
+    // Sixty shapes go together; of those of subscriptions, as many as there is room for.
+    let mut subscribe = |number: usize, pattern: &Pattern| {
+        directory.subscribe(ConnectionId(1), SubscriptionId(number as u32), pattern, None)
+    };
+    let more = patterns(made);
+    let taken = more.iter().enumerate().take_while(|(number, it)| subscribe(*number, it).is_ok());
+    let room = (GLOB_WEIGHT_MAX - u64::from(made) * 60 * WIDE_GLOB_WEIGHT) / WIDE_GLOB_WEIGHT;
+    assert_eq!(taken.count() as u64, room);
+    assert!(is_refused(subscribe(100, &more[59])));
+    subscribe(101, &patterns(0)[0]).expect("a shape that is there costs nothing more");
+    directory.delete("q1", Kind::Queue).expect("deleted");
+    directory.create(&name("other"), patterns(made), queue()).expect("there is room again");
+}
+
 #[test]
 fn a_stream_keeps_its_partitions_and_groups_when_it_is_altered() {
     let mut directory = Directory::new(1);

@@ -128,3 +128,34 @@ fn a_match_does_not_look_at_every_glob() {
         assert_eq!(matches(&index, &format!("eu-{value:05}-x")), [value]);
     }
 }
+
+/// What the globs cost a match is bounded: shapes that are there cost nothing more, new ones
+/// are refused when there are too many, and what goes gives its room back.
+#[test]
+fn only_so_many_shapes_of_globs_are_taken() {
+    let mut index = PatternIndex::default();
+    let mut places = Vec::new();
+    // Below each first token the same shapes count anew.
+    for first in 0.. {
+        let wide = |length: usize| pattern(&format!("t{first}.{}*{}*", "a".repeat(length), "b"));
+        let some: Vec<_> = (1..=64).map(wide).collect();
+        if !index.has_room(&some) {
+            break;
+        }
+        places.extend(some.iter().map(|pattern| index.insert(pattern, first)));
+    }
+    let weight = places.len() as u64 * crate::limits::WIDE_GLOB_WEIGHT;
+    assert_eq!(weight, GLOB_WEIGHT_MAX, "the room is used up");
+    for (text, has_room) in
+        [("t0.ccc*d*", true), ("t0.plain", true), ("t0.*", true), ("t0.>", true), ("*x.>", false)]
+    {
+        assert_eq!(index.has_room(&[pattern(text)]), has_room, "{text}");
+    }
+    assert!(index.remove(places[0], 0));
+    assert!(index.has_room(&[pattern("*x.>")]));
+    assert!(!index.has_room(&[pattern("n.*x*.*y")]), "one more than its place");
+    places.drain(..).skip(1).enumerate().for_each(|(at, place)| {
+        assert!(index.remove(place, (at + 1) / 64));
+    });
+    assert_eq!((index.nodes(), index.trie.weight()), (0, 0));
+}

@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::{Spot, Values};
-use crate::limits::TOKENS_MAX;
+use crate::limits::{GLOB_WEIGHT, TOKENS_MAX, WIDE_GLOB_WEIGHT};
 use crate::name::is_hidden;
 use crate::paged_slab::PagedSlab;
 
@@ -27,6 +27,10 @@ struct Shape {
 impl Shape {
     fn len(self) -> usize {
         usize::from(self.prefix) + usize::from(self.middle) + usize::from(self.suffix)
+    }
+
+    fn weight(self) -> u64 {
+        if self.middle == 0 { GLOB_WEIGHT } else { WIDE_GLOB_WEIGHT }
     }
 }
 
@@ -57,6 +61,8 @@ pub(super) struct Trie<T> {
     /// Children by parent and pieces of their glob.
     globs: HashTable<NodeId>,
     hasher: RandomState,
+    /// Of the shapes of all nodes.
+    weight: u64,
 }
 
 impl<T> Default for Trie<T> {
@@ -66,6 +72,7 @@ impl<T> Default for Trie<T> {
             plain: HashTable::new(),
             globs: HashTable::new(),
             hasher: RandomState::default(),
+            weight: 0,
         }
     }
 }
@@ -92,6 +99,27 @@ impl<T: Copy + Eq + Hash> Trie<T> {
 
     pub(super) fn rest_mut(&mut self, node: NodeId) -> &mut Values<T> {
         &mut self.nodes[node as usize].rest
+    }
+
+    /// What the shapes of all globs weigh.
+    pub(super) fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// What those of `pattern` would add to that.
+    pub(super) fn weight_of(&self, pattern: &str) -> u64 {
+        let mut node = if self.nodes.is_empty() { NONE } else { ROOT };
+        let mut weight = 0;
+        for token in pattern.split('.').filter(|token| *token != ">") {
+            let child = if node == NONE { NONE } else { self.child(node, token) };
+            if child == NONE && token != "*" && token.contains('*') {
+                let new = shape(token);
+                let is_there = node != NONE && self.nodes[node as usize].has_shape(new);
+                weight += if is_there { 0 } else { new.weight() };
+            }
+            node = child;
+        }
+        weight
     }
 
     /// Where the values of `pattern` lie; makes the nodes that are missing.
@@ -204,9 +232,9 @@ impl<T: Copy + Eq + Hash> Trie<T> {
         }
         let width = usize::from(shape.middle);
         for (at, middle) in inner.windows(width).enumerate() {
+            let Some(child) = self.glob_child(parent, [prefix, middle, suffix]) else { continue };
             // The same piece further left has found the same child.
-            let is_repeated = inner[..at + width - 1].windows(width).any(|other| other == middle);
-            if !is_repeated && let Some(child) = self.glob_child(parent, [prefix, middle, suffix]) {
+            if !inner[..at + width - 1].windows(width).any(|other| other == middle) {
                 found(child);
             }
         }
@@ -252,7 +280,7 @@ impl<T: Copy + Eq + Hash> Trie<T> {
                 let node = &nodes[node as usize];
                 glob_hash(hasher, node.parent, pieces(&node.token))
             });
-            self.nodes[parent as usize].add_shape(shape(token));
+            self.weight += self.nodes[parent as usize].add_shape(shape(token));
         } else {
             self.plain.insert_unique(plain_hash(hasher, parent, token), child, |&node| {
                 let node = &nodes[node as usize];
@@ -270,7 +298,7 @@ impl<T: Copy + Eq + Hash> Trie<T> {
             parent.star = NONE;
             return;
         } else if gone.token.contains('*') {
-            parent.remove_shape(shape(&gone.token));
+            self.weight -= parent.remove_shape(shape(&gone.token));
             (&mut self.globs, glob_hash(&self.hasher, gone.parent, pieces(&gone.token)))
         } else {
             (&mut self.plain, plain_hash(&self.hasher, gone.parent, &gone.token))
@@ -298,23 +326,30 @@ impl<T: Copy + Eq + Hash> Node<T> {
         self.children == 0 && self.here.as_slice().is_empty() && self.rest.as_slice().is_empty()
     }
 
-    fn add_shape(&mut self, shape: Shape) {
-        match self.shapes.iter_mut().find(|(other, _)| *other == shape) {
-            Some((_, count)) => *count += 1,
-            None => {
-                let at = self.shapes.partition_point(|(other, _)| other.len() <= shape.len());
-                self.shapes.insert(at, (shape, 1));
-            }
-        }
+    fn has_shape(&self, shape: Shape) -> bool {
+        self.shapes.iter().any(|(other, _)| *other == shape)
     }
 
-    fn remove_shape(&mut self, shape: Shape) {
-        if let Some(at) = self.shapes.iter().position(|(other, _)| *other == shape) {
-            self.shapes[at].1 -= 1;
-            if self.shapes[at].1 == 0 {
-                self.shapes.remove(at);
-            }
+    /// Returns what it weighs, if it is new.
+    fn add_shape(&mut self, shape: Shape) -> u64 {
+        if let Some((_, count)) = self.shapes.iter_mut().find(|(other, _)| *other == shape) {
+            *count += 1;
+            return 0;
         }
+        let at = self.shapes.partition_point(|(other, _)| other.len() <= shape.len());
+        self.shapes.insert(at, (shape, 1));
+        shape.weight()
+    }
+
+    /// Returns what it weighed, if it is gone.
+    fn remove_shape(&mut self, shape: Shape) -> u64 {
+        let Some(at) = self.shapes.iter().position(|(other, _)| *other == shape) else { return 0 };
+        self.shapes[at].1 -= 1;
+        if self.shapes[at].1 > 0 {
+            return 0;
+        }
+        self.shapes.remove(at);
+        shape.weight()
     }
 }
 
