@@ -97,13 +97,13 @@ pub async fn perform(
                     partition: body.partition,
                     to: wire::start(body.to),
                 };
-                later(broker, shard, command).await?
+                alone(broker, shard, command).await?
             }
         },
         Request::Purge(body) => match broker.find_queue(&body.queue) {
             Err(error) => Err(error),
             Ok((id, shard)) => {
-                later(broker, shard, Command::Purge { connection, request, id }).await?
+                alone(broker, shard, Command::Purge { connection, request, id }).await?
             }
         },
         Request::PolicyList => {
@@ -162,7 +162,14 @@ async fn info(
         }
     };
     outbox.push(|pen| pen.expect(request, Pending::Info(Box::new(asked))));
-    later(broker, shard, Command::Info { connection: outbox.connection, request, id }).await
+    alone(broker, shard, Command::Info { connection: outbox.connection, request, id }).await
+}
+
+/// As `later`, for what may look at all that a queue or stream holds: the next request of the
+/// connection is not read before the shard has done that, and then others have their turn.
+async fn alone(broker: &Broker, shard: u32, command: Command) -> Result<Answered, Stopping> {
+    broker.shards.send_and_wait(shard, vec![command]).await?;
+    Ok(Ok(Answer::Later))
 }
 
 fn list(broker: &Broker, body: &weir_protocol::List) -> ListAnswer {

@@ -57,6 +57,11 @@ pub const NO_SPACE_TOLD_MS: u64 = 60_000;
 /// Time after which a queue that the broker made is listed again, where there was no
 /// space for its entry, ms.
 pub const LIST_AGAIN_MS: u64 = 1_000;
+/// Steps that the settlements of one connection may cost a shard before it waits until they
+/// are done, about 10 ms of them: a step is a delivery whose lease is to last longer, which
+/// may be said of the same ones again and again, or a partition of which is asked whether it
+/// is safe. What ends a delivery is said of it once, and is no step.
+pub const SETTLE_STEPS_MAX: u64 = 16 << 10;
 /// Messages judged and routed together; a longer read is cut.
 pub const PUBLISH_ROWS_MAX: usize = 4_096;
 /// Copies of messages, one for each queue or stream that keeps it, which are made of what
@@ -74,6 +79,8 @@ pub const ROUTE_CACHE_STEP: usize = 16 << 10;
 pub const ROUTE_CACHE_USED_SHARE: usize = 64;
 /// Listeners, queues and streams that a session's remembered routes hold.
 pub const ROUTE_CACHE_TARGETS_MAX: usize = 256 << 10;
+/// Time that a session spends on looking up subjects before other tasks have their turn, ms.
+pub const ROUTE_SEARCH_MS_MAX: u64 = 1;
 /// Reads of a stream that one connection may have without an answer; each answer
 /// may take a megabyte.
 pub const READS_IN_FLIGHT_MAX: usize = 8;

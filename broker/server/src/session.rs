@@ -12,6 +12,7 @@ mod hand_over;
 pub mod publish;
 pub mod route;
 mod run;
+mod settle;
 mod stranger;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use weir_core::command::{Command, RequestId, Settlement, Source, SubscriptionId, Verb};
+use weir_core::command::{Command, RequestId, Source, SubscriptionId};
 use weir_protocol::{
     Consume, DecodeError, ErrorCode, Op, Request, Subscribe, WireError, decode_request, limits,
 };
@@ -27,7 +28,7 @@ use weir_protocol::{
 use crate::broker::Broker;
 use crate::connection::cut;
 use crate::control::{self, Answer};
-use crate::limits::{PUBLISH_ROWS_MAX, READ_FRAMES_MAX};
+use crate::limits::{PUBLISH_ROWS_MAX, READ_FRAMES_MAX, SETTLE_STEPS_MAX};
 use crate::outbox::{Freed, ListenerId, Outbox, Pending};
 use crate::session::publish::Publisher;
 use crate::shards::Stopping;
@@ -69,6 +70,8 @@ pub struct Session {
     publisher: Publisher,
     /// Commands of the read at hand, per shard, in order.
     commands: Vec<(u32, Vec<Command>)>,
+    /// What the settlements among them cost a shard at most: see [`SETTLE_STEPS_MAX`].
+    steps: u64,
     /// Scratch: where frames lie in a chunk.
     frames: Vec<(usize, usize)>,
 }
@@ -86,6 +89,7 @@ impl Session {
             makes_room: HashSet::default(),
             publisher: Publisher::default(),
             commands: Vec::new(),
+            steps: 0,
             frames: Vec::new(),
         }
     }
@@ -155,7 +159,7 @@ impl Session {
         }
         // Settlements and credit are gathered; whatever else is asked sees the
         // effects of all that came before it.
-        if !matches!(op, Some(Op::Settle | Op::Credit)) {
+        if !matches!(op, Some(Op::Settle | Op::Credit)) || self.steps > SETTLE_STEPS_MAX {
             self.flush(chunk).await?;
             // One read may hold thousands of questions, each with a long answer.
             self.outbox.wait_room().await;
@@ -202,8 +206,13 @@ impl Session {
         for listener in self.publisher.take_cut_off() {
             self.broker.cut_off(&listener.outbox, listener.id);
         }
+        let is_long = std::mem::take(&mut self.steps) > SETTLE_STEPS_MAX;
         for (shard, commands) in self.commands.drain(..) {
-            self.broker.shards.send(shard, commands).await?;
+            if is_long {
+                self.broker.shards.send_and_wait(shard, commands).await?;
+            } else {
+                self.broker.shards.send(shard, commands).await?;
+            }
         }
         Ok(())
     }
@@ -423,33 +432,6 @@ impl Session {
                 Ok(Answer::Later)
             }
         }
-    }
-
-    fn settle(&mut self, id: u32, body: &weir_protocol::Settle) -> Result<(), Ended> {
-        let verb = match body.verb {
-            weir_protocol::Verb::Ack => Verb::Ack,
-            weir_protocol::Verb::Nack { delay_ms } => Verb::Nack { delay_ms, code: 0 },
-            weir_protocol::Verb::Extend { by_ms } => Verb::Extend { by_ms },
-            weir_protocol::Verb::Reject { code } => Verb::Reject { code },
-        };
-        let settlements = body
-            .ranges
-            .iter()
-            .map(|range| Settlement { first: range.first, last: range.last, verb })
-            .collect();
-        let request = (id != 0).then_some(RequestId(id));
-        let sent = self.ask_consumer(body.sub.0, |connection, subscription| Command::Settle {
-            connection,
-            subscription,
-            request,
-            settlements,
-        });
-        match sent {
-            _ if id == 0 => {}
-            Ok(()) => self.outbox.owe(),
-            Err(error) => self.error(id, &error),
-        }
-        Ok(())
     }
 
     fn ask_consumer(

@@ -162,6 +162,19 @@ impl Shards {
         self.send_load(shard, commands, load).await
     }
 
+    /// As [`Shards::send`], and waits until the shard has carried them out. For what takes it
+    /// long and a client can ask for in few bytes, again and again: what others want comes in
+    /// between.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_and_wait(&self, shard: u32, commands: Vec<Command>) -> Result<(), Stopping> {
+        let (done, told) = oneshot::channel();
+        let load = Load::of(&commands);
+        self.send_batch(shard, commands, Some(done), load).await?;
+        told.await.map_err(|_| Stopping)
+    }
+
     /// As [`Shards::send`], with messages.
     ///
     /// # Errors
@@ -170,6 +183,16 @@ impl Shards {
         &self,
         shard: u32,
         commands: Vec<Command>,
+        load: Load,
+    ) -> Result<(), Stopping> {
+        self.send_batch(shard, commands, None, load).await
+    }
+
+    async fn send_batch(
+        &self,
+        shard: u32,
+        commands: Vec<Command>,
+        done: Option<oneshot::Sender<()>>,
         load: Load,
     ) -> Result<(), Stopping> {
         let shard = &self.shards[shard as usize];
@@ -181,7 +204,7 @@ impl Shards {
             let room = shard.room.clone().acquire_many_owned(bytes).await;
             Some(room.map_err(|_| Stopping)?)
         };
-        let batch = CommandBatch { commands, done: None, admitted: load.admitted, _room: room };
+        let batch = CommandBatch { commands, done, admitted: load.admitted, _room: room };
         shard.inbox.send(batch).await.map_err(|_| Stopping)
     }
 
@@ -260,5 +283,23 @@ mod tests {
         // As a shard does when it is to end, which it also sees while it takes no commands.
         inboxes[0].close();
         loader.await.unwrap().unwrap_err();
+    }
+
+    /// Whoever sends what takes long goes on when that was carried out, and not when it was
+    /// taken: else one read of such frames would hold a shard for minutes.
+    #[tokio::test]
+    async fn who_waits_goes_on_when_the_shard_has_done_it() {
+        let (shards, mut inboxes) = Shards::new(1);
+        let mut sent = std::pin::pin!(shards.send_and_wait(0, settle(1)));
+        assert!(futures_util::poll!(&mut sent).is_pending());
+        let mut batch = inboxes[0].recv().await.unwrap();
+        assert!(futures_util::poll!(&mut sent).is_pending(), "it was only taken");
+        batch.done.take().unwrap().send(()).unwrap();
+        sent.await.unwrap();
+        // A shard that ends without having done it.
+        let mut sent = std::pin::pin!(shards.send_and_wait(0, settle(1)));
+        assert!(futures_util::poll!(&mut sent).is_pending());
+        drop(inboxes);
+        assert!(sent.await.is_err());
     }
 }

@@ -110,7 +110,10 @@ impl Publisher {
         if self.frames.is_empty() {
             return Ok(());
         }
-        self.distribute(broker, outbox.connection, chunk, now);
+        let chain = broker.policies.chain();
+        self.routes.refresh(broker.directory_version(), chain.generation());
+        let runs = self.subject_runs(broker, &chain, chunk).await;
+        self.distribute(broker, &chain, runs, outbox.connection, chunk, now);
         self.flood.note_published(self.gathering.rows() as usize);
         let sends = self.prepare(broker, outbox, makes_room);
         self.touched.drain(..).for_each(|outbox| outbox.ring());
@@ -125,13 +128,18 @@ impl Publisher {
     }
 
     /// Everything up to the point where something must be awaited.
-    fn distribute(&mut self, broker: &Broker, connection: ConnectionId, chunk: &Bytes, now: Now) {
-        let chain = broker.policies.chain();
-        self.routes.refresh(broker.directory_version(), chain.generation());
+    fn distribute(
+        &mut self,
+        broker: &Broker,
+        chain: &PublishChain,
+        runs: Vec<SubjectRun>,
+        connection: ConnectionId,
+        chunk: &Bytes,
+        now: Now,
+    ) {
         let parts = std::mem::take(&mut self.parts);
-        let runs = self.subject_runs(broker, &chain, &parts, chunk);
         let mut judged = std::mem::take(&mut self.judged);
-        self.judge(&chain, &runs, &parts, chunk, connection, now, &mut judged);
+        self.judge(chain, &runs, &parts, chunk, connection, now, &mut judged);
         let rewritten = Bytes::from(judged.take_rewritten());
         let targets: Vec<Arc<Route>> =
             judged.targets().iter().map(|target| self.routes.route(broker, target)).collect();
@@ -232,14 +240,14 @@ impl Publisher {
     }
 
     /// Neighbouring rows of equal subject with what is known of it: one look-up
-    /// per run.
-    fn subject_runs(
+    /// per run. Where patterns make those long, others have their turn in between.
+    async fn subject_runs(
         &mut self,
         broker: &Broker,
         chain: &PublishChain,
-        parts: &[Parts],
         chunk: &Bytes,
     ) -> Vec<SubjectRun> {
+        let parts = std::mem::take(&mut self.parts);
         let mut runs: Vec<SubjectRun> = Vec::new();
         let mut previous: &[u8] = b"";
         for (row, part) in parts.iter().enumerate() {
@@ -252,7 +260,11 @@ impl Publisher {
             previous = subject;
             let planned = self.plan(broker, chain, part.view(chunk).subject);
             runs.push(SubjectRun { first: row as u32, rows: 1, planned });
+            if self.routes.took_long() {
+                tokio::task::yield_now().await;
+            }
         }
+        self.parts = parts;
         runs
     }
 

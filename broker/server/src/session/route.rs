@@ -5,6 +5,7 @@
 //! facts it was made from.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use weir_core::directory::{Directory, Resolved, Share, Subscriber, Target};
@@ -14,7 +15,7 @@ use weir_policy::chain::SubjectRoute;
 use crate::broker::Broker;
 use crate::limits::{
     ROUTE_CACHE_STEP, ROUTE_CACHE_SUBJECTS, ROUTE_CACHE_SUBJECTS_SPARE, ROUTE_CACHE_TARGETS_MAX,
-    ROUTE_CACHE_USED_SHARE,
+    ROUTE_CACHE_USED_SHARE, ROUTE_SEARCH_MS_MAX,
 };
 use crate::outbox::{ListenerId, Outbox};
 
@@ -88,6 +89,8 @@ pub struct Routes {
     /// What it may remember beyond what every session may.
     spare: Option<OwnedSemaphorePermit>,
     resolved: Resolved,
+    /// Time that look-ups took which nobody has asked for.
+    searched: Duration,
     /// Listeners, queues and streams in all routes, and in some that are forgotten.
     targets: usize,
 }
@@ -101,6 +104,7 @@ impl Default for Routes {
             routes: Memo::new(ROUTE_CACHE_SUBJECTS),
             spare: None,
             resolved: Resolved::default(),
+            searched: Duration::ZERO,
             targets: 0,
         }
     }
@@ -169,6 +173,15 @@ impl Routes {
         route
     }
 
+    /// Whether look-ups have taken long since it was last so: others should have their turn.
+    pub(super) fn took_long(&mut self) -> bool {
+        let took_long = self.searched >= Duration::from_millis(ROUTE_SEARCH_MS_MAX);
+        if took_long {
+            self.searched = Duration::ZERO;
+        }
+        took_long
+    }
+
     fn forget(&mut self) {
         if self.spare.take().is_some() {
             // Its room goes back with the right to it.
@@ -180,10 +193,12 @@ impl Routes {
     }
 
     fn resolve(&mut self, broker: &Broker, subject: &str) -> Route {
+        let started = Instant::now();
         {
             let directory: &Directory = &broker.directory();
             directory.resolve(subject, &mut self.resolved);
         }
+        self.searched += started.elapsed();
         let listener = |&Subscriber { connection, subscription }: &Subscriber| {
             let outbox = broker.connections.get(connection)?;
             Some(Listener { outbox, id: ListenerId(subscription.0) })
