@@ -92,6 +92,14 @@ fn streams_and_groups() {
     let records = broker.run(&["stream", "read", "flights", "--json"]).ok().json_lines();
     assert_eq!(records.len(), 20);
     assert!(records.iter().all(|record| record["offset"].is_u64() && record["key"].is_string()));
+    // What no partition has is said, what one of them may have is not.
+    for arguments in [&["--from", "1000"][..], &["--from", "1000", "--partition", "0"]] {
+        let ran = broker.run(&[&["stream", "read", "flights", "--json"], arguments].concat());
+        assert_eq!(error(&ran)["code"], "offset_out_of_range", "{ran:?}");
+    }
+    let ends = &info["ends"];
+    let longest = ends[0].as_u64().max(ends[1].as_u64()).unwrap().to_string();
+    broker.run(&["stream", "read", "flights", "--from", &longest]).ok();
     let consume =
         ["group", "consume", "flights", "audit", "--count", "20", "--wait", "20s", "--json"];
     assert_eq!(broker.run(&consume).ok().json_lines().len(), 20);

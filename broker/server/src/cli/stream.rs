@@ -212,6 +212,7 @@ async fn read(client: &Client, args: &ReadArgs, out: &mut Output) -> Result<(), 
         None => 0..client.stream_info(&args.name).await?.partitions,
     };
     let mut left = args.count.unwrap_or(u64::MAX);
+    let (mut out_of_range, mut is_in_range) = (None, false);
     for partition in partitions {
         let mut from = args.from;
         // What is published while we read is not waited for.
@@ -226,9 +227,13 @@ async fn read(client: &Client, args: &ReadArgs, out: &mut Output) -> Result<(), 
             };
             let range = match client.read(request).await {
                 // An offset that one partition has, another may not have.
-                Err(error) if args.partition.is_none() && is_out_of_range(&error) => break,
+                Err(error) if args.partition.is_none() && is_out_of_range(&error) => {
+                    out_of_range = Some(error);
+                    break;
+                }
                 range => range?,
             };
+            is_in_range = true;
             let end = *end.get_or_insert(range.end);
             let empty = range.records.is_empty();
             for record in range.records {
@@ -245,7 +250,11 @@ async fn read(client: &Client, args: &ReadArgs, out: &mut Output) -> Result<(), 
             from = Start::Offset(range.next);
         }
     }
-    out.flush()
+    out.flush()?;
+    match out_of_range {
+        Some(error) if !is_in_range => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn is_out_of_range(error: &Error) -> bool {
